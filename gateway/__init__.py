@@ -1,0 +1,1 @@
+"""Hearthgate: a policy-engine-centric security gateway for plugins."""

@@ -1,0 +1,1 @@
+"""The decision log: durable, provable, exportable."""

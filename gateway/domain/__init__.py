@@ -1,0 +1,1 @@
+"""Frozen values: the words of Hearthgate. No file, clock, database or randomness."""

@@ -1,0 +1,143 @@
+"""A decision: the policy's answer to one request, with the rule that caused it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from gateway.domain.condition import Rate
+from gateway.domain.request import AccessRequest, Json
+from gateway.domain.risk import Risk
+
+
+class Effect(StrEnum):
+    """The two answers."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Reason(StrEnum):
+    """Why the answer is what it is."""
+
+    RULE = "rule"
+    NO_RULE = "no_rule"
+    CONSENT_REQUIRED = "consent_required"
+    APPROVAL_REQUIRED = "approval_required"
+    RATE_LIMITED = "rate_limited"
+    RISK_TOO_HIGH = "risk_too_high"
+    CONDITION = "condition"
+    INACTIVE = "inactive"
+    LOCKED_DOWN = "locked_down"
+    HELD = "held"
+    NO_POLICY = "no_policy"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleRef:
+    """A rule as a person finds it."""
+
+    id: str
+    file: str
+    line: int
+    why: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {"id": self.id, "file": self.file, "line": self.line, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearMiss:
+    """A rule that would have allowed but for a condition; `unmet` are the terms as written."""
+
+    rule: RuleRef
+    unmet: tuple[str, ...]
+    reasons: tuple[str, ...] = ()  # a sentence for each unmet term
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {
+            "id": self.rule.id,
+            "file": self.rule.file,
+            "line": self.rule.line,
+            "unmet": list(self.unmet),
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """A rate that an allow uses up, taken between deciding and recording."""
+
+    rule_id: str
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the rules say, before it is given an id and a time."""
+
+    effect: Effect
+    reason: Reason
+    rule: RuleRef | None = None
+    near_misses: tuple[NearMiss, ...] = ()
+    spoke: tuple[tuple[RuleRef, Effect], ...] = ()  # every rule that matched with its conditions met
+    counters: Mapping[str, int] = field(default_factory=dict)  # rule id -> how much of its rate was used
+    charge: Charge | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A verdict with all that is needed to find, explain and replay it."""
+
+    decision_id: str
+    at: datetime
+    request: AccessRequest
+    verdict: Verdict
+    risk: Risk
+    policy_version: str
+    generation: int
+    consent_id: str | None = None
+    approval_id: str | None = None
+    dry_run: bool = False
+    mode: str = "enforce"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the answer is allow; anything else is a deny."""
+        return self.verdict.effect is Effect.ALLOW
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape of contract section 4."""
+        request, verdict = self.request, self.verdict
+        body: dict[str, Json] = {
+            "decision_id": self.decision_id,
+            "effect": verdict.effect.value,
+            "reason": verdict.reason.value,
+            "rule": verdict.rule.as_json() if verdict.rule else None,
+            "near_misses": [miss.as_json() for miss in verdict.near_misses],
+            "subject": request.subject,
+            "user": request.user,
+            "permission": request.permission,
+            "kind": request.kind,
+            "level": request.level,
+            "scope": request.scope,
+            "risk": self.risk.as_json(),  # type: ignore[dict-item] # its members are Json by construction
+            "policy_version": self.policy_version,
+            "generation": self.generation,
+            "mode": self.mode,
+            "at": timestamp(self.at),
+            "dry_run": self.dry_run,
+        }
+        if self.consent_id is not None:
+            body["consent_id"] = self.consent_id
+        if self.approval_id is not None:
+            body["approval_id"] = self.approval_id
+        return body
+
+
+def timestamp(at: datetime) -> str:
+    """Spell a moment as UTC RFC 3339 with microseconds and `Z`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

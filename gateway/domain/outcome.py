@@ -1,0 +1,48 @@
+"""How a call ended."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.domain.request import Json
+
+
+class Outcome(StrEnum):
+    """The six ways a call can end."""
+
+    RETURNED = "returned"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a call used, as the kernel counted it; None where the host does not tell."""
+
+    wall_s: float
+    cpu_s: float | None = None
+    memory_peak_bytes: int | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "memory_peak_bytes": self.memory_peak_bytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run in the sandbox ended, with what it returned or why it did not."""
+
+    outcome: Outcome
+    output: Json = None
+    error: str | None = None
+    usage: Usage
+    stdout: str = ""  # the beginning of what the plugin printed
+    logs: tuple[str, ...] = ()
+    asks: tuple[dict[str, Json], ...] = field(default=())  # what it asked for: decision id, op, effect
+
+    @property
+    def success(self) -> bool:
+        """Whether the plugin returned a value."""
+        return self.outcome is Outcome.RETURNED

@@ -1,0 +1,1 @@
+"""Runs plugins in the sandbox and answers what they ask."""

@@ -1,0 +1,1 @@
+"""Stories: each file tells one from top to bottom."""

@@ -1,0 +1,1 @@
+"""The HTTP door: routes, bodies, problems and identity."""

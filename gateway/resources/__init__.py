@@ -1,0 +1,1 @@
+"""What an allowed call really does, one family a file."""
