@@ -35,7 +35,7 @@ class Resolution(StrEnum):
 
 
 _EVENT_TYPES: Mapping[Category, str] = {
-    Category.LIFECYCLE: "registered approved activated suspended resumed updated reloaded revoked uninstalled",
+    Category.LIFECYCLE: "registered approved activated suspended updated reloaded revoked uninstalled",
     Category.PERMISSION: "permission_requested permission_approved permission_denied permission_revoked "
     "consent_given consent_withdrawn call_approval_requested call_approval_approved call_approval_denied "
     "call_approval_used",

@@ -1,0 +1,118 @@
+"""The settings of a home: hearthgate.toml, strictly read."""
+
+import ipaddress
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gateway.domain.scope import split_host_port
+from gateway.errors import ConfigError, MalformedError, Place, Problem
+
+SETTINGS_FILE = "hearthgate.toml"
+_MAX_SETTINGS_BYTES = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HttpSettings(_Section):
+    """Where the gateway listens."""
+
+    listen: str = "127.0.0.1:8642"
+    socket: Literal["owner", "read", "off"] = "owner"
+    allowed_hosts: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        parse_listen(value)
+        return value
+
+
+class SandboxSettings(_Section):
+    """Caps above which no manifest can go, and what the operator accepts to be missing on this host."""
+
+    max_timeout_s: Annotated[int, Field(gt=0, le=86_400)] = 300
+    max_memory_mb: Annotated[int, Field(ge=32)] = 512
+    max_scratch_mb: Annotated[int, Field(ge=1)] = 100
+    max_processes: Annotated[int, Field(ge=1, le=4096)] = 32
+    max_output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
+    max_cells: Annotated[int, Field(ge=1, le=1024)] = 8
+    max_waiting: Annotated[int, Field(ge=0, le=65_536)] = 64
+    accept_missing: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class PolicySettings(_Section):
+    """How policy files are read."""
+
+    custom_model: Literal[False] = False
+
+
+class LogSettings(_Section):
+    """What the gateway prints about itself; the decision log is not touched by it."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Section):
+    """Everything hearthgate.toml may say."""
+
+    http: HttpSettings = HttpSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    policy: PolicySettings = PolicySettings()
+    log: LogSettings = LogSettings()
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Take `host:port` apart; port 0 stands for any free one.
+
+    Raises:
+        ValueError: it is not that, or the host is not a loopback address.
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"listen `{text}`: write HOST:PORT, as 127.0.0.1:8642")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(split_host_port(host)[0])
+    except (ValueError, MalformedError):
+        raise ValueError(f"listen `{text}`: name an address, as 127.0.0.1:8642") from None
+    if not address.is_loopback:
+        # SECURITY: keys would cross a network in the clear.
+        raise ValueError(f"listen `{text}`: only a loopback address; put a TLS proxy in front for others")
+    return str(address), int(port)
+
+
+def read_settings(home: Path) -> Settings:
+    """Read hearthgate.toml of a home; a missing file means every default.
+
+    Raises:
+        ConfigError: the file cannot be read, or says something that is not a setting.
+    """
+    path = home / SETTINGS_FILE
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+        if raw and path.stat().st_mode & stat.S_IWOTH:
+            raise ConfigError(f"`{path}` can be written by everybody", way_out=f"chmod o-w {path}")
+    except OSError as error:
+        raise ConfigError(f"cannot read `{path}`: {error.strerror}") from None
+    if len(raw) > _MAX_SETTINGS_BYTES:
+        raise ConfigError(f"`{path}` is larger than {_MAX_SETTINGS_BYTES} bytes")
+    try:
+        return Settings.model_validate(tomllib.loads(raw.decode("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{SETTINGS_FILE} is not TOML", problems=[_problem(str(error))]) from None
+    except ValidationError as error:
+        problems = [
+            _problem(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg']}") for each in error.errors()
+        ]
+        raise ConfigError(f"{SETTINGS_FILE} has settings that cannot be", problems=problems) from None
+
+
+def _problem(message: str) -> Problem:
+    return Problem(place=Place(file=SETTINGS_FILE), message=message)

@@ -1,0 +1,98 @@
+"""A plugin's manifest: what its author says of it and asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.names import PluginId
+from gateway.domain.permission import Permission
+from gateway.domain.request import Json
+from gateway.domain.risk import Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedPermission:
+    """A permission that the author asks for, in the words of a rule."""
+
+    permission: Permission
+    scope: str | None  # a rule's scope; None: the author named none, so it can grant nothing
+    condition: str  # a rule's condition, `-` for none
+    purpose: str = ""
+    optional: bool = False
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {
+            "permission": str(self.permission),
+            "level": self.permission.level.word,
+            "scope": self.scope,
+            "condition": self.condition,
+            "purpose": self.purpose,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Something a plugin offers callers."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, str]  # name -> type word, one of PARAMETER_TYPES
+    return_type: str
+    asynchronous: bool
+    batch: bool
+    requires: tuple[tuple[Permission, str], ...] = ()  # asked for each call, besides plugin_execute
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one call may use, as the author asks; the gateway caps it."""
+
+    timeout_s: float | None = None
+    memory_mb: int | None = None
+    disk_mb: int | None = None
+    cpu_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest that passed every check; `raw` is the JSON it was read from."""
+
+    plugin_id: PluginId
+    name: str
+    version: str
+    description: str
+    author: str
+    manifest_version: str
+    permissions: tuple[RequestedPermission, ...]
+    capabilities: tuple[Capability, ...]
+    hooks: Mapping[str, str]  # lifecycle event -> function
+    entry_point: str
+    sandbox: bool
+    limits: Limits
+    declared_tier: Tier
+    code_review_required: bool
+    raw: Mapping[str, Json]
+
+    def capability(self, name: str) -> Capability | None:
+        """Find a capability by its name."""
+        return next((each for each in self.capabilities if each.name == name), None)
+
+
+PARAMETER_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "string": str,
+    "number": (int, float),
+    "integer": int,
+    "boolean": bool,
+    "object": dict,
+    "array": list,
+    "null": type(None),
+    "any": object,
+}
+
+
+def fits(value: Json, type_word: str) -> bool:
+    """Tell whether a JSON value is of the type that a manifest names; true and false are no numbers."""
+    if isinstance(value, bool) and type_word in {"number", "integer"}:
+        return False
+    return isinstance(value, PARAMETER_TYPES[type_word])

@@ -1,0 +1,137 @@
+"""Requests for permissions, waiting for a person or answered by one."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from gateway.domain.decision import timestamp
+from gateway.domain.manifest import RequestedPermission
+from gateway.domain.names import PluginId
+from gateway.domain.permission import parse_permission
+from gateway.domain.request import Json
+from gateway.registry.store import transaction
+
+
+class RequestState(StrEnum):
+    """Where a request stands."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermissionRequest:
+    """What a plugin asks for, and what became of it."""
+
+    id: str
+    plugin_id: PluginId
+    type: str  # `register` when it comes with a manifest, `more` when asked for later
+    permissions: tuple[RequestedPermission, ...]
+    state: RequestState
+    reason: str
+    requested_by: str
+    requested_at: str
+    decided_by: str | None = None
+    decided_at: str | None = None
+    decision_reason: str | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {
+            "id": self.id,
+            "plugin_id": self.plugin_id,
+            "type": self.type,
+            "permissions": [each.as_json() for each in self.permissions],
+            "status": self.state.value,
+            "reason": self.reason,
+            "requested_by": self.requested_by,
+            "requested_at": self.requested_at,
+            "decided_by": self.decided_by,
+            "decided_at": self.decided_at,
+            "decision_reason": self.decision_reason,
+        }
+
+
+class PermissionRequests:
+    """The approval queue and its history."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def get(self, request_id: str) -> PermissionRequest | None:
+        """Find one."""
+        row = self._connection.execute("SELECT * FROM permission_request WHERE id=?", (request_id,)).fetchone()
+        return None if row is None else _from_row(row)
+
+    def find(self, *, state: RequestState | None = None, plugin_id: str | None = None) -> tuple[PermissionRequest, ...]:
+        """Give the requests of a state and a plugin, oldest first."""
+        rows = self._connection.execute(
+            "SELECT * FROM permission_request WHERE (?1 IS NULL OR state=?1) AND (?2 IS NULL OR plugin_id=?2)"
+            " ORDER BY id",
+            (None if state is None else state.value, plugin_id),
+        )
+        return tuple(_from_row(row) for row in rows)
+
+    def add(self, request: PermissionRequest) -> None:
+        """Write a new one."""
+        with transaction(self._connection) as connection:
+            connection.execute(
+                "INSERT INTO permission_request(id, plugin_id, type, permissions, state, reason, requested_by,"
+                " requested_at) VALUES(?,?,?,?,?,?,?,?)",
+                (
+                    request.id,
+                    request.plugin_id,
+                    request.type,
+                    json.dumps([each.as_json() for each in request.permissions]),
+                    request.state.value,
+                    request.reason,
+                    request.requested_by,
+                    request.requested_at,
+                ),
+            )
+
+    def decide(
+        self, requests: Sequence[PermissionRequest], state: RequestState, *, by: str, at: datetime, reason: str
+    ) -> tuple[PermissionRequest, ...]:
+        """Write what became of some requests."""
+        decided = tuple(
+            replace(each, state=state, decided_by=by, decided_at=timestamp(at), decision_reason=reason)
+            for each in requests
+        )
+        with transaction(self._connection) as connection:
+            connection.executemany(
+                "UPDATE permission_request SET state=?, decided_by=?, decided_at=?, decision_reason=? WHERE id=?",
+                [(each.state.value, by, each.decided_at, reason, each.id) for each in decided],
+            )
+        return decided
+
+
+def _from_row(row: sqlite3.Row) -> PermissionRequest:
+    permissions = tuple(
+        RequestedPermission(
+            permission=parse_permission(each["permission"]),
+            scope=each["scope"],
+            condition=each["condition"],
+            purpose=each["purpose"],
+        )
+        for each in json.loads(row["permissions"])
+    )
+    return PermissionRequest(
+        id=row["id"],
+        plugin_id=PluginId(row["plugin_id"]),
+        type=row["type"],
+        permissions=permissions,
+        state=RequestState(row["state"]),
+        reason=row["reason"],
+        requested_by=row["requested_by"],
+        requested_at=row["requested_at"],
+        decided_by=row["decided_by"],
+        decided_at=row["decided_at"],
+        decision_reason=row["decision_reason"],
+    )

@@ -1,0 +1,81 @@
+"""The registry's database: one connection, numbered migrations, transactions."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database
+
+_SCHEMA = (
+    """
+    CREATE TABLE plugin(
+      plugin_id TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', manifest TEXT NOT NULL,
+      digest TEXT, generation INTEGER NOT NULL, registered_by TEXT NOT NULL, registered_at TEXT NOT NULL,
+      changed_at TEXT NOT NULL) STRICT;
+    CREATE TABLE permission_request(
+      id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, type TEXT NOT NULL, permissions TEXT NOT NULL, state TEXT NOT NULL,
+      reason TEXT NOT NULL, requested_by TEXT NOT NULL, requested_at TEXT NOT NULL,
+      decided_by TEXT, decided_at TEXT, decision_reason TEXT) STRICT;
+    CREATE TABLE permission_grant(
+      number INTEGER PRIMARY KEY AUTOINCREMENT, plugin_id TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL,
+      condition TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, granted_by TEXT NOT NULL,
+      granted_at TEXT NOT NULL,      ended_by TEXT, ended_at TEXT, ended_reason TEXT) STRICT;
+    CREATE TABLE hold(
+      id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, grant_number INTEGER, reason TEXT NOT NULL, by TEXT NOT NULL,
+      at TEXT NOT NULL) STRICT;
+    CREATE TABLE lockdown(
+      id TEXT PRIMARY KEY, scope TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL, at TEXT NOT NULL) STRICT;
+    CREATE TABLE consent(
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, plugin_id TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL,
+      purpose TEXT, until TEXT, once INTEGER NOT NULL, session_id TEXT, on_behalf INTEGER NOT NULL,
+      given_by TEXT NOT NULL, given_at TEXT NOT NULL, ended_at TEXT, end_reason TEXT, last_used_at TEXT) STRICT;
+    CREATE TABLE api_key(
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, scopes TEXT NOT NULL, sha256 BLOB NOT NULL CHECK(length(sha256)=32),
+      created_at TEXT NOT NULL, expires_at TEXT, revoked_at TEXT) STRICT;
+    CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+    """,
+)
+
+
+def open_registry(path: Path) -> sqlite3.Connection:
+    """Open or create the registry at `path`, readable by its owner alone, with the newest schema."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+        "PRAGMA trusted_schema=OFF; PRAGMA secure_delete=ON;"
+    )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number, script in enumerate(_SCHEMA[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={number}; COMMIT;")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Run the body as one transaction: all of it becomes durable, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def next_number(connection: sqlite3.Connection, name: str) -> int:
+    """Give the next value of a counter that never repeats, not even after a restart."""
+    row = connection.execute(
+        "INSERT INTO counter(name, value) VALUES(?, 1)"
+        " ON CONFLICT(name) DO UPDATE SET value = value + 1 RETURNING value",
+        (name,),
+    ).fetchone()
+    return int(row[0])
+
+
+def as_database(connection: sqlite3.Connection) -> Database:
+    """Give the sqlite-utils view of the same connection, for ad-hoc questions."""
+    return Database(connection)
