@@ -1,0 +1,239 @@
+"""Requests to the world: one resolving, one judged address, one answer of bounded size and time."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from gateway.domain.permission import Level
+from gateway.errors import DeniedError, MalformedError, OverloadedError, TooLargeError, UnavailableError
+from gateway.resources.addresses import Address, Reach, is_this_host, reach_of
+from gateway.resources.headers import check_headers, level_of
+from gateway.resources.url import Url
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+MAX_IN_FLIGHT = 32
+MAX_DIALLED = 4
+_RESOLVER_THREADS = 8
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """What a plugin wants to send."""
+
+    method: str
+    url: Url
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpReply:
+    """What a server answered; a redirect is an answer, and a compressed body is as it was sent."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]  # names in lower case, in the order sent, repeated where repeated
+    body: bytes
+
+
+class SystemResolver:
+    """The system's resolver, on threads of its own.
+
+    WHY: a lookup cannot be cancelled; on the shared threads, slow name servers would hold up every file
+    and vault access.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolve")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Give every address of `host`."""
+        answers = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+        return [str(address[0]) for *_, address in answers]
+
+
+def no_ports() -> Collection[int]:
+    """Say that the gateway listens on no port."""
+    return ()
+
+
+class Network:
+    """The door to other machines.
+
+    A name is resolved once; if any of its addresses is out of reach nothing is dialled, and what is
+    dialled is the address that was judged. Nothing comes from the environment, as proxies would.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolve: Resolve | None = None,
+        own_ports: Callable[[], Collection[int]] = no_ports,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._resolve = resolve or SystemResolver()
+        self._own_ports = own_ports
+        self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
+        self._in_flight = 0
+
+    async def request(
+        self, request: HttpRequest, *, private_ok: bool, timeout_s: float = 30.0, max_bytes: int = 8 << 20
+    ) -> HttpReply:
+        """Send `request` once and give the answer, whatever its status; redirects are not followed.
+
+        Raises:
+            MalformedError: the method, a header or the body is not a plugin's to send.
+            DeniedError: an address of the host is out of reach.
+            TooLargeError: the answer is longer than `max_bytes`.
+            UnavailableError: no whole answer within `timeout_s`.
+            OverloadedError: too many requests are under way.
+
+        """
+        if level_of(request.method) is Level.READ and request.body:
+            raise MalformedError(f"a {request.method} with a body", way_out="send it with another method")
+        headers = _complete_headers(request)
+        with self._place(), _told(request, timeout_s):
+            async with asyncio.timeout(timeout_s):
+                addresses = await self.pin(request.url.host, request.url.port, private_ok=private_ok)
+                return await self._first_reply(request, headers, addresses, timeout_s, max_bytes)
+
+    async def pin(self, host: str, port: int, *, private_ok: bool) -> tuple[str, ...]:
+        """Resolve `host` once and give its addresses: whoever connects dials one of these, never the name.
+
+        Raises:
+            DeniedError: one of them is out of reach.
+            UnavailableError: it has none.
+
+        """
+        addresses = await self._addresses(host, port)
+        for address in addresses:
+            reach = reach_of(address)
+            if reach is Reach.NEVER or (port in self._own_ports() and is_this_host(address)):
+                raise DeniedError(f"`{host}` leads to an address that is never within a plugin's reach")
+            if reach is Reach.PRIVATE and not private_ok:
+                raise DeniedError(
+                    f"`{host}` leads to an address that is not public",
+                    way_out=f"a rule of a rules file must name `{host}:{port}` literally",
+                )
+        return tuple(str(address) for address in addresses)
+
+    async def _addresses(self, host: str, port: int) -> tuple[Address, ...]:
+        try:
+            return (ipaddress.ip_address(host),)
+        except ValueError:
+            pass
+        try:
+            answers = await self._resolve(host, port)
+            addresses = tuple(dict.fromkeys(ipaddress.ip_address(answer) for answer in answers))
+        except (OSError, ValueError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise UnavailableError(f"`{host}` cannot be resolved") from None
+        if not addresses:
+            raise UnavailableError(f"`{host}` has no address")
+        return addresses
+
+    async def _first_reply(
+        self,
+        request: HttpRequest,
+        headers: list[tuple[str, str]],
+        addresses: Sequence[str],
+        timeout_s: float,
+        max_bytes: int,
+    ) -> HttpReply:
+        dialled = addresses[:MAX_DIALLED]
+        for address in dialled[:-1]:
+            try:
+                return await self._reply_from(address, request, headers, timeout_s / len(dialled), max_bytes)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue  # nothing was sent yet
+        return await self._reply_from(dialled[-1], request, headers, timeout_s, max_bytes)
+
+    async def _reply_from(
+        self,
+        address: str,
+        request: HttpRequest,
+        headers: list[tuple[str, str]],
+        connect_s: float,
+        max_bytes: int,
+    ) -> HttpReply:
+        url = request.url
+        # SECURITY: the address stands where the name would, so there is nothing left to resolve again;
+        # the certificate is still checked against the name. A connection serves one request of one plugin.
+        outgoing = httpx.Request(
+            request.method,
+            httpx.URL(scheme=url.scheme, host=address, port=url.port, raw_path=url.target.encode("ascii")),
+            headers=headers,
+            content=request.body or None,
+            extensions={"sni_hostname": url.host, "timeout": {"connect": connect_s}},
+        )
+        async with httpx.AsyncHTTPTransport(verify=self._ssl_context, trust_env=False, retries=0) as transport:
+            response = await transport.handle_async_request(outgoing)
+            try:
+                body = await _read_body(response, request, max_bytes)
+            finally:
+                await response.aclose()
+        return HttpReply(status=response.status_code, headers=_reply_headers(response), body=body)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._in_flight >= MAX_IN_FLIGHT:
+            raise OverloadedError(f"{MAX_IN_FLIGHT} requests of plugins are under way", retry_after_s=1)
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+
+def _complete_headers(request: HttpRequest) -> list[tuple[str, str]]:
+    headers = check_headers(request.headers)
+    named = {name for name, _ in headers}
+    # SECURITY: what is not compressed cannot grow; a plugin that asks for more unpacks it in its own sandbox.
+    own = [("host", request.url.authority), ("connection", "close")]
+    own += [("accept-encoding", "identity")] if "accept-encoding" not in named else []
+    own += [("content-length", "0")] if level_of(request.method) is Level.WRITE and not request.body else []
+    return own + headers
+
+
+async def _read_body(response: httpx.Response, request: HttpRequest, max_bytes: int) -> bytes:
+    too_large = TooLargeError(f"the answer of `{request.url.scope}` is more than {max_bytes} bytes")
+    announced = response.headers.get("content-length", "")
+    if request.method != "HEAD" and announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large
+    parts: list[bytes] = []
+    left = max_bytes
+    async for part in response.aiter_raw():
+        left -= len(part)
+        if left < 0:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reply_headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
+    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
+    return tuple((name, value) for name, value in pairs if name not in _HOP_BY_HOP)
+
+
+@contextmanager
+def _told(request: HttpRequest, timeout_s: float) -> Iterator[None]:
+    scope = request.url.scope
+    unsure = " (it may have been carried out)" if level_of(request.method) is Level.WRITE else ""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise UnavailableError(f"`{scope}` cannot be connected to: {error or 'no answer'}") from None
+    except (TimeoutError, httpx.TimeoutException):
+        raise UnavailableError(f"`{scope}` gave no whole answer within {timeout_s:g} s{unsure}") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise UnavailableError(f"`{scope}` broke off: {error}{unsure}") from None
