@@ -1,0 +1,30 @@
+"""Hearthgate for Python programs: the same flows as HTTP, blocking, with values instead of JSON."""
+
+from gateway.facade.gateway import Gateway, open_gateway
+from gateway.facade.permissions import PermissionManager
+from gateway.facade.plugins import PluginManager
+from gateway.facade.values import (
+    AuditEvent,
+    ExecutionResult,
+    Grant,
+    Permission,
+    PermissionRequest,
+    PluginManifest,
+    PluginStatus,
+    SandboxResult,
+)
+
+__all__ = [
+    "AuditEvent",
+    "ExecutionResult",
+    "Gateway",
+    "Grant",
+    "Permission",
+    "PermissionManager",
+    "PermissionRequest",
+    "PluginManager",
+    "PluginManifest",
+    "PluginStatus",
+    "SandboxResult",
+    "open_gateway",
+]

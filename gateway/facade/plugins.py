@@ -1,0 +1,157 @@
+"""Plugins from a Python program: the requirements' plugin manager."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from gateway.client import Client
+from gateway.domain.record import CATEGORY_OF, Category
+from gateway.errors import DeniedError, MalformedError, NotFoundError
+from gateway.facade.values import AuditEvent, ExecutionResult, PluginManifest, PluginStatus
+
+Handler = Callable[[AuditEvent], object]
+
+_PAGE = 500
+_MAX_EVENTS = 10_000
+_LIFECYCLE = tuple(name for name, category in CATEGORY_OF.items() if category is Category.LIFECYCLE)
+
+
+class PluginManager:
+    """Plugins: register, approve, execute, take away.
+
+    `user_id` is recorded as the one on whose behalf the home's owner acts; it gives no rights and is no
+    second pair of eyes.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.logger = logging.getLogger("gateway.plugins")
+        self._client = client
+        self._handlers: dict[str, list[Handler]] = defaultdict(list)
+
+    def register_plugin(self, manifest_data: Mapping[str, Any], user_id: str) -> str:
+        """Register a plugin by its manifest and give its id; its code lies in the home's `plugins/<id>`."""
+        with self._telling(str(manifest_data.get("plugin_id"))):
+            reply = self._client.request("POST", "/v1/plugins", json=dict(manifest_data), on_behalf=user_id)
+        plugin_id: str = reply.body["plugin_id"]
+        return plugin_id
+
+    def approve_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Approve a registered plugin with what its manifest requests; it becomes active."""
+        return self._move(plugin_id, "approve", user_id, reason)
+
+    def suspend_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Stop a plugin for now; running work is killed."""
+        return self._move(plugin_id, "suspend", user_id, reason)
+
+    def resume_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Let a suspended plugin work again."""
+        return self._move(plugin_id, "resume", user_id, reason)
+
+    def revoke_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Take all a plugin's grants away for good; running work is killed."""
+        return self._move(plugin_id, "revoke", user_id, reason)
+
+    def uninstall_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Remove a plugin with its grants, consents and requests."""
+        return self._move(plugin_id, "uninstall", user_id, reason)
+
+    def execute_plugin(
+        self,
+        plugin_id: str,
+        user_id: str,
+        payload: Mapping[str, Any],
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ExecutionResult:
+        """Run a plugin and give what became of it; a denial is an answer, too: `success` false, `outcome` refused."""
+        more = {"session_id": session_id, "timeout_s": timeout}
+        body = {"payload": dict(payload), **{name: value for name, value in more.items() if value is not None}}
+        path = f"/v1/plugins/{plugin_id}/execute"
+        try:
+            result = ExecutionResult.read(self._client.request("POST", path, json=body, on_behalf=user_id).body)
+        except DeniedError as error:
+            result = ExecutionResult(success=False, outcome="refused", error=str(error), decision_id=error.decision_id)
+        self.logger.debug("executed %s: %s", plugin_id, result.outcome)
+        return result
+
+    def get_plugin_status(self, plugin_id: str) -> PluginStatus:
+        """Tell where a plugin stands.
+
+        Raises:
+            NotFoundError: there is no such plugin.
+
+        """
+        return PluginStatus.read(self._client.request("GET", f"/v1/plugins/{plugin_id}").body)
+
+    def list_plugins(self, status_filter: str | None = None) -> list[PluginStatus]:
+        """List the plugins, or those in one state."""
+        reply = self._client.request("GET", "/v1/plugins", params={"status": status_filter})
+        return [PluginStatus.read(body) for body in reply.body["plugins"]]
+
+    def get_plugin_manifest(self, plugin_id: str) -> PluginManifest | None:
+        """Give the manifest in force, None if there is no such plugin."""
+        try:
+            reply = self._client.request("GET", f"/v1/plugins/{plugin_id}/manifest")
+        except NotFoundError:
+            return None
+        return PluginManifest.read(reply.body, self._read_log)
+
+    def register_lifecycle_handler(self, event_type: str, handler: Handler) -> None:
+        """Call `handler` with each event of this type that a method of this object causes, before it returns.
+
+        What others cause is in the log and in a plugin's timeline. A handler that raises is logged.
+
+        Raises:
+            MalformedError: it is no lifecycle event.
+
+        """
+        if event_type not in _LIFECYCLE:
+            raise MalformedError(f"`{event_type}` is no lifecycle event", way_out=f"one of {', '.join(_LIFECYCLE)}")
+        self._handlers[event_type].append(handler)
+
+    def _move(self, plugin_id: str, step: str, user_id: str, reason: str) -> bool:
+        path = f"/v1/plugins/{plugin_id}/{step}"
+        with self._telling(plugin_id):
+            self._client.request("POST", path, json={"reason": reason}, on_behalf=user_id)
+        self.logger.debug("%s %s on behalf of %s", step, plugin_id, user_id)
+        return True
+
+    @contextmanager
+    def _telling(self, plugin_id: str) -> Iterator[None]:
+        """Tell the handlers of the events that happen to a plugin meanwhile."""
+        if not self._handlers:
+            yield
+            return
+        before = {event.event_id for event in self._timeline(plugin_id)}
+        yield
+        for event in self._timeline(plugin_id):
+            if event.event_id not in before:
+                self._tell(event)
+
+    def _tell(self, event: AuditEvent) -> None:
+        for handler in self._handlers.get(event.event_type, ()):
+            try:
+                handler(event)
+            except Exception:
+                self.logger.exception("a handler of %s events failed", event.event_type)
+
+    def _timeline(self, plugin_id: str) -> tuple[AuditEvent, ...]:
+        try:
+            reply = self._client.request("GET", f"/v1/plugins/{plugin_id}/timeline")
+        except NotFoundError:
+            return ()
+        return tuple(AuditEvent.read(body) for body in reply.body["events"])
+
+    def _read_log(self, plugin_id: str) -> tuple[AuditEvent, ...]:
+        events: list[AuditEvent] = []
+        cursor = None
+        while len(events) < _MAX_EVENTS:
+            params = {"plugin": plugin_id, "limit": _PAGE, "cursor": cursor}
+            page = self._client.request("GET", "/v1/audit", params=params).body
+            events += (AuditEvent.read(body) for body in page["records"])
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                break
+        return tuple(reversed(events[:_MAX_EVENTS]))
