@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.errors import ConflictError, DeniedError, HearthgateError, NotFoundError, UnavailableError
+from gateway.errors import ConflictError, DeniedError, HearthgateError, MalformedError, NotFoundError, UnavailableError
 
 Identity = tuple[int, int]  # device and inode
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,6 +55,8 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _error_for(error, path) from None
+    except ValueError:
+        raise MalformedError("a path with a NUL or with what is not Unicode text") from None
 
 
 def _error_for(error: OSError, path: Path) -> HearthgateError:
