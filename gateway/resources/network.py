@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import httpcore
 import httpx
 
 from gateway.domain.permission import Level
 from gateway.errors import DeniedError, MalformedError, OverloadedError, TooLargeError, UnavailableError
 from gateway.resources.addresses import Address, Reach, is_this_host, reach_of
+from gateway.resources.dial import PinnedDialler, dialling
 from gateway.resources.headers import check_headers, level_of
 from gateway.resources.url import Url
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_IN_FLIGHT = 32
-MAX_DIALLED = 4
 _RESOLVER_THREADS = 8
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
 
@@ -100,11 +101,12 @@ class Network:
         """
         if level_of(request.method) is Level.READ and request.body:
             raise MalformedError(f"a {request.method} with a body", way_out="send it with another method")
-        headers = _complete_headers(request)
+        outgoing = _outgoing(request)
         with self._place(), _told(request, timeout_s):
             async with asyncio.timeout(timeout_s):
                 addresses = await self.pin(request.url.host, request.url.port, private_ok=private_ok)
-                return await self._first_reply(request, headers, addresses, timeout_s, max_bytes)
+                async with dialling(addresses, timeout_s) as dialler:
+                    return await self._send(outgoing, dialler, max_bytes)
 
     async def pin(self, host: str, port: int, *, private_ok: bool) -> tuple[str, ...]:
         """Resolve `host` once and give its addresses: whoever connects dials one of these, never the name.
@@ -142,47 +144,15 @@ class Network:
             raise UnavailableError(f"`{host}` has no address")
         return addresses
 
-    async def _first_reply(
-        self,
-        request: HttpRequest,
-        headers: list[tuple[str, str]],
-        addresses: Sequence[str],
-        timeout_s: float,
-        max_bytes: int,
-    ) -> HttpReply:
-        dialled = addresses[:MAX_DIALLED]
-        for address in dialled[:-1]:
+    async def _send(self, outgoing: httpcore.Request, dialler: PinnedDialler, max_bytes: int) -> HttpReply:
+        # A connection serves one request of one plugin; the certificate is checked against the name.
+        async with httpcore.AsyncConnectionPool(ssl_context=self._ssl_context, network_backend=dialler) as pool:
+            response = await pool.handle_async_request(outgoing)
             try:
-                return await self._reply_from(address, request, headers, timeout_s / len(dialled), max_bytes)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue  # nothing was sent yet
-        return await self._reply_from(dialled[-1], request, headers, timeout_s, max_bytes)
-
-    async def _reply_from(
-        self,
-        address: str,
-        request: HttpRequest,
-        headers: list[tuple[str, str]],
-        connect_s: float,
-        max_bytes: int,
-    ) -> HttpReply:
-        url = request.url
-        # SECURITY: the address stands where the name would, so there is nothing left to resolve again;
-        # the certificate is still checked against the name. A connection serves one request of one plugin.
-        outgoing = httpx.Request(
-            request.method,
-            httpx.URL(scheme=url.scheme, host=address, port=url.port, raw_path=url.target.encode("ascii")),
-            headers=headers,
-            content=request.body or None,
-            extensions={"sni_hostname": url.host, "timeout": {"connect": connect_s}},
-        )
-        async with httpx.AsyncHTTPTransport(verify=self._ssl_context, trust_env=False, retries=0) as transport:
-            response = await transport.handle_async_request(outgoing)
-            try:
-                body = await _read_body(response, request, max_bytes)
+                body = await _read_body(response, outgoing, max_bytes)
             finally:
                 await response.aclose()
-        return HttpReply(status=response.status_code, headers=_reply_headers(response), body=body)
+        return HttpReply(status=response.status, headers=_reply_headers(response), body=body)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -195,24 +165,32 @@ class Network:
             self._in_flight -= 1
 
 
-def _complete_headers(request: HttpRequest) -> list[tuple[str, str]]:
+def _outgoing(request: HttpRequest) -> httpcore.Request:
     headers = check_headers(request.headers)
     named = {name for name, _ in headers}
-    # SECURITY: what is not compressed cannot grow; a plugin that asks for more unpacks it in its own sandbox.
-    own = [("host", request.url.authority), ("connection", "close")]
-    own += [("accept-encoding", "identity")] if "accept-encoding" not in named else []
-    own += [("content-length", "0")] if level_of(request.method) is Level.WRITE and not request.body else []
-    return own + headers
+    url = request.url
+    own = [("host", url.authority), ("connection", "close")]
+    if "accept-encoding" not in named:
+        # SECURITY: what is not compressed cannot grow; a plugin that asks for more unpacks it in its own sandbox.
+        own.append(("accept-encoding", "identity"))
+    if level_of(request.method) is Level.WRITE:
+        own.append(("content-length", str(len(request.body))))
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+        headers=[*own, *headers],
+        content=request.body,
+    )
 
 
-async def _read_body(response: httpx.Response, request: HttpRequest, max_bytes: int) -> bytes:
-    too_large = TooLargeError(f"the answer of `{request.url.scope}` is more than {max_bytes} bytes")
-    announced = response.headers.get("content-length", "")
-    if request.method != "HEAD" and announced.isdecimal() and int(announced) > max_bytes:
+async def _read_body(response: httpcore.Response, outgoing: httpcore.Request, max_bytes: int) -> bytes:
+    too_large = TooLargeError(f"the answer of `{outgoing.url.host.decode()}` is more than {max_bytes} bytes")
+    announced = dict(_reply_headers(response)).get("content-length", "")
+    if outgoing.method != b"HEAD" and announced.isdecimal() and int(announced) > max_bytes:
         raise too_large
     parts: list[bytes] = []
     left = max_bytes
-    async for part in response.aiter_raw():
+    async for part in response.aiter_stream():
         left -= len(part)
         if left < 0:
             raise too_large
@@ -220,8 +198,8 @@ async def _read_body(response: httpx.Response, request: HttpRequest, max_bytes: 
     return b"".join(parts)
 
 
-def _reply_headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
-    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw)
+def _reply_headers(response: httpcore.Response) -> tuple[tuple[str, str], ...]:
+    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers)
     return tuple((name, value) for name, value in pairs if name not in _HOP_BY_HOP)
 
 
@@ -231,9 +209,9 @@ def _told(request: HttpRequest, timeout_s: float) -> Iterator[None]:
     unsure = " (it may have been carried out)" if level_of(request.method) is Level.WRITE else ""
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise UnavailableError(f"`{scope}` cannot be connected to: {error or 'no answer'}") from None
-    except (TimeoutError, httpx.TimeoutException):
+    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+        raise UnavailableError(f"`{scope}` cannot be connected to: {str(error) or 'no answer'}") from None
+    except (TimeoutError, httpcore.TimeoutException):
         raise UnavailableError(f"`{scope}` gave no whole answer within {timeout_s:g} s{unsure}") from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
         raise UnavailableError(f"`{scope}` broke off: {error}{unsure}") from None
