@@ -13,11 +13,11 @@ from gateway.facade import PermissionManager, PluginManager
 class Script:
     """Plays back answers and keeps what was asked."""
 
-    def __init__(self, **answers: Any) -> None:
+    def __init__(self, **answers: object) -> None:
         self.answers = answers
         self.asked: list[tuple[str, str, Any]] = []
 
-    def request(self, method: str, path: str, *, json: Any = None, **_: Any) -> Reply:
+    def request(self, method: str, path: str, *, json: object = None, **_: object) -> Reply:
         self.asked.append((method, path, json))
         answer = self.answers[path.rpartition("/")[2].replace("-", "_")]
         if isinstance(answer, HearthgateError):
