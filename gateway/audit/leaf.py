@@ -1,0 +1,246 @@
+"""A record as the log commits to it, and as people read it.
+
+The committed record is canonical JSON. Values that name or describe a person are not in it; in their
+place, under `personal`, stands SHA-256(salt || name || 0x1f || canonical JSON of the value), with a random salt
+for each value. Forgetting value and salt leaves a hash that tells nothing, and the log still verifies.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.audit import canonical
+from gateway.domain.decision import Decision, timestamp
+from gateway.domain.record import CATEGORY_OF, Record
+from gateway.domain.request import Json
+from gateway.domain.risk import MAX_SCORE
+from gateway.errors import MalformedError, TooLargeError
+
+FORMAT = 1
+SALT_BYTES = 16
+DETAILS = "details."
+DECISION = "decision."
+UNCOMMITTED = ("leaf", "salt", "proof", "checkpoint")
+MAX_VALUE_BYTES = 64 * 1024
+MAX_RECORD_BYTES = 1024 * 1024
+
+_EVENT_ID = re.compile(r"audit-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ID_PREFIX = len("audit-")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PLUGIN = "plugin:"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A record ready to be written, but for its number: `committed(seq)` gives the bytes the leaf hashes."""
+
+    head: bytes
+    tail: bytes
+    personal: str | None
+    salts: bytes
+    columns: tuple[object, ...]  # ts_us, id, event_type, category, plugin, effect, risk, resolution, ref, rule
+    sign: bool = field(default=False)  # a checkpoint is wanted right behind this record
+
+    @property
+    def ts_us(self) -> int:
+        """When it happened, in microseconds since 1970."""
+        return self.columns[0]  # type: ignore[return-value] # the first column is an integer by construction
+
+    def committed(self, seq: int) -> bytes:
+        """Give the canonical bytes of the record as number `seq`."""
+        # INVARIANT: `head` holds the members that sort before "seq", `tail` those that sort behind it.
+        return b'%b,"seq":%d,%b' % (self.head, seq, self.tail)
+
+
+def event_bytes(event_id: str) -> bytes:
+    """Give the 16 bytes of an event id.
+
+    Raises:
+        MalformedError: it is not `audit-` and a lower-case UUID.
+
+    """
+    if not _EVENT_ID.fullmatch(event_id):
+        raise MalformedError(f"`{event_id[:80]}` is not an event id", way_out="`audit-` and a lower-case UUID")
+    return bytes.fromhex(event_id[_ID_PREFIX:].replace("-", ""))
+
+
+def microseconds(at: datetime) -> int:
+    """Give a moment as microseconds since 1970."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def commitment(salt: bytes, name: str, value: bytes) -> str:
+    """Commit to a value without showing it; `value` is its canonical JSON."""
+    return hashlib.sha256(b"%b%b\x1f%b" % (salt, name.encode(), value)).hexdigest()
+
+
+def prepare(record: Record) -> Prepared:
+    """Turn `record` into what will be written.
+
+    Raises:
+        MalformedError: its event id or reference is no event id, or its type is unknown.
+        TooLargeError: it is too large even without its large values.
+
+    """
+    try:
+        return _prepare(record, None if record.decision is None else record.decision.as_json())
+    except UnicodeEncodeError:
+        # WHY: only a value that UTF-8 cannot carry comes here; every other record is spared the walk.
+        decision = None if record.decision is None else canonical.tidy(record.decision.as_json())
+        return _prepare(record, decision)
+
+
+def _prepare(record: Record, decision: dict[str, Json] | None) -> Prepared:
+    if record.event_type not in CATEGORY_OF:
+        raise MalformedError(f"`{record.event_type[:80]}` is not an event type")
+    ref = None if record.ref is None else event_bytes(record.ref)
+    event_id = event_bytes(record.event_id)
+    plugin = None if record.plugin_id is None else canonical.tidy_text(record.plugin_id)
+    risk = max(0, min(MAX_SCORE, int(record.risk_score)))
+    values = _personal_values(record, decision)
+    commitments, salts, personal = _commit(values)
+    category = record.category.value
+    head = canonical.encode(
+        {
+            "category": category,
+            "decision": decision,
+            "details": _public_details(record),
+            "event_id": record.event_id,
+            "event_type": record.event_type,
+            "personal": commitments,
+            "plugin_id": plugin,
+            "ref": record.ref,
+            "resolution": record.resolution.value,
+            "risk_score": risk,
+        },
+    )[:-1]
+    trace_id = None if record.trace_id is None else canonical.tidy_text(record.trace_id)
+    tail = canonical.encode({"timestamp": timestamp(record.at), "trace_id": trace_id, "v": FORMAT})[1:]
+    if len(head) + len(personal or "") > MAX_RECORD_BYTES:
+        raise TooLargeError(f"a `{record.event_type}` record is too large", way_out="ask with smaller values")
+    effect, rule = _effect_and_rule(record.decision)
+    columns = (
+        microseconds(record.at),
+        event_id,
+        record.event_type,
+        category,
+        plugin,
+        effect,
+        risk,
+        record.resolution.value,
+        ref,
+        rule,
+    )
+    return Prepared(head, tail, personal, salts, columns)
+
+
+def _effect_and_rule(decision: Decision | None) -> tuple[str | None, str | None]:
+    if decision is None:
+        return None, None
+    rule = decision.verdict.rule
+    return decision.verdict.effect.value, None if rule is None else canonical.tidy_text(rule.id)
+
+
+def _public_details(record: Record) -> object:
+    if not record.details:
+        return {}
+    public = {name: value for name, value in record.details.items() if name not in record.personal}
+    details = canonical.tidy(public)
+    encoded = canonical.encode(details)
+    return details if len(encoded) <= MAX_VALUE_BYTES else _omitted(encoded)
+
+
+def _personal_values(record: Record, decision: dict[str, Json] | None) -> dict[str, bytes]:
+    """Take the personal members out of `decision` and gather them with the others, in canonical JSON."""
+    values: dict[str, Any] = {}
+    if record.user_id is not None:
+        values["user_id"] = canonical.tidy_text(record.user_id)
+    if record.replay:
+        values["replay"] = canonical.tidy(record.replay)
+    for name, value in record.personal.items():
+        values[DETAILS + canonical.tidy_text(str(name))] = canonical.tidy(value)
+    if decision is not None:
+        for name in _personal_members(decision):
+            values[DECISION + name] = decision.pop(name)
+    return {name: _clip(canonical.encode(values[name])) for name in sorted(values)}
+
+
+def _personal_members(decision: dict[str, Json]) -> list[str]:
+    names = ["scope"]
+    if decision["user"] is not None:
+        names.append("user")
+    if not str(decision["subject"]).startswith(_PLUGIN):
+        names.append("subject")
+    if decision["near_misses"]:
+        names.append("near_misses")  # WHY: its sentences may quote attributes of a person.
+    return names
+
+
+def _commit(values: dict[str, bytes]) -> tuple[dict[str, str], bytes, str | None]:
+    if not values:
+        return {}, b"", None
+    salts = os.urandom(SALT_BYTES * len(values))
+    commitments = {
+        name: commitment(salts[at : at + SALT_BYTES], name, value)
+        for at, (name, value) in zip(range(0, len(salts), SALT_BYTES), values.items(), strict=True)
+    }
+    members = b",".join(b"%b:%b" % (canonical.encode(name), value) for name, value in values.items())
+    return commitments, salts, (b"{%b}" % members).decode()
+
+
+def _clip(encoded: bytes) -> bytes:
+    return encoded if len(encoded) <= MAX_VALUE_BYTES else canonical.encode(_omitted(encoded))
+
+
+def _omitted(encoded: bytes) -> dict[str, Json]:
+    return {"omitted_bytes": len(encoded), "omitted_sha256": hashlib.sha256(encoded).hexdigest()}
+
+
+def row_of(
+    stored: tuple[str, bytes, str | None, bytes | None],
+    decode: Callable[[str], Any] = canonical.decode,
+) -> dict[str, Any]:
+    """Put a stored record together again as people and exports see it; what was erased is null or absent.
+
+    `stored` is its committed text, leaf, personal text and salts.
+    """
+    committed, leaf, personal, salts = stored
+    record = decode(committed)
+    values: dict[str, Any] = {} if personal is None else decode(personal)
+    details, decision = record["details"], record["decision"]
+    for name in record["personal"]:
+        if name.startswith(DETAILS):
+            if name in values:
+                details[name.removeprefix(DETAILS)] = values[name]
+        elif name.startswith(DECISION):
+            decision[name.removeprefix(DECISION)] = values.get(name)
+    return {
+        "event_id": record["event_id"],
+        "seq": record["seq"],
+        "timestamp": record["timestamp"],
+        "user_id": values.get("user_id"),
+        "plugin_id": record["plugin_id"],
+        "event_type": record["event_type"],
+        "category": record["category"],
+        "details": details,
+        "risk_score": record["risk_score"],
+        "resolution": record["resolution"],
+        "decision": decision,
+        "trace_id": record["trace_id"],
+        "ref": record["ref"],
+        "replay": values.get("replay"),
+        "v": record["v"],
+        "personal": record["personal"],
+        "leaf": leaf.hex(),
+        "salt": _salts_by_name(values, salts or b""),
+    }
+
+
+def _salts_by_name(values: dict[str, Any], salts: bytes) -> dict[str, str]:
+    steps = range(0, len(salts), SALT_BYTES)
+    return {name: salts[at : at + SALT_BYTES].hex() for name, at in zip(sorted(values), steps, strict=False)}

@@ -1,0 +1,107 @@
+"""The tables of the decision log, as numbered migrations.
+
+`record` is what the Merkle tree commits to, `pii` what can be forgotten; `tile`, `checkpoint` and `intent`
+can be computed from `record`.
+"""
+
+import sqlite3
+
+MIGRATIONS = (
+    """
+    CREATE TABLE record (
+        seq INTEGER PRIMARY KEY,
+        ts_us INTEGER NOT NULL,
+        id BLOB NOT NULL CHECK (length(id) = 16),
+        event_type TEXT NOT NULL,
+        category TEXT NOT NULL,
+        plugin TEXT,
+        effect TEXT CHECK (effect IN ('allow', 'deny')),
+        risk INTEGER NOT NULL CHECK (risk BETWEEN 0 AND 100),
+        resolution TEXT NOT NULL,
+        ref BLOB CHECK (length(ref) = 16),
+        rule TEXT,
+        committed TEXT NOT NULL,
+        leaf BLOB NOT NULL CHECK (length(leaf) = 32)
+    ) STRICT;
+    CREATE INDEX record_id ON record (id);
+    CREATE INDEX record_plugin ON record (plugin, seq);
+    CREATE INDEX record_risk ON record (risk, seq) WHERE risk >= 70;
+
+    CREATE TABLE pii (
+        seq INTEGER PRIMARY KEY REFERENCES record (seq),
+        salts BLOB NOT NULL,
+        personal TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE tile (
+        level INTEGER NOT NULL CHECK (level >= 1),
+        idx INTEGER NOT NULL,
+        hash BLOB NOT NULL CHECK (length(hash) = 32),
+        first_ts_us INTEGER,
+        last_ts_us INTEGER,
+        PRIMARY KEY (level, idx)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE checkpoint (
+        size INTEGER PRIMARY KEY,
+        ts_us INTEGER NOT NULL,
+        root BLOB NOT NULL CHECK (length(root) = 32),
+        note TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE intent (
+        id BLOB PRIMARY KEY CHECK (length(id) = 16),
+        seq INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TRIGGER record_keeps BEFORE UPDATE ON record
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER record_stays BEFORE DELETE ON record
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER pii_keeps BEFORE UPDATE ON pii
+        BEGIN SELECT RAISE(ABORT, 'a personal value is kept or deleted, never changed'); END;
+    CREATE TRIGGER tile_keeps BEFORE UPDATE ON tile
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER tile_stays BEFORE DELETE ON tile
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER checkpoint_keeps BEFORE UPDATE ON checkpoint
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER checkpoint_stays BEFORE DELETE ON checkpoint
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to `VERSION`, each step whole or not at all.
+
+    Raises:
+        sqlite3.Error: a step failed; the ones before it stand.
+        ValueError: the file was written by a newer version.
+
+    """
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise ValueError(f"audit.db has format {version}, this version knows {VERSION}: use the newer version")
+    if version == VERSION:
+        return
+    from sqlite_utils import Database  # noqa: PLC0415 # 90 ms that only a first start has to pay
+
+    database = Database(connection)
+    for number in range(version, VERSION):
+        with database.atomic():
+            for statement in _statements(MIGRATIONS[number]):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {number + 1}")
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script; `executescript` would commit the transaction it runs in."""
+    statements, pending = [], ""
+    for piece in script.split(";"):
+        pending += piece + ";"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending.strip().removesuffix(";"))
+            pending = ""
+    return [statement for statement in statements if statement]

@@ -1,0 +1,274 @@
+"""The database under the log: one read-write connection, used by one thread at a time."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.audit.checkpoint import LogKey
+from gateway.audit.leaf import Prepared
+from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
+from gateway.audit.schema import migrate
+from gateway.audit.tree import stored_node
+from gateway.errors import HomeInUseError
+
+FILE = "audit.db"
+BUSY_S = 0.2  # nobody else should write; whoever does must not hold up the event loop
+_PRAGMAS = (
+    "page_size = 4096",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 4000",
+    "journal_size_limit = 67108864",
+    "cache_size = -65536",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+    "secure_delete = ON",
+)
+_INSERT_RECORD = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_OUTCOMES = frozenset({"execution_completed", "execution_failed", "execution_timeout", "execution_lost"})
+_INTENT = "execution_started"
+
+
+class LockFile:
+    """Keeps a second writer away for as long as it is held; the kernel lets go when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise HomeInUseError(
+                f"another process (pid {holder or 'unknown'}) writes the decision log in `{path.parent}`",
+                way_out="stop it, or talk to it through run/hearthgate.sock",
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        os.close(self._descriptor)
+
+
+class Head:
+    """The end of the log: the tree's frontier, and the times seen since the last full tile."""
+
+    def __init__(self, frontier: Frontier, first_ts_us: int | None = None, last_ts_us: int | None = None) -> None:
+        self.frontier = frontier
+        self.first_ts_us = first_ts_us
+        self.last_ts_us = last_ts_us
+
+    def copy(self) -> "Head":
+        """Give one that can go its own way."""
+        return Head(self.frontier.copy(), self.first_ts_us, self.last_ts_us)
+
+    @property
+    def size(self) -> int:
+        """How many records there are; also the number of the last one."""
+        return self.frontier.size
+
+    def push(self, leaf: bytes, ts_us: int) -> list[tuple[int, int, bytes, int | None, int | None]]:
+        """Append a leaf; give the rows of the tiles it completes."""
+        self.first_ts_us = ts_us if self.first_ts_us is None else min(ts_us, self.first_ts_us)
+        self.last_ts_us = ts_us if self.last_ts_us is None else max(ts_us, self.last_ts_us)
+        tiles = self.frontier.push(leaf)
+        if not tiles:
+            return []
+        rows: list[tuple[int, int, bytes, int | None, int | None]] = []
+        for level, tile in tiles:
+            times = (self.first_ts_us, self.last_ts_us) if level == 1 else (None, None)
+            rows.append((level, self.size // TILE**level - 1, tile, *times))
+        self.first_ts_us = self.last_ts_us = None
+        return rows
+
+
+class Store:
+    """The log's file: rows go in by `write`, are durable after `commit`.
+
+    INVARIANT: a file that is not the one that was opened is never written to and believed; `misplaced`
+    tells when the path leads elsewhere.
+    """
+
+    def __init__(self, folder: Path, key: LogKey) -> None:
+        self._path = folder / FILE
+        self._wal = folder / f"{FILE}-wal"
+        self._key = key
+        self._identity: tuple[int, int] | None = None
+        self._least_bytes = 0
+        self._open()
+        self._durable = self.head.copy()
+
+    def _open(self) -> None:
+        mode = "rwc" if self._identity is None else "rw"
+        uri = f"{self._path.resolve().as_uri()}?mode={mode}"
+        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+        try:
+            for pragma in _PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}").fetchall()
+            migrate(self._connection)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("COMMIT")
+            self._wal_identity = _identity(self._wal)
+            self._identity = self._identity or _identity(self._path)
+            self.head = read_head(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def misplaced(self) -> str | None:
+        """Tell what is wrong with the files at the log's path, None if they are the ones that were opened."""
+        for path, identity in ((self._path, self._identity), (self._wal, self._wal_identity)):
+            try:
+                status = path.stat()
+            except OSError as error:
+                return f"{path.name}: {error.strerror}; put the file back"
+            if (status.st_dev, status.st_ino) != identity:
+                return f"{path.name} was replaced; put the file back"
+            if path is self._path:
+                if status.st_size < self._least_bytes:
+                    return f"{path.name} was cut short; restore it and restart"
+                self._least_bytes = status.st_size
+        return None
+
+    def write(self, batch: Sequence[Prepared], *, sign_end: bool, ts_us: int) -> list[tuple[int, str]]:
+        """Insert a batch, numbered and hashed; give the signed checkpoints it asked for, with their sizes.
+
+        Nothing is durable before `commit`; after an error `undo` must be called.
+        """
+        if problem := self.misplaced():
+            raise OSError(problem)
+        rows: list[tuple[object, ...]] = []
+        personal: list[tuple[int, bytes, str]] = []
+        tiles: list[tuple[object, ...]] = []
+        notes: list[tuple[int, bytes, str]] = []
+        head = self.head
+        for item in batch:
+            seq = head.size + 1
+            committed = item.committed(seq)
+            leaf = leaf_hash(committed)
+            rows.append((seq, *item.columns, committed.decode(), leaf))
+            if item.personal is not None:
+                personal.append((seq, item.salts, item.personal))
+            tiles += head.push(leaf, item.ts_us)
+            if item.sign:
+                notes.append(self._sign())
+        if sign_end and not (notes and notes[-1][0] == head.size):
+            notes.append(self._sign())
+        self._insert(rows, personal, tiles, [(size, ts_us, root, note) for size, root, note in notes])
+        return [(size, note) for size, _, note in notes]
+
+    def _sign(self) -> tuple[int, bytes, str]:
+        size, root = self.head.size, self.head.frontier.root()
+        return size, root, self._key.sign(size, root)
+
+    def _insert(
+        self,
+        rows: list[tuple[object, ...]],
+        personal: list[tuple[int, bytes, str]],
+        tiles: list[tuple[object, ...]],
+        notes: list[tuple[object, ...]],
+    ) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_INSERT_RECORD, rows)
+        connection.executemany("INSERT INTO pii VALUES (?, ?, ?)", personal)
+        if tiles:
+            connection.executemany("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles)
+        if notes:
+            connection.executemany("INSERT OR IGNORE INTO checkpoint VALUES (?, ?, ?, ?)", notes)
+        for seq, _, event_id, event_type, *_, ref, _, _, _ in rows:
+            if event_type == _INTENT:
+                connection.execute("INSERT OR IGNORE INTO intent VALUES (?, ?)", (event_id, seq))
+            elif event_type in _OUTCOMES and ref is not None:
+                connection.execute("DELETE FROM intent WHERE id = ?", (ref,))
+
+    def commit(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            sqlite3.Error: it is not.
+            OSError: it is in a file that is no longer at the log's path.
+
+        """
+        self._connection.execute("COMMIT")
+        if problem := self.misplaced():
+            raise OSError(problem)
+        self._durable = self.head.copy()
+
+    def undo(self) -> None:
+        """Forget what was written since the last commit."""
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self.head = self._durable.copy()
+
+    def reopen(self) -> int:
+        """Open the file anew after a failure; give how many records it holds of which no caller was told.
+
+        Raises:
+            sqlite3.Error: it cannot be.
+            OSError: it is not the file that was opened.
+            LookupError: it is damaged.
+
+        """
+        if (problem := self.misplaced()) and not problem.startswith(self._wal.name):
+            # SECURITY: the connection stays open; closing it would free the only copy of a deleted file.
+            raise OSError(problem)
+        # WHY: if the -wal was deleted, only the open connection still has what it held.
+        self.close()
+        self._open()
+        known = self._durable
+        if self.head.size < known.size or self.root_at(known.size) != known.frontier.root():
+            raise OSError(f"{self._path.name} no longer holds what was recorded; restore it and restart")
+        self._durable = self.head.copy()
+        return self.head.size - known.size
+
+    def root_at(self, size: int) -> bytes:
+        """Give the root that the log had at `size`.
+
+        Raises:
+            LookupError: a part of the tree is not there.
+
+        """
+        return root_at(size, stored_node(self._connection))
+
+    def last_checkpoint(self) -> tuple[int, str] | None:
+        """Give the newest checkpoint with its size."""
+        sql = "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1"
+        row: tuple[int, str] | None = self._connection.execute(sql).fetchone()
+        return row
+
+    def open_intents(self) -> list[tuple[str, bytes, str | None, bytes | None]]:
+        """Give the stored form of every execution that began and has no outcome, oldest first."""
+        return self._connection.execute(
+            "SELECT committed, leaf, personal, salts FROM intent JOIN record USING (seq) "
+            "LEFT JOIN pii USING (seq) ORDER BY seq",
+        ).fetchall()
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log goes into it."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.close()
+
+
+def read_head(connection: sqlite3.Connection) -> Head:
+    """Read where the log ends.
+
+    Raises:
+        LookupError: a part of the tree is missing.
+
+    """
+    size: int = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
+    tail_begins = size - size % TILE
+    times = connection.execute("SELECT min(ts_us), max(ts_us) FROM record WHERE seq > ?", (tail_begins,)).fetchone()
+    return Head(read_frontier(size, stored_node(connection)), *times)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
