@@ -30,6 +30,15 @@ def covers(pattern: str, scope: str) -> bool:
     return pattern == scope
 
 
+def covers_pattern(pattern: str, other: str) -> bool:
+    """Tell whether `pattern` covers everything that `other`, a scope or a pattern, covers."""
+    if other.endswith("/*"):
+        return pattern == "*" or (pattern.endswith("/*") and covers(pattern, other[:-2]))
+    if other.startswith("*."):
+        return pattern == "*" or (pattern.startswith("*.") and other.endswith(pattern[1:]))
+    return pattern == "*" or (other != "*" and covers(pattern, other))
+
+
 def canonical_scope(kind: str, text: str) -> str:
     """Give the one spelling of what is asked for.
 

@@ -1,0 +1,122 @@
+"""approval.toml: what is granted without asking a person, and what asks two."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.permission import PERMISSIONS, Level, Permission
+from gateway.domain.risk import TIER_ORDER, Tier
+from gateway.domain.scope import canonical_pattern, covers_pattern
+from gateway.errors import MalformedError
+from gateway.policy.problems import Problems
+from gateway.policy.spelling import did_you_mean
+from gateway.policy.toml_file import TomlFile, parse_toml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoGrant:
+    """A permission that a plugin of at most this tier is given as it asks."""
+
+    permission: Permission
+    scope: str
+    max_tier: Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRules:
+    """Who must say yes to what."""
+
+    autos: tuple[AutoGrant, ...] = ()
+    two_people: frozenset[Permission] = frozenset()
+    own_call_approval: bool = False
+
+    def auto(self, permission: Permission, scope: str | None, plugin_tier: Tier) -> bool:
+        """Tell whether this is granted without asking a person; `scope` may be a pattern."""
+        if permission.level is Level.ADMIN or scope is None or scope == "*":
+            return False
+        return any(
+            auto.permission.kind is permission.kind
+            and permission.level <= auto.permission.level
+            and TIER_ORDER.index(plugin_tier) <= TIER_ORDER.index(auto.max_tier)
+            and covers_pattern(auto.scope, scope)
+            for auto in self.autos
+        )
+
+    def four_eyes(self, permission: Permission) -> bool:
+        """Tell whether two people must approve it."""
+        return permission in self.two_people
+
+
+def parse_approval(file: str, data: bytes, problems: Problems) -> ApprovalRules:
+    """Give the approval rules; with a problem nothing is automatic."""
+    toml = parse_toml(file, data, problems)
+    if toml is None:
+        return ApprovalRules()
+    toml.only(toml.content, ["auto", "four_eyes", "calls"])
+    autos = [_auto(toml, number, table) for number, table in toml.tables("auto")]
+    return ApprovalRules(
+        autos=tuple(auto for auto in autos if auto is not None),
+        two_people=_four_eyes(toml),
+        own_call_approval=_own_calls(toml),
+    )
+
+
+def _auto(toml: TomlFile, number: int, table: Mapping[str, object]) -> AutoGrant | None:
+    path = ("auto", number)
+    toml.only(table, ["permission", "scope", "max_tier"], *path)
+    name, scope, tier = (toml.text(table, key, *path) for key in ("permission", "scope", "max_tier"))
+    if name is None or scope is None or tier is None:
+        return None
+    permission = _permission(toml, name, *path, "permission")
+    if tier not in {tier.value for tier in Tier}:
+        toml.error(f"tier '{tier[:80]}'{did_you_mean(tier, Tier)}", *path, "max_tier")
+        return None
+    if permission is None or not _may_be_automatic(toml, permission, scope, number):
+        return None
+    return AutoGrant(permission=permission, scope=scope, max_tier=Tier(tier))
+
+
+def _may_be_automatic(toml: TomlFile, permission: Permission, scope: str, number: int) -> bool:
+    path = ("auto", number)
+    if permission.level is Level.ADMIN:
+        toml.error(f"`{permission}` is never granted automatically: admin asks a person", *path, "permission")
+    elif scope == "*":
+        toml.error("scope '*' is never granted automatically: name what may be had", *path, "scope")
+    else:
+        return _is_canonical(toml, permission, scope, number)
+    return False
+
+
+def _is_canonical(toml: TomlFile, permission: Permission, scope: str, number: int) -> bool:
+    try:
+        canonical = canonical_pattern(permission.kind, scope)
+    except MalformedError as error:
+        toml.error(str(error), "auto", number, "scope")
+        return False
+    if canonical != scope:
+        toml.error(f"scope '{scope}': requests are spelt `{canonical}`: write it like that", "auto", number, "scope")
+    return canonical == scope
+
+
+def _four_eyes(toml: TomlFile) -> frozenset[Permission]:
+    table = toml.table(toml.content.get("four_eyes", {}), "four_eyes")
+    toml.only(table, ["permissions"], "four_eyes")
+    names = toml.texts(table, "permissions", "four_eyes")
+    found = [_permission(toml, name, "four_eyes", "permissions") for name in names]
+    return frozenset(permission for permission in found if permission is not None)
+
+
+def _own_calls(toml: TomlFile) -> bool:
+    table = toml.table(toml.content.get("calls", {}), "calls")
+    toml.only(table, ["own"], "calls")
+    own = table.get("own", False)
+    if not isinstance(own, bool):
+        toml.error("`calls.own` must be true or false", "calls", "own")
+    return own is True
+
+
+def _permission(toml: TomlFile, name: str, *path: str | int) -> Permission | None:
+    permission = PERMISSIONS.get(name)
+    if permission is None:
+        hint = did_you_mean(name, PERMISSIONS) or ": one of " + ", ".join(PERMISSIONS)
+        toml.error(f"permission '{name[:80]}'{hint}", *path)
+    return permission

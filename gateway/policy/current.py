@@ -1,0 +1,60 @@
+"""The policy set in force: got once per call, swapped by one assignment."""
+
+from collections.abc import Sequence
+
+from gateway.domain.request import Json
+from gateway.errors import ConflictError, Problem
+from gateway.policy.engine import PolicySet
+
+
+class CurrentPolicy:
+    """The policy set in force, and what was wrong with the last edit that did not come into force.
+
+    `get` hands out the set that a call keeps until it ends. `swap` is one reference assignment, so any
+    thread may call `get` at any time; calls of `swap` come one after the other, from one writer.
+    """
+
+    def __init__(self) -> None:
+        self._active: PolicySet | None = None
+        self._problems: tuple[Problem, ...] = ()
+
+    def get(self) -> PolicySet | None:
+        """Give the set in force, None if there never was one: then everything is denied."""
+        return self._active
+
+    def swap(self, policy_set: PolicySet) -> None:
+        """Put `policy_set` in force.
+
+        Raises:
+            ConflictError: a set of the same or a later generation is in force.
+
+        """
+        # INVARIANT: generations only grow, so an older set can never come back by a late builder.
+        active = self._active
+        if active is not None and policy_set.generation <= active.generation:
+            raise ConflictError(f"generation {active.generation} is in force, {policy_set.generation} is not newer")
+        self._active = policy_set
+        self._problems = ()
+
+    def reject(self, problems: Sequence[Problem]) -> None:
+        """Note why the last edit did not come into force; what is in force stays."""
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was wrong with the last edit, empty if it is in force."""
+        return self._problems
+
+    def status(self) -> dict[str, Json]:
+        """Give what is in force and what is wrong, in the wire shape."""
+        active = self._active
+        warnings = () if active is None else active.parsed.problems
+        return {
+            "in_force": active is not None,
+            "version": None if active is None else active.version,
+            "generation": 0 if active is None else active.generation,
+            "rules": 0 if active is None else len(active.rules),
+            "memberships": {} if active is None else {who: list(what) for who, what in active.memberships.items()},
+            "problems": [problem.as_json() for problem in self._problems],  # type: ignore[misc] # its members are Json
+            "warnings": [problem.as_json() for problem in warnings],  # type: ignore[misc] # same
+        }

@@ -1,0 +1,111 @@
+"""Who is what: the `g` lines of roles.csv and the memberships that the gateway adds."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.domain.names import PLUGINS_GROUP, split_subject
+from gateway.policy.encode import encode_field
+from gateway.policy.lines import Line, split_lines
+from gateway.policy.problems import Problems
+from gateway.policy.subjects import check_subject
+
+MAX_HOPS = 9  # Casbin follows no longer chain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """One `g` line: `member` is, or belongs to, `whole`."""
+
+    member: str
+    whole: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Who belongs to what, directly."""
+
+    lines: tuple[Membership, ...] = ()
+    added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def closure(self, subject: str) -> frozenset[str]:
+        """Give `subject` and everything it belongs to, as far as Casbin would follow."""
+        seen = {subject}
+        border = [subject]
+        for _ in range(MAX_HOPS):
+            border = [whole for member in border for whole in self.parents.get(member, ()) if whole not in seen]
+            if not border:
+                break
+            seen.update(border)
+        return frozenset(seen)
+
+    def knows(self, subject: str) -> bool:
+        """Tell whether anything is said of `subject`."""
+        return subject in self.parents
+
+    def links(self) -> Iterable[tuple[str, str]]:
+        """Give every direct membership once."""
+        return ((member, whole) for member, wholes in self.parents.items() for whole in wholes)
+
+
+def build_roles(lines: Iterable[Membership], added: Mapping[str, tuple[str, ...]]) -> Roles:
+    """Put the written lines and the memberships that the gateway adds together."""
+    lines = tuple(lines)
+    parents: dict[str, dict[str, None]] = {}
+    for line in lines:
+        parents.setdefault(line.member, {})[line.whole] = None
+    for subject, wholes in added.items():
+        parents.setdefault(encode_field(subject), {}).update(dict.fromkeys(map(encode_field, wholes)))
+    return Roles(lines=lines, added=dict(added), parents={member: tuple(wholes) for member, wholes in parents.items()})
+
+
+def parse_roles(file: str, data: bytes, problems: Problems) -> tuple[Membership, ...]:
+    """Give the memberships that a roles file states."""
+    found: dict[tuple[str, str], Membership] = {}
+    for line in split_lines(file, data, problems):
+        membership = _membership(line, problems)
+        if membership is None:
+            continue
+        pair = (membership.member, membership.whole)
+        if pair in found:
+            problems.warning(file, f"the same as line {found[pair].line}", line.number)
+        found.setdefault(pair, membership)
+    return tuple(found.values())
+
+
+def _membership(line: Line, problems: Problems) -> Membership | None:
+    def error(message: str) -> None:
+        problems.error(line.file, message, line.number)
+
+    kind, *fields = line.fields
+    if kind == "p":
+        error("`p` lines belong in rules/")
+    elif kind != "g":
+        error(f"unknown record type '{kind[:80]}': a line of roles begins with `g`")
+    elif len(fields) != 2:  # noqa: PLR2004 (member and whole)
+        error(f"{len(fields) + 1} fields, 3 expected: g, who, the group or role")
+    else:
+        known = [check_subject(field, error) for field in fields]
+        if all(known) and _may_belong(fields[0], fields[1], error):
+            return Membership(member=fields[0], whole=fields[1], line=line.number)
+    return None
+
+
+def _may_belong(member: str, whole: str, error: Callable[[str], None]) -> bool:
+    prefix, _ = split_subject(whole)
+    if prefix == "tier" or whole == PLUGINS_GROUP:
+        error(f"nobody is put into `{whole}` by hand: the gateway does that from its registry")
+        return False
+    if prefix not in {"group", "role"}:
+        error(f"`{whole}` has no members: only a `group:` or a `role:` has")
+        return False
+    if prefix == "role" and is_plugin_side(member):
+        error(f"`{member}` cannot be a `{whole}`: roles are for people and their keys")
+        return False
+    return True
+
+
+def is_plugin_side(subject: str) -> bool:
+    """Tell whether `subject` is a plugin, or stands for plugins by the gateway's own doing."""
+    return split_subject(subject)[0] in {"plugin", "tier"} or subject == PLUGINS_GROUP

@@ -1,0 +1,195 @@
+"""The lines of rules/*.csv and grants.csv, each field checked, become rules."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.condition import Condition, Hours
+from gateway.domain.decision import Effect
+from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind, Level
+from gateway.domain.scope import canonical_pattern, canonical_scope
+from gateway.errors import HearthgateError, MalformedError
+from gateway.policy.conditions_check import check_condition
+from gateway.policy.encode import decode_field
+from gateway.policy.lines import Line, split_lines
+from gateway.policy.problems import Problems
+from gateway.policy.rule import EVERY, Rule
+from gateway.policy.spelling import did_you_mean, nearest
+from gateway.policy.subjects import check_subject
+from gateway.policy.terms import parse_condition
+
+FIELDS = ("id", "subject", "kind", "level", "scope", "condition", "effect", "why")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
+_EXECUTABLE = (Kind.FILE, Kind.SYSTEM, Kind.PLUGIN, Kind.GATEWAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """One line being read."""
+
+    line: Line
+    problems: Problems
+
+    def error(self, message: str) -> None:
+        self.problems.error(self.line.file, message, self.line.number)
+
+    def warning(self, message: str) -> None:
+        self.problems.warning(self.line.file, message, self.line.number)
+
+
+def parse_rules(file: str, data: bytes, calendars: Mapping[str, Hours], problems: Problems) -> tuple[Rule, ...]:
+    """Give the rules of one file; a line with a problem gives none."""
+    rules = []
+    for line in split_lines(file, data, problems):
+        reading = _Reading(line=line, problems=problems)
+        if not _is_p_line(reading):
+            continue
+        rule = _rule(reading, calendars)
+        if rule is not None:
+            rules.append(rule)
+    return tuple(rules)
+
+
+def _is_p_line(reading: _Reading) -> bool:
+    kind, *fields = reading.line.fields
+    if kind == "g":
+        reading.error("`g` lines belong in roles.csv")
+    elif kind != "p":
+        reading.error(f"unknown record type '{kind[:80]}': a rule's line begins with `p`")
+    elif len(fields) > len(FIELDS):
+        reading.error(f"{len(fields) + 1} fields, {len(FIELDS) + 1} expected: write a comma as %2C")
+    elif len(fields) < len(FIELDS):
+        reading.error(f"{len(fields) + 1} fields, {len(FIELDS) + 1} expected: p, {', '.join(FIELDS)}")
+    else:
+        return True
+    return False
+
+
+def _rule(reading: _Reading, calendars: Mapping[str, Hours]) -> Rule | None:
+    fields = reading.line.fields[1:]
+    id_, subject, kind, level, scope, condition, effect, why = fields
+    found = _effect(effect, reading)
+    checks = [
+        _check_id(id_, reading),
+        check_subject(subject, reading.error),
+        _check_kind(kind, reading),
+        found is not None,
+    ]
+    checks.append(checks[2] and _check_level(kind, level, found, reading))
+    pattern = _scope(kind, scope, reading)
+    terms = _condition(condition, found, calendars, reading)
+    reason = _decoded(why, "why", reading)
+    if found is None or pattern is None or terms is None or reason is None or not all(checks):
+        return None
+    return Rule(
+        id=id_, subject=subject, kind=kind, level=level, scope=pattern, condition=terms, effect=found, why=reason,
+        file=reading.line.file, line=reading.line.number, fields=fields,
+    )  # fmt: skip
+
+
+def _check_id(text: str, reading: _Reading) -> bool:
+    if not _ID.match(text):
+        reading.error(f"id '{text[:80]}': 1 to 128 of letters, digits and . _ -")
+        return False
+    return True
+
+
+def _check_kind(text: str, reading: _Reading) -> bool:
+    if text in KNOWN_KINDS or text == EVERY:
+        return True
+    near = nearest(text, KNOWN_KINDS)
+    if near is not None:
+        reading.error(f"kind '{text}': did you mean `{near}`?")
+    elif not _KIND.match(text):
+        reading.error(f"kind '{text[:80]}': a letter, then letters, digits and . _ -")
+    else:
+        return True
+    return False
+
+
+def _check_level(kind: str, text: str, effect: Effect | None, reading: _Reading) -> bool:
+    if kind not in KNOWN_KINDS and kind != EVERY:
+        if not text:
+            reading.error("level '': an action name or `*`")
+        return bool(text)
+    if text not in LEVELS and not (kind == EVERY and text == EVERY):
+        hint = did_you_mean(text, LEVELS)
+        tail = "? the levels are" if hint else ": the levels are"
+        reading.error(f"level '{text[:80]}'{hint.removesuffix('?')}{tail} {', '.join(LEVELS)}")
+        return False
+    if text == Level.EXECUTE.word and kind in FAMILIES and kind not in _EXECUTABLE and effect is Effect.ALLOW:
+        reading.warning(f"nothing of kind `{kind}` is executed: this allows reading and writing")
+    return True
+
+
+def _scope(kind: str, text: str, reading: _Reading) -> str | None:
+    pattern = _decoded(text, "scope", reading)
+    if pattern is None:
+        return None
+    if pattern.count("*") != text.count("*"):
+        reading.error(f"scope '{text[:80]}': write `*` bare; no request holds a literal one")
+        return None
+    if kind == EVERY:
+        return _for_every_kind(pattern, reading)
+    return _canonical(kind, pattern, reading) if kind in KNOWN_KINDS else _opaque(kind, pattern, reading)
+
+
+def _canonical(kind: str, pattern: str, reading: _Reading) -> str | None:
+    try:
+        canonical = canonical_pattern(kind, pattern)
+    except HearthgateError as error:
+        reading.error(str(error))
+        return None
+    if canonical != pattern:
+        reading.error(f"scope '{pattern}': requests are spelt `{canonical}`: write it like that")
+        return None
+    return pattern
+
+
+def _opaque(kind: str, pattern: str, reading: _Reading) -> str | None:
+    if pattern == EVERY:
+        return pattern
+    try:
+        canonical_scope(kind, pattern.removesuffix("/*").removeprefix("*."))
+    except HearthgateError as error:
+        reading.error(f"{error}: a scope is exact, `a/*`, `*.b` or `*`")
+        return None
+    return pattern
+
+
+def _for_every_kind(pattern: str, reading: _Reading) -> str | None:
+    if any(_is_canonical(kind, pattern) for kind in FAMILIES):
+        return pattern
+    reading.error(f"scope '{pattern[:80]}': no request of any kind is spelt like this")
+    return None
+
+
+def _is_canonical(kind: str, pattern: str) -> bool:
+    try:
+        return canonical_pattern(kind, pattern) == pattern
+    except HearthgateError:
+        return False
+
+
+def _decoded(text: str, name: str, reading: _Reading) -> str | None:
+    try:
+        return decode_field(text)
+    except MalformedError as error:
+        reading.error(f"{name} {error}")
+        return None
+
+
+def _effect(text: str, reading: _Reading) -> Effect | None:
+    if text in {Effect.ALLOW.value, Effect.DENY.value}:
+        return Effect(text)
+    reading.error(f"effect '{text[:80]}': allow or deny")
+    return None
+
+
+def _condition(text: str, effect: Effect | None, calendars: Mapping[str, Hours], reading: _Reading) -> Condition | None:
+    condition, wrong = parse_condition(text, calendars)
+    wrong = (*wrong, *check_condition(condition, effect))
+    for message in wrong:
+        reading.error(message)
+    return None if wrong else condition

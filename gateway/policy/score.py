@@ -1,0 +1,85 @@
+"""Risk: a score from 0 to 100 for a request and for a plugin, with the parts it is made of."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.domain.permission import KNOWN_KINDS, Kind, Permission
+from gateway.domain.risk import MAX_SCORE, TIER_ORDER, Risk, RiskPart, Tier
+from gateway.domain.scope import split_host_port
+from gateway.errors import MalformedError
+
+MODIFIERS = ("wide_scope", "subtree_scope", "private_host", "plugin_moderate", "plugin_high", "plugin_critical")
+_PRIVATE_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskTable:
+    """What risk.toml says: points by kind and level, points that modify, and where the tiers begin."""
+
+    base: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    modifiers: Mapping[str, int] = field(default_factory=dict)
+    edges: Mapping[Tier, int] = field(default_factory=dict)
+
+    def tier_of(self, score: int) -> Tier:
+        """Give the tier into which a score falls."""
+        reached = [tier for tier in TIER_ORDER[1:] if score >= self.edges[tier]]
+        return reached[-1] if reached else Tier.LOW
+
+    def score_request(
+        self, kind: str, level: str, scope: str | None = None, *, plugin_tier: Tier | None = None
+    ) -> Risk:
+        """Score one request; `plugin_tier` is the standing of the plugin that asks."""
+        return self._risk([self._base(kind, level), *self._of_scope(kind, scope), *self._of_standing(plugin_tier)])
+
+    def score_plugin(self, permissions: Iterable[tuple[Permission, str | None]]) -> Risk:
+        """Score all that a plugin holds or requests together; holding more never scores less."""
+        parts: list[RiskPart] = []
+        for permission, scope in sorted(set(permissions), key=lambda held: (held[0], held[1] or "")):
+            kind = permission.kind.value
+            parts += [self._base(kind, permission.level.word), *self._of_scope(kind, scope)]
+        return self._risk(parts)
+
+    def _risk(self, parts: list[RiskPart]) -> Risk:
+        score = min(sum(part.points for part in parts), MAX_SCORE)
+        return Risk(score=score, tier=self.tier_of(score), parts=tuple(parts))
+
+    def _base(self, kind: str, level: str) -> RiskPart:
+        points = self.base.get(kind if kind in KNOWN_KINDS else "other", {})
+        # SECURITY: what nobody rated counts as the worst that is rated for its kind, else as the worst there is.
+        worst = max(points.values(), default=MAX_SCORE)
+        return RiskPart(name=f"{kind}.{level}", points=points.get(level, worst))
+
+    def _of_scope(self, kind: str, scope: str | None) -> Iterable[RiskPart]:
+        if scope is None:
+            return
+        if scope == "*":
+            yield from self._part("wide_scope")
+        elif scope.endswith("/*") or scope.startswith("*."):
+            yield from self._part("subtree_scope")
+        if kind in {Kind.NETWORK, Kind.API} and is_private_host(scope):
+            yield from self._part("private_host")
+
+    def _of_standing(self, tier: Tier | None) -> Iterable[RiskPart]:
+        if tier is not None and tier is not Tier.LOW:
+            yield from self._part(f"plugin_{tier.value}")
+
+    def _part(self, name: str) -> Iterable[RiskPart]:
+        points = self.modifiers.get(name, 0)
+        if points:
+            yield RiskPart(name=name, points=points)
+
+
+UNRATED = RiskTable(edges=dict.fromkeys(TIER_ORDER[1:], 0))  # nothing is known to be harmless
+
+
+def is_private_host(scope: str) -> bool:
+    """Tell whether a network scope names this host or one of a private network."""
+    try:
+        host, _ = split_host_port(scope.removeprefix("*."))
+    except MalformedError:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return any(host == name or host.endswith("." + name) for name in _PRIVATE_NAMES)

@@ -1,0 +1,230 @@
+"""The policies folder on disk: read as one snapshot, written without ever losing what was there.
+
+What the text means is for `gateway.policy.parse` to say.
+"""
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gateway
+from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem
+from gateway.policy.text import GRANTS, PolicyText
+
+MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_FOLDER_BYTES = 64 * 1024 * 1024
+MAX_FILES = 2000
+_TRIES = 10
+_PAUSE_S = 0.02
+_FOLDERS = ("rules", "tests")
+_TEMPORARY_SUFFIXES = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig", ".rej", ".part")
+
+
+class _ChangedError(Exception):
+    """A file changed while the folder was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What tells one state of a file from another."""
+
+    inode: int
+    size: int
+    changed_ns: int
+    altered_ns: int
+
+
+def read_policy_folder(folder: Path) -> PolicyText:
+    """Read every policy file of a folder as one snapshot.
+
+    The folder may be edited while it is read; a snapshot whose files changed meanwhile is read again.
+
+    Raises:
+        PolicyUnreadableError: it is no folder, keeps changing, is too large, or others may write to it.
+
+    """
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE_S)
+        try:
+            return _read_once(folder)
+        except (_ChangedError, FileNotFoundError):
+            if not folder.is_dir():
+                raise _unreadable(folder, folder, "no such folder") from None
+        except OSError as error:
+            raise _unreadable(folder, Path(error.filename or folder), f"cannot be read: {error.strerror}") from None
+    raise _unreadable(folder, folder, "the files keep changing while they are read")
+
+
+def _read_once(folder: Path) -> PolicyText:
+    root = folder.resolve(strict=True)
+    _refuse_open_folders(folder, root)
+    before = _list(folder, root)
+    _refuse_size(folder, before)
+    files = {name: _read_file(path, mark) for name, (path, mark) in before.items()}
+    if _list(folder, root) != before:
+        raise _ChangedError
+    return PolicyText(files)
+
+
+def _list(folder: Path, root: Path) -> dict[str, tuple[Path, _Mark]]:
+    found: dict[str, tuple[Path, _Mark]] = {}
+    problems: list[Problem] = []
+    for path in _entries(root):
+        name = path.relative_to(root).as_posix()
+        real = path.resolve(strict=True)
+        state = real.stat()
+        if not real.is_relative_to(root):
+            problems.append(_problem(name, "a link that leads out of the policies folder: copy the file"))
+        elif not stat.S_ISREG(state.st_mode):
+            if not (stat.S_ISDIR(state.st_mode) and name in _FOLDERS):
+                problems.append(_problem(name, "no regular file: rules are rules/*.csv, cases tests/*.toml"))
+        elif _is_open(state.st_mode):
+            problems.append(_problem(name, f"anybody may write it: chmod o-w {path}"))
+        else:
+            found[name] = (real, _mark(state))
+    if problems:
+        raise PolicyUnreadableError(f"the policy files in {folder} cannot be believed", problems=problems)
+    return found
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    for folder in (root, *(root / name for name in _FOLDERS)):
+        if folder == root or folder.is_dir():
+            yield from (path for path in sorted(folder.iterdir()) if not _is_temporary(path.name))
+
+
+def _is_temporary(name: str) -> bool:
+    """Tell whether an editor or a version control system keeps its own things under this name."""
+    return name.startswith((".", "#")) or name.endswith(_TEMPORARY_SUFFIXES)
+
+
+def _mark(state: os.stat_result) -> _Mark:
+    return _Mark(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+def _read_file(path: Path, mark: _Mark) -> bytes:
+    # SECURITY: a pipe put in the file's place must not make the gateway wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
+        if _mark(os.fstat(descriptor)) != mark:
+            raise _ChangedError
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) != mark.size:
+        raise _ChangedError
+    return data
+
+
+def _refuse_size(folder: Path, found: dict[str, tuple[Path, _Mark]]) -> None:
+    problems = [
+        _problem(name, f"{mark.size} bytes: at most {MAX_FILE_BYTES}")
+        for name, (_, mark) in found.items()
+        if mark.size > MAX_FILE_BYTES
+    ]
+    if len(found) > MAX_FILES:
+        problems.append(_problem(".", f"{len(found)} files: at most {MAX_FILES}"))
+    if sum(mark.size for _, mark in found.values()) > MAX_FOLDER_BYTES:
+        problems.append(_problem(".", f"more than {MAX_FOLDER_BYTES} bytes together"))
+    if problems:
+        raise PolicyUnreadableError(f"the policy files in {folder} are too large", problems=problems)
+
+
+def _refuse_open_folders(folder: Path, root: Path) -> None:
+    inner = [root / name for name in _FOLDERS if (root / name).is_dir()]
+    problems = [
+        _problem(str(each), f"anybody may write in this folder: chmod o-w {each}")
+        for each in (*inner, root, *root.parents)
+        if _is_open(each.stat().st_mode) and not _is_shared(each, root)
+    ]
+    if problems:
+        raise PolicyUnreadableError(f"the policy files in {folder} cannot be believed", problems=problems)
+
+
+def _is_open(mode: int) -> bool:
+    return bool(mode & stat.S_IWOTH)
+
+
+def _is_shared(folder: Path, root: Path) -> bool:
+    """Tell whether a folder above is like /tmp, where nobody can rename or remove another's things."""
+    return root != folder and root.is_relative_to(folder) and bool(folder.stat().st_mode & stat.S_ISVTX)
+
+
+def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
+    """Replace grants.csv, provided that it still says what the caller has read.
+
+    Returns only once the new file would survive a power cut.
+
+    Raises:
+        ConflictError: it says something else by now; nothing was written.
+
+    """
+    path = folder.resolve(strict=True) / GRANTS
+    with _locked(path.parent):
+        if path.is_symlink():
+            raise ConflictError(f"{path} is a link, so it is not replaced", way_out="put a file in its place")
+        there = path.read_bytes() if path.exists() else b""
+        if there != expected:
+            raise ConflictError(f"{path} was edited meanwhile", way_out="try again")
+        _replace(path, new)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one whole; it survives a power cut."""
+    _replace(path, text.encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # WHY: the folder itself is locked: a lock file would be one more thing in a folder that people edit.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor has no path)
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def starter_folder() -> Path:
+    """Give the folder of the starter policy: beside the packages in a checkout, inside them in a wheel."""
+    package = Path(gateway.__file__).parent
+    packed = package / "starter" / "policies"
+    return packed if packed.is_dir() else package.parent / "policies"
+
+
+def _problem(file: str, message: str) -> Problem:
+    return Problem(place=Place(file=file), message=message)
+
+
+def _unreadable(folder: Path, path: Path, message: str) -> PolicyUnreadableError:
+    problem = _problem(str(path), message)
+    return PolicyUnreadableError(f"the policy folder {folder} cannot be read", problems=[problem])
