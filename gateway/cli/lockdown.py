@@ -1,0 +1,37 @@
+"""Lockdown: the kill switch."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.call import Call, Reason, verb
+from gateway.cli.output import columns, print_table, print_text
+
+app = typer.Typer(help="The kill switch: on, off, list.", no_args_is_help=True)
+
+_COLUMNS = columns(id="id", scope="scope", since="since", by="user_id", reason="reason")
+
+
+@verb(app, "on")
+def on(
+    call: Call,
+    scope: Annotated[str, typer.Argument(metavar="SCOPE", help="all, plugin:ID, user:ID or kind:KIND.")] = "all",
+    reason: Reason = "",
+) -> None:
+    """Deny everything in a scope at once, and kill what runs there; it survives a restart."""
+    done = call.ask("POST", "/v1/lockdown", json={"scope": scope, "reason": reason})
+    call.show(done, lambda: print_text(f"locked down {scope}: {done['id']}"))
+
+
+@verb(app, "off")
+def off(call: Call, lockdown_id: Annotated[str, typer.Argument(metavar="ID")], reason: Reason = "") -> None:
+    """Lift a lockdown."""
+    done = call.ask("DELETE", f"/v1/lockdown/{lockdown_id}", json={"reason": reason})
+    call.show(done, lambda: print_text(f"lifted {lockdown_id}"))
+
+
+@verb(app, "list")
+def list_lockdowns(call: Call) -> None:
+    """List the lockdowns in force."""
+    found = call.ask("GET", "/v1/lockdown")
+    call.show(found, lambda: print_table(_COLUMNS, found["lockdowns"], empty="no lockdown is in force"))

@@ -1,0 +1,73 @@
+"""The program `hearthgate`: its nouns, and how an error leaves it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli import audit, consent, home, key, lockdown, permission, plugin, policy
+from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
+from gateway.cli.output import fail
+from gateway.errors import HearthgateError
+
+DEBUG_VARIABLE = "HEARTHGATE_DEBUG"
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+app = typer.Typer(
+    name="hearthgate",
+    help="A security gateway for plugins: every action is decided by your policy files, recorded, and run confined.",
+    no_args_is_help=True,
+    # SECURITY: a pretty traceback shows local variables, and those hold keys.
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    home: Annotated[Path | None, typer.Option("--home", metavar="DIR", help=HOME_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Set what every verb may also be given itself."""
+    ctx.obj = Defaults(home=home, as_json=as_json)
+
+
+home.add_verbs(app)
+for name, noun in (
+    ("key", key),
+    ("policy", policy),
+    ("plugin", plugin),
+    ("permission", permission),
+    ("consent", consent),
+    ("audit", audit),
+    ("lockdown", lockdown),
+):
+    app.add_typer(noun.app, name=name)
+
+
+def main() -> None:
+    """Run the command line; an error leaves as one sentence on stderr and an exit status, never as a traceback."""
+    try:
+        app()
+    except HearthgateError as error:
+        sys.exit(fail(error, as_json="--json" in sys.argv))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # WHY: Python flushes stdout once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        sentence = f"something unforeseen went wrong ({type(error).__name__})"
+        sys.exit(
+            fail(
+                HearthgateError(sentence, way_out=f"run it again with {DEBUG_VARIABLE}=1 to see where"),
+                as_json="--json" in sys.argv,
+            )
+        )

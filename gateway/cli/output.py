@@ -1,0 +1,152 @@
+"""What is printed: one JSON document for programs, tables and sentences for people, errors on stderr."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from gateway.errors import HearthgateError
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table: its heading and the member of a row's JSON that it shows, dots going deeper."""
+
+    head: str
+    member: str
+    right: bool = False
+
+
+def columns(**members: str) -> tuple[Column, ...]:
+    """Give columns from `heading="member"`; a member that begins with `#` is a number."""
+    return tuple(
+        Column(head=head.replace("_", " "), member=member.removeprefix("#"), right=member.startswith("#"))
+        for head, member in members.items()
+    )
+
+
+def print_json(body: Any) -> None:  # noqa: ANN401 (any JSON value)
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(body, indent=2, default=str))
+
+
+def print_text(*lines: object) -> None:
+    """Print lines on stdout."""
+    for line in lines:
+        typer.echo(clean(str(line)))
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    typer.echo(clean(text), err=True)
+
+
+def fail(error: HearthgateError, *, as_json: bool) -> int:
+    """Print an error as a sentence on stderr (and as a document on stdout for programs); give the exit status."""
+    if as_json:
+        from gateway.client.problems import problem_of
+
+        print_json(problem_of(error))
+    note(f"hearthgate: {error}")
+    if error.decision_id:
+        note(f"decision: {error.decision_id}")
+    return error.exit_status
+
+
+def print_table(wanted: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
+    """Print rows as a table that fits a terminal, or as plain full-length columns anywhere else."""
+    cells = [[cell_text(row, column.member) for column in wanted] for row in rows]
+    if not cells:
+        note(empty)
+    elif sys.stdout.isatty():
+        _print_rich_table(wanted, cells)
+    else:
+        _print_plain_table(wanted, cells)
+
+
+def print_facts(body: Mapping[str, Any], wanted: Sequence[Column]) -> None:
+    """Print the members of one thing, a line each; what it does not have is left out."""
+    width = max(len(column.head) for column in wanted)
+    for column in wanted:
+        text = cell_text(body, column.member)
+        if text != NOTHING:
+            typer.echo(f"{column.head:<{width}}  {text}")
+
+
+def cell_text(row: Mapping[str, Any], member: str) -> str:
+    """Give the text of a member of a row; `-` if it is missing or null."""
+    value: Any = row
+    for name in member.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    match value:
+        case None | "" | []:
+            return NOTHING
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(clean(str(entry)) for entry in value)
+        case dict():
+            return clean(json.dumps(value, ensure_ascii=False))
+        case _:
+            return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Spell out control and invisible characters.
+
+    SECURITY: plugins choose texts that end here; an escape sequence could repaint what a person reads.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_clean_char(char) for char in text)
+
+
+def _clean_char(char: str) -> str:
+    if char == "\n" or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return char
+    return "\\" + f"x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"  # noqa: PLR2004 (one byte)
+
+
+def _print_rich_table(wanted: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in wanted:
+        table.add_column(column.head, justify="right" if column.right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+_STYLES = {
+    "allow": "green",
+    "allowed": "green",
+    "active": "green",
+    "deny": "red",
+    "denied": "red",
+    "failed": "red",
+    "revoked": "red",
+    "suspended": "yellow",
+    "pending": "yellow",
+    "high": "yellow",
+    "critical": "red",
+}
+
+
+def _print_plain_table(wanted: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(column.head), *(len(row[at]) for row in cells)) for at, column in enumerate(wanted)]
+    for row in ([column.head for column in wanted], *cells):
+        padded = [
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, wanted, strict=True)
+        ]
+        typer.echo("  ".join(padded).rstrip())

@@ -1,0 +1,106 @@
+"""Permissions: what plugins ask for, what they were granted, and taking it back."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.call import Call, Reason, verb
+from gateway.cli.output import columns, note, print_json, print_table, print_text
+
+app = typer.Typer(help="Requests, grants, and taking them back.", no_args_is_help=True)
+
+_REQUESTS = columns(
+    id="id", plugin="plugin_id", status="status", asked="requested_at", permissions="summary", reason="reason"
+)
+_GRANTS = columns(
+    id="id", permission="permission", scope="scope", condition="condition", by="granted_by", until="until", why="why"
+)
+
+RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id.")]
+
+
+@verb(app, "requests")
+def requests(
+    call: Call,
+    status: Annotated[
+        str, typer.Option("--status", help="pending, approved, denied, revoked, expired or all.")
+    ] = "pending",
+) -> None:
+    """List what waits for a person's answer."""
+    found = call.ask("GET", "/v1/permission-requests", params={"status": None if status == "all" else status})
+    rows = [{**request, "summary": _summary(request)} for request in found["requests"]]
+    call.show(found, lambda: print_table(_REQUESTS, rows, empty="no such requests"))
+
+
+@verb(app, "approve")
+def approve(
+    call: Call,
+    request_id: RequestArgument,
+    reason: Reason = "",
+    permission: Annotated[
+        list[str] | None, typer.Option("--permission", help="Only this one of those asked; may be given again.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only until then, RFC 3339.")] = None,
+) -> None:
+    """Grant what a request asks for, or a part of it, or for a time."""
+    body: dict[str, Any] = {"reason": reason}
+    if permission:
+        body["permissions"] = permission
+    if until is not None:
+        body["until"] = until
+    done = call.ask("POST", f"/v1/permission-requests/{request_id}/approve", json=body)
+    call.show(done, lambda: print_text(f"approved {request_id}"))
+
+
+@verb(app, "deny")
+def deny(call: Call, request_id: RequestArgument, reason: Reason = "") -> None:
+    """Refuse a request."""
+    done = call.ask("POST", f"/v1/permission-requests/{request_id}/deny", json={"reason": reason})
+    call.show(done, lambda: print_text(f"denied {request_id}"))
+
+
+@verb(app, "grants")
+def grants(call: Call, plugin_id: Annotated[str, typer.Argument(metavar="PLUGIN")]) -> None:
+    """List what a plugin may do now."""
+    found = call.ask("GET", f"/v1/plugins/{plugin_id}/permissions")
+    call.show(found, lambda: print_table(_GRANTS, found["grants"], empty=f"`{plugin_id}` has no grants"))
+
+
+@verb(app, "revoke")
+def revoke(
+    call: Call,
+    plugin_id: Annotated[str, typer.Argument(metavar="PLUGIN")],
+    reason: Reason = "",
+    permission: Annotated[str | None, typer.Option("--permission", help="Only this one, as vault_read.")] = None,
+    scope: Annotated[str | None, typer.Option("--scope", help="Only for this scope.")] = None,
+) -> None:
+    """Take one grant or all grants of a plugin away at once; running work is killed."""
+    body = {"reason": reason, "permission": permission, "scope": scope}
+    given = {name: value for name, value in body.items() if value is not None}
+    done = call.ask("POST", f"/v1/plugins/{plugin_id}/permissions/revoke", json=given)
+    call.show(done, lambda: print_text(f"revoked {len(done.get('revoked', ()))} grants of {plugin_id}"))
+
+
+@verb(app, "export")
+def export(
+    call: Call,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
+) -> None:
+    """Write every grant and request as versioned JSON."""
+    from gateway.cli.files import write_text
+
+    body = call.ask("GET", "/v1/permissions/export")
+    if output is None:
+        print_json(body)
+        return
+    import json
+
+    write_text(output, json.dumps(body, indent=2) + "\n")
+    note(f"written to {output}")
+    if call.as_json:
+        print_json({"file": str(output)})
+
+
+def _summary(request: dict[str, Any]) -> str:
+    return ", ".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])

@@ -1,0 +1,136 @@
+"""The policy files: check them, judge their cases, see what is in force, ask why."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.call import Call, verb
+from gateway.cli.output import columns, note, print_facts, print_table, print_text
+
+if TYPE_CHECKING:
+    from gateway.policy.cases import CaseResult
+    from gateway.policy.parse import ParsedPolicy
+
+app = typer.Typer(help="The policy files: check, test, status, explain.", no_args_is_help=True)
+
+Folder = Annotated[Path | None, typer.Argument(metavar="DIR", help="A policies folder; else the home's.")]
+
+_CASE_FAILED = 4
+_STATUS = columns(generation="generation", version="version", rules="rules", activated="activated_at", mode="mode")
+_MEMBERSHIPS = columns(subject="subject", belongs_to="groups")
+
+
+@verb(app, "check")
+def check(call: Call, folder: Folder = None) -> None:
+    """Report every problem of every file.
+
+    Needs no gateway. Exit 1 if one of them is an error.
+    """
+    parsed = _parsed(call, folder)
+    body = {
+        "ok": parsed.ok,
+        "version": parsed.version,
+        "rules": len(parsed.rules),
+        "cases": len(parsed.cases),
+        "problems": [problem.as_json() for problem in parsed.problems],
+    }
+
+    def tell() -> None:
+        print_text(*parsed.problems)
+        warnings = len(parsed.problems) - len(parsed.errors)
+        note(f"{len(parsed.rules)} rules: {_count(len(parsed.errors), 'error')}, {_count(warnings, 'warning')}")
+
+    call.show(body, tell)
+    if not parsed.ok:
+        raise typer.Exit(1)
+
+
+@verb(app, "test")
+def judge(call: Call, folder: Folder = None) -> None:
+    """Judge the policy's own cases.
+
+    Needs no gateway. Exit 4 if a case fails, 1 if the files have errors.
+    """
+    parsed = _parsed(call, folder)
+    if not parsed.ok:
+        from gateway.errors import PolicyBrokenError
+
+        raise PolicyBrokenError("the policy files have errors, so no case was judged", problems=parsed.errors)
+    results = _judged(parsed)
+    failed = [result for result in results if not result.passed]
+
+    def tell() -> None:
+        print_text(*(f"{one.file}:{one.line}: {one.name}: {one.message}" for one in failed))
+        note(f"{_count(len(results), 'case')}: {len(results) - len(failed)} passed, {len(failed)} failed")
+
+    call.show({"ok": not failed, "cases": [_case(result) for result in results]}, tell)
+    if failed:
+        raise typer.Exit(_CASE_FAILED)
+
+
+@verb(app, "status")
+def status(call: Call) -> None:
+    """Show what is in force and the last problem."""
+    found = call.ask("GET", "/v1/policy")
+
+    def tell() -> None:
+        print_facts(found, _STATUS)
+        print_table(_MEMBERSHIPS, _memberships(found.get("memberships") or {}), empty="no plugin is active")
+        for problem in found.get("problems") or ():
+            note(f"not in force: {problem['file']}:{problem['line']}: {problem['message']}")
+
+    call.show(found, tell)
+
+
+@verb(app, "explain")
+def explain(
+    call: Call,
+    *,
+    subject: Annotated[str, typer.Option("--subject", metavar="S", help="As plugin:notes.")],
+    permission: Annotated[str, typer.Option("--permission", metavar="P", help="As vault_read.")],
+    scope: Annotated[str, typer.Option("--scope", metavar="X", help="As user_data/diary.")],
+    user: Annotated[str | None, typer.Option("--user", metavar="U", help="On whose behalf.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="T", help="Then instead of now, RFC 3339.")] = None,
+) -> None:
+    """Tell what would be decided, and why.
+
+    Uses up nothing. Exit 0 whatever the answer is.
+    """
+    asked: dict[str, Any] = {"subject": subject, "permission": permission, "scope": scope, "user": user, "at": at}
+    body = {name: value for name, value in asked.items() if value is not None}
+    found = call.ask("POST", "/v1/policy/explain", json=body)
+    call.show(found, lambda: print_text(*found["sentences"]))
+
+
+def _parsed(call: Call, folder: Path | None) -> "ParsedPolicy":
+    from gateway.policy.parse import parse_policy
+    from gateway.policy_files import read_policy_folder
+
+    return parse_policy(read_policy_folder(call.home() / "policies" if folder is None else folder))
+
+
+def _judged(parsed: "ParsedPolicy") -> tuple["CaseResult", ...]:
+    from gateway.policy.cases import run_cases
+    from gateway.policy.engine import build_policy_set
+
+    return run_cases(build_policy_set(parsed, memberships={}, generation=0))
+
+
+def _case(result: "CaseResult") -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "file": result.file,
+        "line": result.line,
+        "passed": result.passed,
+        "message": result.message,
+    }
+
+
+def _memberships(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"subject": subject, "groups": groups} for subject, groups in found.items()]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
