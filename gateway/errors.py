@@ -130,6 +130,12 @@ class PolicyBrokenError(ConflictError):
     code, title = "policy_broken", "The policy files have errors"
 
 
+class PolicyUnreadableError(PolicyBrokenError):
+    """The policy files cannot be read, or others could have written them."""
+
+    code, title = "policy_unreadable", "The policy files cannot be believed"
+
+
 class TooLargeError(HearthgateError):
     """More bytes than this door takes."""
 
