@@ -200,7 +200,11 @@ def _raise_problem(response: httpx.Response) -> None:
     if response.status_code < _OK_UNTIL:
         return
     body = _body(response)
-    raise error_of(body if isinstance(body, dict) else {"detail": str(body)}, status=response.status_code)
+    problem = body if isinstance(body, dict) else {"detail": str(body)}
+    retry_after = response.headers.get("retry-after", "")
+    if retry_after.isdigit():
+        problem = {"retry_after_s": int(retry_after), **problem}
+    raise error_of(problem, status=response.status_code)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

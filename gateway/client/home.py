@@ -38,7 +38,5 @@ def _is_home(folder: Path) -> bool:
 
 def _checked(folder: Path, named_by: str) -> Path:
     if not _is_home(folder):
-        raise NoHomeError(
-            f"`{folder}`{named_by} is not a home: it has no policies/model.conf", way_out=_HOW_TO_MAKE
-        )
+        raise NoHomeError(f"`{folder}`{named_by} is not a home: it has no policies/model.conf", way_out=_HOW_TO_MAKE)
     return folder.resolve()

@@ -6,9 +6,7 @@ from typing import Any
 from gateway.errors import HearthgateError, Place, Problem
 
 _URN = "urn:hearthgate:problem:"
-_OWN_MEMBERS = frozenset(
-    {"type", "title", "status", "detail", "way_out", "decision_id", "problems", "retry_after_s"}
-)
+_OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "way_out", "decision_id", "problems", "retry_after_s"})
 
 
 def error_of(body: Mapping[str, Any], *, status: int) -> HearthgateError:

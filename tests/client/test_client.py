@@ -49,7 +49,8 @@ async def echo(
         kind, pieces = b"application/jsonl", [b'{"a":', b'1}\n{"b":2}\n{"c"', b":3}"]
     elif scope["path"] == "/empty":
         status, pieces = 204, []
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+    told = [(b"content-type", kind), (b"retry-after", b"7")]
+    await send({"type": "http.response.start", "status": status, "headers": told})
     for piece in pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
@@ -157,6 +158,7 @@ def test_a_problem_becomes_the_error_it_tells_of(served: Path) -> None:
     with Client(served) as client, pytest.raises(DeniedError, match="no rule allows it") as caught:
         client.request("GET", "/denied")
     assert caught.value.decision_id == "019a"
+    assert caught.value.retry_after_s == 7
 
 
 def test_an_answer_without_a_body_is_none_or_empty(served: Path) -> None:
