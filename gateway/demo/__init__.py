@@ -1,0 +1,1 @@
+"""The demonstration: the whole story in a temporary home, with a real gateway and real plugins."""
