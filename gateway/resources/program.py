@@ -40,6 +40,7 @@ _NOBODY = 65534
 NOT_RUN = 125
 NOT_A_PROGRAM = "exec: "
 _MB = 1 << 20
+_FOLDER = "/tmp"  # noqa: S108 (its own, and where programs expect to write)
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LIMITS = {
     resource.RLIMIT_CORE: 0,
@@ -76,15 +77,15 @@ def _leave_the_host() -> None:
     socket.sethostname("program")
 
 
-def _arrange_files(folder: str, hidden: list[str]) -> None:
+def _arrange_files(hidden: list[str]) -> None:
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
-    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NOEXEC, "size=64k,mode=755")
+    _mount("tmpfs", _FOLDER, "tmpfs", _MS_NOSUID | _MS_NOEXEC, "size=64k,mode=755")
     for name in _DEVICES:
-        place = Path(folder, name)
+        place = Path(_FOLDER, name)
         place.touch()
         _mount(f"/dev/{name}", str(place), flags=_MS_BIND)
-    Path(folder, "fd").symlink_to("/proc/self/fd")
-    _mount(folder, "/dev", flags=_MS_MOVE)
+    Path(_FOLDER, "fd").symlink_to("/proc/self/fd")
+    _mount(_FOLDER, "/dev", flags=_MS_MOVE)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     for path in hidden:
         if Path(path).is_dir():
@@ -95,8 +96,8 @@ def _arrange_files(folder: str, hidden: list[str]) -> None:
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     done = _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
     _checked(done, "mount_setattr")
-    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64m,mode=777")
-    os.chdir(folder)
+    _mount("tmpfs", _FOLDER, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64m,mode=777")
+    os.chdir(_FOLDER)
 
 
 def _give_up_rights(cpu_s: int) -> None:
@@ -132,7 +133,7 @@ def main(order: dict[str, object], report: int) -> int:
     # From here on as process 1 of its own world: when it ends, the kernel ends all others in it.
     _die_with_parent()
     hidden = order["hidden"]
-    _arrange_files(str(order["folder"]), [str(path) for path in hidden] if isinstance(hidden, list) else [])
+    _arrange_files([str(path) for path in hidden] if isinstance(hidden, list) else [])
     second = os.fork()
     if second:
         os.close(report)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundE
 from gateway.resources.apart import ProgramResult, run_apart
 from gateway.resources.walk import open_folder, refuse_special, told
 
-_HIDDEN = (Path("/run"), Path("/sys"))
+# SECURITY: where sockets of other programs lie, as those of agents and of container engines.
+_HIDDEN = (Path("/run"), Path("/sys"), Path("/var/tmp"))  # noqa: S108 (hidden, not used)
 _MAX_ARGUMENTS = 256
 _MAX_ARGUMENT_BYTES = 16 << 10
 
@@ -23,7 +23,7 @@ class System:
     """Figures of the host by topic, and its programs.
 
     `hidden` is what no plugin ever gets: a program sees empty folders there. It runs without network,
-    with the host's files read-only, an empty folder of its own, and PATH as its whole environment.
+    with the host's files read-only, an empty /tmp of its own to work in, and PATH as its whole environment.
     """
 
     def __init__(self, hidden: Sequence[Path] = (), disk: Path = Path("/")) -> None:
@@ -83,8 +83,8 @@ class System:
         if any(path.is_relative_to(each) for each in self._hidden):
             raise DeniedError(f"`{path}` is never within a plugin's reach")
         order: dict[str, Json] = {"argv": list(argv), "hidden": list(self._hidden), "cpu_s": int(timeout_s) + 1}
-        with _open_program(path) as program, tempfile.TemporaryDirectory(prefix="program-") as folder:
-            return await run_apart(order | {"folder": folder}, program, timeout_s, max_bytes)
+        with _open_program(path) as program:
+            return await run_apart(order, program, timeout_s, max_bytes)
 
 
 def _some(figures: object, *names: str) -> dict[str, Json]:
