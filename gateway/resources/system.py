@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundError, TooLargeError
+from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundError, OverloadedError, TooLargeError
 from gateway.resources.apart import ProgramResult, run_apart
 from gateway.resources.walk import open_folder, refuse_special, told
 
 # SECURITY: where sockets of other programs lie, as those of agents and of container engines.
 _HIDDEN = (Path("/run"), Path("/sys"), Path("/var/tmp"))  # noqa: S108 (hidden, not used)
+MAX_RUNNING = 8
 _MAX_ARGUMENTS = 256
 _MAX_ARGUMENT_BYTES = 16 << 10
 
@@ -28,6 +29,7 @@ class System:
 
     def __init__(self, hidden: Sequence[Path] = (), disk: Path = Path("/")) -> None:
         self._hidden = [str(path) for path in dict.fromkeys((*_HIDDEN, *(path.resolve() for path in hidden)))]
+        self._running = 0
         psutil.cpu_percent()  # the first figure of all is meaningless
         self._topics: Mapping[str, Callable[[], Json]] = {
             "cpu": lambda: {"count": psutil.cpu_count(), "percent": psutil.cpu_percent()},
@@ -74,6 +76,7 @@ class System:
             DeniedError: it is no program, or lies where no plugin gets.
             ConflictError: the path is not the one that `resolve_program` gives (any more).
             HostCannotKeepError: the host cannot keep it apart; it did not run.
+            OverloadedError: too many programs are running.
 
         """
         _check_arguments(argv)
@@ -83,8 +86,18 @@ class System:
         if any(path.is_relative_to(each) for each in self._hidden):
             raise DeniedError(f"`{path}` is never within a plugin's reach")
         order: dict[str, Json] = {"argv": list(argv), "hidden": list(self._hidden), "cpu_s": int(timeout_s) + 1}
-        with _open_program(path) as program:
+        with _open_program(path) as program, self._place():
             return await run_apart(order, program, timeout_s, max_bytes)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._running >= MAX_RUNNING:
+            raise OverloadedError(f"{MAX_RUNNING} programs of plugins are running", retry_after_s=1)
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
 
 def _some(figures: object, *names: str) -> dict[str, Json]:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import ConflictError, DeniedError, HearthgateError, MalformedError, NotFoundError, TooLargeError
 from gateway.resources.apart import ProgramResult
-from gateway.resources.system import System
+from gateway.resources.system import MAX_RUNNING, System
 
 KEY = "the key of the house"
 
@@ -212,3 +212,15 @@ def test_arguments_have_bounds(arguments: list[str], error: type[Exception]) -> 
 
 def test_the_longest_odd_arguments_still_arrive() -> None:
     assert run(System(), "/bin/echo", "\x01" * 16_000).stdout == b"\x01" * 16_000 + b"\n"
+
+
+def test_only_so_many_programs_run_at_once() -> None:
+    async def crowd() -> list[ProgramResult | BaseException]:
+        system = System()
+        program = [system.resolve_program("/bin/sleep"), "60"]
+        return await asyncio.gather(
+            *(system.run(program, timeout_s=0.2) for _ in range(MAX_RUNNING + 1)), return_exceptions=True
+        )
+
+    kinds = [type(each).__name__ for each in asyncio.run(crowd())]
+    assert sorted(kinds) == ["OverloadedError"] + ["ProgramResult"] * MAX_RUNNING
