@@ -20,7 +20,7 @@ Row = dict[str, Any]
 MAX_LIMIT = 1000
 MAX_TEXT = 200
 BUDGET_STEPS = 400_000  # of a thousand virtual-machine instructions each: some seconds
-_STORED = "SELECT record.seq, committed, leaf, personal, salts FROM record LEFT JOIN pii USING (seq)"
+STORED = "SELECT record.seq, committed, leaf, personal, salts FROM record LEFT JOIN pii USING (seq)"
 _BY_USER = """? IN (json_extract(personal, '$."user_id"'), json_extract(personal, '$."decision.user"'))"""
 _MAX_SEQ_DIGITS = 18
 
@@ -104,7 +104,7 @@ class LogReader:
             if cursor is not None:
                 where.append("record.seq < ?")
                 values.append(_parse_cursor(cursor))
-            sql = f"{_STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
+            sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
             found = _run(connection, sql, [*values, limit + 1])
         rows = [row_of(tuple(stored)) for _, *stored in found[:limit]]
         return Page(rows=rows, cursor=f"s{found[limit - 1][0]}" if len(found) > limit else None)
@@ -122,7 +122,7 @@ class LogReader:
         """Give the records that refer to an event, as an outcome to its intent, oldest first."""
         wanted = event_bytes(event_id)
         with self.connect() as connection:
-            sql = f"{_STORED} WHERE ref = ? AND record.seq > ? AND plugin IS ? ORDER BY record.seq LIMIT ?"
+            sql = f"{STORED} WHERE ref = ? AND record.seq > ? AND plugin IS ? ORDER BY record.seq LIMIT ?"
             began = connection.execute("SELECT seq, plugin FROM record WHERE id = ?", (wanted,)).fetchone()
             found = [] if began is None else _run(connection, sql, [wanted, *began, MAX_LIMIT])
         return [row_of(tuple(stored)) for _, *stored in found]
@@ -133,7 +133,7 @@ class LogReader:
 
     def _first(self, where: str, value: object) -> Row | None:
         with self.connect() as connection:
-            sql = f"{_STORED} WHERE {where} ORDER BY record.seq LIMIT 1"
+            sql = f"{STORED} WHERE {where} ORDER BY record.seq LIMIT 1"
             found = _run(connection, sql, [value])
         return row_of(tuple(found[0][1:])) if found else None
 

@@ -1,0 +1,143 @@
+"""Exports: JSON Lines that verify alone.
+
+An export is itself recorded. Its record is the last line and carries a signed checkpoint of the log up to and
+including that record, so that the file proves itself without the gateway.
+"""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gateway.audit import canonical
+from gateway.audit.leaf import row_of
+from gateway.audit.log import DecisionLog
+from gateway.audit.merkle import inclusion_proof
+from gateway.audit.query import STORED, Filter, LogReader, conditions
+from gateway.audit.tree import stored_node
+from gateway.audit.verify import FILTERED_NOTE
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import Json
+
+PAGE_ROWS = 2000
+_CACHED_NODES = 8192
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """Who exports what, when, and under which event id."""
+
+    event_id: str  # "audit-" + UUIDv7
+    at: datetime
+    user_id: str | None
+    wanted: Filter = EVERYTHING
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """An export that is recorded and can be read, `chunks` of whole lines at a time."""
+
+    folder: Path
+    wanted: Filter
+    up_to: int  # the last record that could match
+    seq: int  # the export's own record
+    note: str
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the lines, oldest first, some thousand at a time; memory stays the same whatever the length.
+
+        Raises:
+            LogUnavailableError: the log cannot be read; what came so far has no checkpoint and so proves nothing.
+
+        """
+        with LogReader(self.folder).connect() as connection:
+            proof = None if self.wanted.everything else _prover(connection, self.seq)
+            for found in _pages(connection, self.wanted, self.up_to):
+                yield _spell([_row(stored, proof) for stored in found])
+            own = connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
+            row = _row(own, proof)
+            row["checkpoint"] = self.note
+            yield _spell([row])
+
+
+async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -> Export:
+    """Record an export of what `request` wants; reading its chunks is for a thread.
+
+    Raises:
+        LogUnavailableError: it cannot be recorded, so nothing is exported.
+        MalformedError: the filter cannot be understood.
+
+    """
+    size = 0
+    details: dict[str, Json] = {}
+    if not request.wanted.everything:
+        size, details = await asyncio.to_thread(_survey, folder, request.wanted)
+    record = Record(
+        event_id=request.event_id,
+        at=request.at,
+        event_type="exported",
+        resolution=Resolution.COMPLETED,
+        user_id=request.user_id,
+        details={"format": "jsonl", "complete": request.wanted.everything, **details},
+        personal={} if request.wanted.everything else {"filters": request.wanted.as_json()},
+        trace_id=request.trace_id,
+    )
+    seq, note = await log.append_signed(record)
+    up_to = seq - 1 if request.wanted.everything else size
+    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note)
+
+
+def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
+    """Count and hash what will be exported, so that its record commits to it."""
+    rows, digest = 0, hashlib.sha256()
+    with LogReader(folder).connect() as connection:
+        size: int = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
+        for found in _pages(connection, wanted, size):
+            rows += len(found)
+            for stored in found:
+                digest.update(stored[2])
+    details: dict[str, Json] = {
+        "rows": rows,
+        "up_to": size,
+        "leaves_sha256": digest.hexdigest(),
+        "not_proven": FILTERED_NOTE,
+    }
+    return size, details
+
+
+def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Read what `wanted` describes, oldest first; each page is a read of its own, so the writer is never held up."""
+    where, values = conditions(wanted, connection)
+    sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
+    after = 0
+    while found := connection.execute(sql, (*values, after, up_to, PAGE_ROWS)).fetchall():
+        after = found[-1][0]
+        yield found
+
+
+def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], list[str]]:
+    node = lru_cache(_CACHED_NODES)(stored_node(connection))
+
+    def prove(seq: int) -> list[str]:
+        return [each.hex() for each in inclusion_proof(seq - 1, size, node)]
+
+    return prove
+
+
+def _row(stored: tuple[Any, ...], prove: Callable[[int], list[str]] | None) -> dict[str, Any]:
+    seq, *parts = stored
+    row = row_of(tuple(parts), canonical.decode_exact)
+    if prove is not None:
+        row["proof"] = prove(seq)
+    return row
+
+
+def _spell(rows: list[dict[str, Any]]) -> bytes:
+    return b"".join(canonical.encode_in_order(row) + b"\n" for row in rows)
