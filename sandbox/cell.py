@@ -1,0 +1,138 @@
+"""One cell, from the first instruction after the fork: every barrier is raised before the plugin's first line.
+
+The first process of a cell is its trusted init: it builds the cell, gives up all it could do, and
+waits. Its child raises the last barriers on itself and becomes the plugin.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sandbox import cgroup, identity, kernel, landlock, rlimits, root, runtime, seccomp
+from sandbox.errors import SandboxError
+from sandbox.spec import Spec
+
+CHANNEL, REPORT = 3, 4
+_FIRST_SPARE = 64
+_HOST_NAME = "cell"
+_READY = b'{"t":"ready"}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What the zygote prepared once for all cells."""
+
+    template: root.Template
+    filter: bytes
+    last_capability: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """The descriptors that a cell is born with."""
+
+    channel: int
+    output: int
+    report: int
+
+    def take(self) -> None:
+        """Keep these under fixed numbers and close every other descriptor."""
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        wanted = (null, self.output, self.output, self.channel, self.report)
+        # WHY: moved up first, for one's number may be another's place.
+        spare = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE) for each in wanted]
+        for place, descriptor in enumerate(spare):
+            os.dup2(descriptor, place, inheritable=False)
+        # SECURITY: closed before anything else happens; an inherited descriptor would be a door.
+        kernel.close_from(len(wanted))
+
+
+def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
+    """Become the init of a new cell; never returns to the zygote's code."""
+    status = 1
+    try:
+        ends.take()
+        plugin = _build(spec, kit, group)
+        if plugin == 0:
+            _become_plugin(spec, kit, memory_is_bounded=group.bounds_memory)
+            status = runtime.serve(CHANNEL, spec.entry_point)
+        else:
+            _watch(plugin)
+            status = 0
+    except SandboxError as error:
+        _report({"t": "error", **error.as_json()})
+    except BaseException as error:  # noqa: BLE001  # a child must never run on as the zygote
+        _report({"t": "error", **SandboxError("cell", f"{type(error).__name__}: {error}").as_json()})
+    finally:
+        os._exit(status)
+
+
+def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
+    group.join()
+    try:
+        kernel.unshare(
+            kernel.CLONE_NEWNS
+            | kernel.CLONE_NEWNET
+            | kernel.CLONE_NEWIPC
+            | kernel.CLONE_NEWUTS
+            | kernel.CLONE_NEWCGROUP
+        )
+        socket.sethostname(_HOST_NAME)
+    except OSError as error:
+        raise SandboxError.from_os("namespaces", error) from None
+    uid = spec.uid if os.getuid() == 0 else os.getuid()
+    root.enter_root(kit.template, spec, uid)
+    identity.drop_privileges(kit.last_capability, spec.uid)
+    # SECURITY: what is the same user inside must not look into the trusted init.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    return os.fork()
+
+
+def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
+    os.setsid()
+    identity.enter_user_namespace()
+    identity.drop_privileges(kit.last_capability)
+    entry_point = f"/plugin/{spec.entry_point}"
+    if not os.access(entry_point, os.R_OK):
+        raise SandboxError(
+            "code", f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}", fix="chmod a+rX"
+        )
+    rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
+    landlock.restrict(_reaches(spec, kit.template))
+    seccomp.apply(kit.filter)
+    os.write(REPORT, _READY)
+    os.close(REPORT)
+    os.chdir("/scratch")
+
+
+def _reaches(spec: Spec, template: root.Template) -> list[landlock.Reach]:
+    readable = (*template.libraries, "/plugin", "/proc", *(each.target for each in spec.mounts))
+    written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
+    return [
+        *(landlock.Reach(path, landlock.READ) for path in readable),
+        *(landlock.Reach(path, landlock.READ | landlock.WRITE_FILE) for path in root.DEVICES),
+        *(landlock.Reach(path, landlock.WRITE) for path in written),
+    ]
+
+
+def _watch(plugin: int) -> None:
+    """Reap whatever ends in the cell until the plugin does; the kernel then ends the rest."""
+    for descriptor in range(REPORT):
+        os.close(descriptor)
+    while True:
+        pid, status = os.wait()
+        if pid == plugin:
+            break
+    code = os.waitstatus_to_exitcode(status)
+    _report({"t": "end", "exit": code if code >= 0 else None, "signal": -code if code < 0 else None})
+
+
+def _report(message: dict[str, object]) -> None:
+    try:
+        os.write(REPORT, json.dumps(message).encode())
+    except OSError:
+        sys.stderr = None

@@ -1,0 +1,115 @@
+"""The system calls that Python has no function for."""
+
+import ctypes
+import os
+import platform
+import struct
+
+from sandbox.errors import SandboxError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 0x2
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
+PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 36, 38, 47
+
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_MOUNT_SETATTR, _CLOSE_RANGE = 442, 436  # the same number on every architecture since Linux 5.0
+_CAPABILITY_VERSION_3 = 0x20080522
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+Argument = int | bytes | None
+
+
+def machine() -> str:
+    """Name this machine's architecture as the system call tables do."""
+    name = platform.machine().lower()
+    if name not in _MACHINES:
+        raise SandboxError("seccomp", f"no system call table for `{name}`: x86_64 and aarch64 are known")
+    return _MACHINES[name]
+
+
+def syscall(number: int, *arguments: Argument) -> int:
+    """Make a system call by number."""
+    result = int(_libc.syscall(ctypes.c_long(number), *(_as_c(each) for each in arguments)))
+    return _checked(result, None)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    """Attach a file system."""
+    _call("mount", target, source.encode(), target.encode(), _text(kind), flags, _text(options))
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Detach a file system."""
+    _call("umount2", target, target.encode(), flags)
+
+
+def set_mount_flags(target: str, flags: int, *, recursive: bool = True) -> None:
+    """Add flags (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC) to a mount, keeping the ones it has."""
+    # WHY: a remount would have to name every flag the host locked; this call only adds.
+    attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
+    how = _AT_RECURSIVE if recursive else 0
+    try:
+        syscall(_MOUNT_SETATTR, _AT_FDCWD, target.encode(), how, attributes, len(attributes))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make `new` the root of this mount namespace and hang the old one at `old`."""
+    _call("pivot_root", new, new.encode(), old.encode())
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for fresh ones."""
+    _call("unshare", None, flags)
+
+
+def enter_namespace(descriptor: int, kind: int) -> None:
+    """Enter the namespace that a descriptor stands for."""
+    _call("setns", None, descriptor, kind)
+
+
+def prctl(option: int, *arguments: int | bytes) -> int:
+    """Set a property of this process."""
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    return _call("prctl", None, option, *(each if isinstance(each, bytes) else ctypes.c_ulong(each) for each in padded))
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on."""
+    syscall(_CLOSE_RANGE, first, 0x7FFF_FFFF, 0)
+
+
+def clear_capabilities() -> None:
+    """Give up every capability that this thread holds."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _call("capset", None, header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
+
+
+def _call(name: str, path: str | None, *arguments: object) -> int:
+    return _checked(int(getattr(_libc, name)(*arguments)), path)
+
+
+def _checked(result: int, path: str | None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def _as_c(value: Argument) -> object:
+    return ctypes.c_long(value) if isinstance(value, int) else value
+
+
+def _text(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()

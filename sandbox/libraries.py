@@ -1,0 +1,61 @@
+"""Loads, before any cell is forked, the shared libraries that the standard library may ask for.
+
+What is mapped already needs no file: no cell sees a library folder.
+"""
+
+import ctypes
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterable
+
+# Terminals, windows and old databases: of no use where there is no terminal, and much to map.
+_UNWANTED = ("_tkinter", "readline", "_curses", "_dbm", "_gdbm", "nis", "ossaudiodev", "spwd", "_test", "_xx", "xx")
+_FOR_THREADS = ("libgcc_s.so.1",)  # glibc loads it when a thread ends
+
+
+def preload() -> None:
+    """Map every library that an extension module of the standard library needs."""
+    for path in (*_needed(), *_FOR_THREADS):
+        try:
+            ctypes.CDLL(path)
+        except OSError:
+            # WHY: not mapped means not importable inside; the module says so itself, by name.
+            continue
+
+
+def _needed() -> list[str]:
+    """Find the libraries by loading the modules in a process that is thrown away."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, json.dumps(_mapped_after(_extension_modules())).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    found = json.loads(told or b"[]")
+    return [each for each in found if isinstance(each, str)]
+
+
+def _extension_modules() -> list[str]:
+    folders = [each for each in sys.path if os.path.basename(each) == "lib-dynload"]
+    paths = (path for folder in folders for path in sorted(glob.glob(os.path.join(folder, "*.so"))))
+    return [path for path in paths if not os.path.basename(path).startswith(_UNWANTED)]
+
+
+def _mapped_after(modules: Iterable[str]) -> list[str]:
+    loaded = set()
+    for path in modules:
+        try:
+            ctypes.CDLL(path)
+        except OSError:
+            continue
+        loaded.add(path)
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        mapped = {line.rstrip("\n").partition("/")[2] for line in file if "/" in line}
+    return sorted(f"/{path}" for path in mapped if ".so" in path and f"/{path}" not in loaded)

@@ -1,0 +1,47 @@
+"""The limits of each process: the only ones everywhere, the second wall where cgroups hold the whole tree."""
+
+import math
+import resource
+
+from sandbox.errors import SandboxError
+from sandbox.spec import Limits
+
+_CPU_GRACE_S = 2
+_INTERPRETER_BYTES = 192 << 20  # address space of the interpreter and its libraries, before a plugin asks for any
+_LOOSE_FACTOR = 4
+_LOOSE_BYTES = 1 << 30
+
+
+def limit_process(limits: Limits, *, memory_is_bounded: bool) -> None:
+    """Bound this process and those that come from it; each may only be lowered from here on.
+
+    `memory_is_bounded`: a cgroup counts the memory of the whole tree, so the process limit is a loose backstop.
+    """
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: math.ceil(limits.timeout_s) + _CPU_GRACE_S,
+        resource.RLIMIT_FSIZE: limits.scratch_bytes,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NICE: 0,
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_NPROC: limits.processes,
+        resource.RLIMIT_SIGPENDING: 4 * limits.processes,
+    }
+    if memory_is_bounded:
+        wanted[resource.RLIMIT_AS] = limits.memory_bytes * _LOOSE_FACTOR + _LOOSE_BYTES
+    else:
+        wanted[resource.RLIMIT_DATA] = limits.memory_bytes
+        wanted[resource.RLIMIT_AS] = limits.memory_bytes + _INTERPRETER_BYTES
+    for which, value in wanted.items():
+        _lower(which, value)
+
+
+def _lower(which: int, value: int) -> None:
+    _soft, hard = resource.getrlimit(which)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(which, (bound, bound))
+    except (OSError, ValueError) as error:
+        raise SandboxError("rlimits", f"limit {which} of {value}: {error}") from None

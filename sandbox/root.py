@@ -1,0 +1,154 @@
+"""The barrier of files: a root of the cell's own that holds the standard library, the plugin and little else.
+
+The zygote prepares once, in its own mount namespace, what every cell has alike; a cell adds what is
+its own and makes that its root. Nothing of the host is seen that was not put there.
+"""
+
+import os
+import stat
+import sys
+from dataclasses import dataclass
+
+from sandbox import kernel
+from sandbox.errors import SandboxError
+from sandbox.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+from sandbox.spec import Mount, Spec
+
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_MASKED = ("site-packages", "dist-packages")
+_BARRIER = "root"
+_INODES_LEAST, _INODES_MOST, _BYTES_PER_INODE = 256, 65536, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What every cell sees alike: folders below `tree`, by name; `new` is where a cell builds its root."""
+
+    place: str
+    names: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+    @property
+    def new(self) -> str:
+        """Give the folder on which a cell builds its root."""
+        return os.path.join(self.place, "new")
+
+    @property
+    def tree(self) -> str:
+        """Give the folder that holds what cells share."""
+        return os.path.join(self.place, "tree")
+
+
+def library_folders() -> tuple[str, ...]:
+    """Name the folders of the standard library, none of them within another."""
+    folders = sorted({os.path.realpath(each) for each in sys.path if os.path.isdir(each)})
+    if not folders:
+        raise SandboxError(_BARRIER, "the interpreter knows no folder of its standard library")
+    return tuple(each for each in folders if not any(each.startswith(other + "/") for other in folders))
+
+
+def prepare_template(place: str) -> Template:
+    """Build, on an existing folder and in this mount namespace alone, what cells share."""
+    try:
+        kernel.mount("none", "/", None, MS_REC | MS_PRIVATE)
+        kernel.mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m")
+        template = Template(place=place, names=(), libraries=library_folders())
+        os.mkdir(template.new)
+        os.mkdir(template.tree)
+        for folder in template.libraries:
+            _bind(folder, template.tree + folder, MS_RDONLY | MS_NOSUID | MS_NODEV)
+            _mask(template.tree + folder)
+        for device in DEVICES:
+            _bind(device, template.tree + device, MS_NOSUID | MS_NOEXEC)
+        kernel.set_mount_flags(place, MS_RDONLY, recursive=False)
+    except OSError as error:
+        raise SandboxError.from_os(_BARRIER, error) from None
+    return Template(place=place, names=tuple(sorted(os.listdir(template.tree))), libraries=template.libraries)
+
+
+def enter_root(template: Template, spec: Spec, uid: int) -> None:
+    """Build this cell's root and move into it; afterwards the host's files have no name here."""
+    try:
+        # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
+        code = _open_source(spec.code)
+        sources = [(each, _open_source(each.source)) for each in spec.mounts]
+        new = template.new
+        kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
+        for name in template.names:
+            os.mkdir(os.path.join(new, name))
+            kernel.mount(os.path.join(template.tree, name), os.path.join(new, name), None, MS_BIND | MS_REC)
+        _own_folders(new, spec, uid)
+        _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
+        for mount, source in sources:
+            _add(mount, source, new)
+        kernel.set_mount_flags(new, MS_RDONLY, recursive=False)
+        _swap_roots(new)
+    except OSError as error:
+        raise SandboxError.from_os(_BARRIER, error) from None
+
+
+def _own_folders(new: str, spec: Spec, uid: int) -> None:
+    for name in ("plugin", "proc", "scratch"):
+        os.mkdir(os.path.join(new, name))
+    os.symlink("scratch", os.path.join(new, "tmp"))
+    hidden = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    inodes = max(_INODES_LEAST, min(_INODES_MOST, spec.limits.scratch_bytes // _BYTES_PER_INODE))
+    options = f"mode=0700,uid={uid},gid={uid},size={spec.limits.scratch_bytes},nr_inodes={inodes}"
+    kernel.mount("tmpfs", new + "/scratch", "tmpfs", hidden, options)
+    # SECURITY: of /proc only what belongs to processes, and of those only one's own.
+    kernel.mount("proc", new + "/proc", "proc", hidden, "hidepid=invisible,subset=pid")
+
+
+def _swap_roots(new: str) -> None:
+    os.chdir(new)
+    kernel.pivot_root(".", ".")
+    kernel.unmount(".", kernel.MNT_DETACH)
+    os.chdir("/")
+
+
+def _open_source(path: str) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        # INVARIANT: a mount that is missing ends the cell; it is never left out.
+        raise SandboxError.from_os("mount", error, detail=f"`{path}`") from None
+
+
+def _add(mount: Mount, source: int, new: str) -> None:
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _bind_open(source, new + mount.target, flags if mount.writable else flags | MS_RDONLY)
+
+
+def _bind_open(source: int, target: str, flags: int) -> None:
+    kind = os.fstat(source).st_mode
+    if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+        raise SandboxError("mount", f"`{target}`: only folders and plain files can be shown in a cell")
+    _make_place(target, is_folder=stat.S_ISDIR(kind))
+    kernel.mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+    kernel.set_mount_flags(target, flags)
+    os.close(source)
+
+
+def _bind(source: str, target: str, flags: int) -> None:
+    if not os.path.exists(source):
+        raise SandboxError("mount", f"`{source}` does not exist")
+    _make_place(target, is_folder=os.path.isdir(source))
+    kernel.mount(source, target, None, MS_BIND | MS_REC)
+    kernel.set_mount_flags(target, flags)
+
+
+def _mask(folder: str) -> None:
+    """Hide what is installed beside the standard library."""
+    for name in _MASKED:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "mode=0755,size=4k")
+
+
+def _make_place(target: str, *, is_folder: bool) -> None:
+    if is_folder:
+        os.makedirs(target, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if not os.path.exists(target):
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444))

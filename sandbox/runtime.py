@@ -1,0 +1,144 @@
+"""The trusted part of a plugin's process: takes one call, runs the plugin's function, gives the result.
+
+Trusted to be friendly, not to confine: it shares its process with the plugin, so nothing that
+matters is decided here.
+"""
+
+import asyncio
+import importlib.util
+import inspect
+import linecache
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from sandbox import frames
+from sandbox.context import Channel, Context
+
+_PLUGIN = "/plugin"
+_TRACE_LINES = 20
+_LINE_CHARACTERS = 300
+_MESSAGE_CHARACTERS = 2000
+
+
+def serve(descriptor: int, entry_point: str) -> int:
+    """Take one call from the channel, answer it, and give the exit status."""
+    with socket.socket(fileno=descriptor) as sock:
+        call = frames.read_frame(sock)
+        if call is None:
+            return 0
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
+        channel = Channel(sock)
+        answer = _answer(call[0], channel, entry_point)
+        _flush()
+        channel.send(answer)
+    return 0
+
+
+def _answer(call: Mapping[str, Any], channel: Channel, entry_point: str) -> dict[str, object]:
+    try:
+        value = _run(call, channel, entry_point)
+        return _checked({"t": "result", "value": value})
+    except BaseException as error:  # noqa: BLE001  # whatever a plugin raises is an answer
+        return _failure(error)
+
+
+def _run(call: Mapping[str, Any], channel: Channel, entry_point: str) -> object:
+    module = _load(entry_point)
+    function = getattr(module, call["function"], None)
+    if not callable(function):
+        raise AttributeError(f"`{entry_point}` has no function `{call['function']}`")
+    context = Context(channel, call)
+    value = function(context, **call["kwargs"])
+    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+async def _awaited(value: Any) -> object:  # noqa: ANN401  # whatever the plugin made to be awaited
+    return await value
+
+
+def _load(entry_point: str) -> ModuleType:
+    sys.path.insert(0, _PLUGIN)
+    path = os.path.join(_PLUGIN, entry_point)
+    name = entry_point.removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"`{entry_point}` cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _checked(answer: dict[str, object]) -> dict[str, object]:
+    """Give the answer back if it is what a strict reader takes; else say what is wrong with it."""
+    value = answer["value"]
+    _check_json(value, "the result")
+    try:
+        frame = frames.encode(answer)
+        frames.decode_header(frame[8:])
+    except frames.ProtocolError as error:
+        raise ValueError(f"the result cannot be sent: {error}") from None
+    return answer
+
+
+def _check_json(value: object, what: str) -> None:
+    level = [value]
+    for _ in range(frames.MAX_DEPTH):
+        following: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                if not all(type(key) is str for key in each):
+                    raise TypeError(f"{what} is no JSON: a name that is no text")
+                following += each.values()
+            elif isinstance(each, list | tuple):
+                following += each
+            elif not isinstance(each, str | int | float | bool | None):
+                raise TypeError(f"{what} is no JSON: a value of type `{type(each).__name__}`")
+        if not following:
+            return
+        level = following
+    raise ValueError(f"{what} is nested too deeply: {frames.MAX_DEPTH} levels at most")
+
+
+def _failure(error: BaseException) -> dict[str, object]:
+    linecache.clearcache()
+    lines = [
+        line[:_LINE_CHARACTERS]
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(_PLUGIN + "/")
+        for line in (f"{frame.filename}:{frame.lineno} in {frame.name}", *_source_of(frame))
+    ]
+    return {
+        "t": "error",
+        "type": type(error).__name__[:_LINE_CHARACTERS],
+        "message": _clean(error),
+        "trace": [_plain(line) for line in lines[-_TRACE_LINES:]],
+    }
+
+
+def _source_of(frame: traceback.FrameSummary) -> list[str]:
+    return [f"    {frame.line}"] if frame.line else []
+
+
+def _clean(error: BaseException) -> str:
+    try:
+        return _plain(str(error)[:_MESSAGE_CHARACTERS])
+    except Exception:  # noqa: BLE001  # a plugin's own `__str__` may raise anything
+        return "an error that cannot be written"
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001, S112  # a plugin may have put anything in their place
+            continue

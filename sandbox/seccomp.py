@@ -1,0 +1,111 @@
+"""The barrier of system calls: only the ones named in seccomp.csv reach the kernel."""
+
+import csv
+import ctypes
+import errno
+import os
+import termios
+from collections.abc import Callable, Mapping
+
+from sandbox import bpf, kernel
+from sandbox.errors import SandboxError
+
+_TABLE = os.path.join(os.path.dirname(__file__), "seccomp.csv")
+_ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
+_X32_BIT = 0x4000_0000
+_MODE_FILTER = 2
+
+_NEW_NAMESPACES = 0x7E02_0000
+_AF_UNIX = 1
+_SOCKET_KINDS = (1, 5)  # stream and sequenced packets: connected for good, so they can reach no other address
+_KIND_MASK = 0xF
+_IOCTLS = (termios.TCGETS, termios.TIOCGWINSZ, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
+_PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)  # read-only ones, a thread's name, the name of a memory area
+
+_ALLOW = (bpf.answer(bpf.ALLOW),)
+_REFUSE = (bpf.answer(bpf.refuse(errno.EPERM)),)
+
+
+def build_filter(machine: str) -> bytes:
+    """Assemble the filter of an architecture from the table."""
+    return bpf.assemble(
+        (
+            bpf.load(bpf.ARCHITECTURE_AT),
+            # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
+            *bpf.unless_equal(_ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
+            bpf.load(bpf.NUMBER_AT),
+            *_rules(machine),
+        )
+    )
+
+
+def read_table(machine: str) -> Mapping[str, tuple[int, str]]:
+    """Read each call's number on a machine and the rule it is judged by."""
+    with open(_TABLE, encoding="ascii", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["name"]: (int(row[machine]), row["rule"]) for row in rows if row[machine]}
+
+
+def apply(program: bytes) -> None:
+    """Put the filter in force for this thread and all that come from it; it can never be taken off."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    handle = ctypes.c_void_p(ctypes.addressof(instructions))
+    pointer = _Program(len(program) // 8, handle)
+    try:
+        kernel.prctl(kernel.PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(pointer))
+    except OSError as error:
+        raise SandboxError.from_os("seccomp", error, detail="the filter was not taken") from None
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _rules(machine: str) -> bpf.Block:
+    program: list[bpf.Instruction] = []
+    if machine == "x86_64":
+        program += bpf.when_at_least(_X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
+    for number, rule in read_table(machine).values():
+        program += bpf.when_equal(number, _RULES[rule]())
+    return (*program, *_REFUSE)
+
+
+def _clone() -> bpf.Block:
+    return (bpf.load(bpf.low_word_of(0)), bpf.mask(_NEW_NAMESPACES), *bpf.when_equal(0, _ALLOW), *_REFUSE)
+
+
+def _only(argument: int, values: tuple[int, ...], otherwise: bpf.Block) -> bpf.Block:
+    tests = [each for value in values for each in bpf.when_equal(value, _ALLOW)]
+    return (bpf.load(bpf.low_word_of(argument)), *tests, *otherwise)
+
+
+def _ioctl() -> bpf.Block:
+    return _only(1, _IOCTLS, (bpf.answer(bpf.refuse(errno.ENOTTY)),))
+
+
+def _prctl() -> bpf.Block:
+    return _only(0, _PRCTLS, _REFUSE)
+
+
+def _socketpair() -> bpf.Block:
+    kinds = [each for kind in _SOCKET_KINDS for each in bpf.when_equal(kind, _ALLOW)]
+    inner = (bpf.load(bpf.low_word_of(1)), bpf.mask(_KIND_MASK), *kinds, *_REFUSE)
+    return (bpf.load(bpf.low_word_of(0)), *bpf.when_equal(_AF_UNIX, inner), *_REFUSE)
+
+
+def _prlimit() -> bpf.Block:
+    """Reading a limit is harmless; a new limit's address must be null, both halves of it."""
+    inner = (bpf.load(bpf.high_word_of(2)), *bpf.when_equal(0, _ALLOW), *_REFUSE)
+    return (bpf.load(bpf.low_word_of(2)), *bpf.when_equal(0, inner), *_REFUSE)
+
+
+_RULES: Mapping[str, Callable[[], bpf.Block]] = {
+    "allow": lambda: _ALLOW,
+    "enosys": lambda: (bpf.answer(bpf.refuse(errno.ENOSYS)),),
+    "no_family": lambda: (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),),
+    "clone": _clone,
+    "ioctl": _ioctl,
+    "prctl": _prctl,
+    "socketpair": _socketpair,
+    "prlimit": _prlimit,
+}

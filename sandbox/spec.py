@@ -1,0 +1,150 @@
+"""What one cell may see and use, as values; nothing here touches the system."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENTRY_POINT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py")
+_MAX_ID = 0xFFFF_FFFE  # the highest is what the kernel says for "unchanged"
+_MAX_BYTES = 1 << 50
+_MAX_MOUNTS = 64
+_RESERVED = ("/proc", "/sys", "/dev", "/plugin", "/run", "/scratch")
+
+
+class SpecError(ValueError):
+    """A specification that no cell can be made from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A file or folder of the host that the cell sees at `target`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+    def __post_init__(self) -> None:
+        _check_path("a mount's source", self.source)
+        _check_path("a mount's target", self.target)
+        if self.target == "/" or _lies_in(self.target, _RESERVED):
+            raise SpecError(f"a mount's target `{self.target}`: {', '.join(_RESERVED)} and `/` belong to the cell")
+        _check_type("writable", self.writable, bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a cell may use up; each bounds the whole tree of its processes where the host can."""
+
+    timeout_s: float = 30.0
+    memory_bytes: int = 256 << 20
+    processes: int = 32  # threads count too
+    open_files: int = 64
+    scratch_bytes: int = 32 << 20
+    output_bytes: int = 64 << 10  # of printed text, kept by the reader; the rest is discarded
+    cpu_percent: int | None = None  # of one core
+
+    def __post_init__(self) -> None:
+        _check_seconds("timeout_s", self.timeout_s)
+        _check_range("memory_bytes", self.memory_bytes, 16 << 20, _MAX_BYTES)
+        _check_range("processes", self.processes, 1, 32768)
+        _check_range("open_files", self.open_files, 16, 1 << 20)
+        _check_range("scratch_bytes", self.scratch_bytes, 4096, _MAX_BYTES)
+        _check_range("output_bytes", self.output_bytes, 0, _MAX_BYTES)
+        if self.cpu_percent is not None:
+            _check_range("cpu_percent", self.cpu_percent, 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """Everything that says how one cell is confined."""
+
+    plugin_id: str  # a label; the sandbox decides nothing by it
+    code: str  # the plugin's read-only snapshot, seen as /plugin
+    uid: int  # who the plugin is on the host where the gateway runs as root; else its own user
+    entry_point: str = "main.py"
+    mounts: tuple[Mount, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.plugin_id, str) or not _LABEL.fullmatch(self.plugin_id):
+            raise SpecError(f"plugin_id `{str(self.plugin_id)[:40]}`: letters, digits, `.`, `_` and `-`")
+        _check_path("code", self.code)
+        if not isinstance(self.entry_point, str) or not _ENTRY_POINT.fullmatch(self.entry_point):
+            raise SpecError(f"entry_point `{str(self.entry_point)[:40]}`: a Python file's name like `main.py`")
+        # SECURITY: never 0; the plugin would own the gateway's files should every other barrier fall.
+        _check_range("uid", self.uid, 1, _MAX_ID)
+        _check_type("limits", self.limits, Limits)
+        _check_type("require_cgroup", self.require_cgroup, bool)
+        if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):
+            raise SpecError(f"mounts: at most {_MAX_MOUNTS}, each a mount")
+        # SECURITY: a target inside another mount would be looked up through folders that a plugin may have written.
+        for mount in self.mounts:
+            others = tuple(each.target for each in self.mounts if each is not mount)
+            if _lies_in(mount.target, others):
+                raise SpecError(f"a mount's target `{mount.target}` lies in another mount's")
+
+    def to_json(self) -> str:
+        """Write the specification as one JSON object."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; an unknown or missing member is an error."""
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError):
+            raise SpecError("a specification must be JSON") from None
+        told = _members("a specification", raw)
+        mounts = told.pop("mounts", [])
+        limits = told.pop("limits", {})
+        _check_type("mounts", mounts, list)
+        try:
+            return cls(
+                **told,  # type: ignore[arg-type]  # checked by __post_init__
+                mounts=tuple(Mount(**_members("a mount", each)) for each in mounts),  # type: ignore[arg-type]  # same
+                limits=Limits(**_members("limits", limits)),  # type: ignore[arg-type]  # same
+            )
+        except TypeError:
+            raise SpecError("a specification with an unknown or a missing member") from None
+
+
+def _members(what: str, raw: object) -> dict[str, object]:
+    if not isinstance(raw, Mapping):
+        raise SpecError(f"{what} must be an object")
+    return dict(raw)
+
+
+def _check_path(what: str, path: object) -> None:
+    if (
+        not isinstance(path, str)
+        or not path.startswith("/")
+        or path.startswith("//")
+        or "\0" in path
+        or os.path.normpath(path) != path
+    ):
+        raise SpecError(f"{what} `{str(path)[:200]}`: an absolute path without `..` and empty parts")
+
+
+def _lies_in(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+
+def _check_type(what: str, value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        raise SpecError(f"{what} `{str(value)[:40]}`: must be of type {wanted.__name__}")
+
+
+def _check_range(what: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise SpecError(f"{what} `{str(value)[:40]}`: a whole number from {least} to {most}")
+
+
+def _check_seconds(what: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise SpecError(f"{what} `{str(value)[:40]}`: a number of seconds above 0")
