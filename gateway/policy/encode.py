@@ -10,7 +10,8 @@ _NEEDS_CODE = frozenset(',%#"')
 _BRACKETS = {")": "(", "]": "["}
 _CODE = re.compile(r"%([0-9A-Fa-f]{2})?")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
-_LOOKS_LIKE_MORE = re.compile(r"[;|()\[\]]|\A[-\d.]|\A(?:true|false)\Z|\A(?:subject|resource|action|context|args)\.")
+_JOINS_TERMS = frozenset(";|<>=!()[]")
+_LOOKS_LIKE_MORE = re.compile(r"[-\d.]|(?:true|false)\Z|(?:subject|resource|action|context|args)\.")
 
 
 def encode_field(text: str) -> str:
@@ -78,15 +79,16 @@ def _unbalanced(text: str) -> bool:
 
 
 def encode_literal(text: str) -> str:
-    """Spell `text` as a literal of a comparison: never read as a number, a truth value or an attribute."""
+    """Spell `text` as a literal of a comparison: never read as a number, a truth value or an attribute.
+
+    Raises:
+        MalformedError: it is empty or holds half a character.
+
+    """
     if not text:
         raise MalformedError("an empty text cannot be compared with")
-    coded = encode_field(text)
-    if _LOOKS_LIKE_MORE.search(coded):
-        coded = "".join(_code(char) if char in ";|()[]" else char for char in coded)
-        first = coded[0]
-        coded = coded if first == "%" else _code(first) + coded[1:]
-    return coded
+    coded = "".join(_code(char) if char in _JOINS_TERMS else char for char in encode_field(text))
+    return _code(coded[0]) + coded[1:] if _LOOKS_LIKE_MORE.match(coded) else coded
 
 
 def rule_line(fields: Iterable[str], *, why: str) -> str:

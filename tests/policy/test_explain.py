@@ -1,0 +1,65 @@
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from gateway.domain.decision import Decision, Reason
+from gateway.domain.names import UserId
+from gateway.domain.request import AccessRequest, Facts
+from gateway.policy.engine import PolicySet
+from gateway.policy.explain import explain
+
+Build = Callable[..., PolicySet]
+Ask = Callable[[str, str, str, str], AccessRequest]
+
+
+def decision(policy: PolicySet, request: AccessRequest, facts: Facts) -> Decision:
+    return Decision(
+        decision_id="019a",
+        at=datetime(2026, 11, 23, 11, tzinfo=UTC),
+        request=request,
+        verdict=policy.decide(request, facts),
+        risk=policy.score(request),
+        policy_version=policy.version,
+        generation=policy.generation,
+    )
+
+
+def test_a_near_miss_is_told_in_sentences_from_the_json_alone(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build("p, diary, plugin:notes, vault, read, user_data/*, consent, allow, the diary")
+    request = dataclasses.replace(ask("plugin:notes", "vault", "read", "user_data/x"), user=UserId("alice"))
+    assert explain(decision(policy, request, noon).as_json()) == [
+        "`plugin:notes`, on behalf of `alice`, may not read `user_data/x` of kind vault.",
+        "Rule `diary` (rules/90-here.csv:1) would allow it, but not every one of its conditions holds.",
+        "The user can consent.",
+        "Rule `diary` (rules/90-here.csv:1) would allow it but for `consent` (the user has not consented).",
+        "Its risk is 10 of 100, low (vault.read 10).",
+        f"Decided at 2026-11-23T11:00:00.000000Z by generation 1 of the policy, version {policy.version}.",
+    ]
+
+
+def test_a_rule_is_named_for_an_allow_as_for_a_deny(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build(
+        "p, a, plugin:notes, vault, write, notes/*, -, allow, notes\n"
+        "p, d, plugin:notes, vault, write, notes/*, -, deny, read only"
+    )
+    allowed = explain(decision(policy, ask("plugin:notes", "vault", "read", "notes/x"), noon).as_json())
+    denied = explain(decision(policy, ask("plugin:notes", "vault", "write", "notes/x"), noon).as_json())
+    assert allowed[:2] == [
+        "`plugin:notes` may read `notes/x` of kind vault.",
+        "Rule `a` (rules/90-here.csv:1) allows it: notes.",
+    ]
+    assert denied[1] == "Rule `d` (rules/90-here.csv:2) denies it: read only."
+
+
+def test_every_reason_has_its_sentence(build: Build, ask: Ask, noon: Facts) -> None:
+    made = decision(
+        build("p, a, plugin:notes, vault, read, x, -, allow, why"), ask("user:x", "vault", "read", "y"), noon
+    )
+    for reason in Reason:
+        body = {**made.as_json(), "reason": reason.value, "rule": {"id": "a", "file": "f", "line": 1, "why": "w"}}
+        assert len(explain(body)) >= 4, reason
+
+
+def test_an_old_or_broken_record_is_explained_as_far_as_it_goes() -> None:
+    assert explain({})
+    assert explain({"risk": 7, "near_misses": "none", "rule": [], "reason": "rule"})
