@@ -1,0 +1,365 @@
+"""An auditor who trusts nobody, and the ways to deceive one."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.audit import canonical
+from gateway.audit import line as line_module
+from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.leaf import commitment
+from gateway.audit.log import DecisionLog
+from gateway.audit.query import Filter
+from gateway.audit.verify import FILTERED_NOTE, UNSIGNED_NOTE, Verification, verify_file
+from gateway.domain.decision import Effect
+from gateway.domain.record import Record
+from gateway.errors import VerificationError
+
+ROWS = 12
+Exported = dict[str, Any]
+
+
+@pytest.fixture
+def exported(
+    folder: Path,
+    open_log: Callable[[], DecisionLog],
+    decided: Callable[..., Record],
+    record: Callable[..., Record],
+    new_id: Callable[[], str],
+) -> Exported:
+    """A log of 12 records and its own, exported whole, filtered and whole again, with the checkpoints on the way."""
+    result: Exported = {}
+
+    async def export(log: DecisionLog, name: str, wanted: Filter) -> None:
+        request = ExportRequest(
+            event_id=f"audit-{new_id()}", at=record().at, user_id="eve", wanted=wanted, trace_id=name
+        )
+        result[name] = b"".join((await begin_export(log, folder, request)).chunks()).splitlines()
+
+    async def story() -> None:
+        log = open_log()
+        await log.append(*(decided(user="alice") for _ in range(4)))
+        result["older"] = await log.checkpoint()
+        nasty = record(
+            details={"a": [1.5, 1e300, "\ud800", "\x00", float("nan")], "é\x1f": {}}, personal={"b\x1f": 1e-7}
+        )
+        await log.append(nasty, *(decided(user="bob", effect=Effect.DENY) for _ in range(ROWS - 5)))
+        await export(log, "whole", Filter())
+        await export(log, "filtered", Filter(user="bob"))
+        await export(log, "later", Filter())
+        result["key"] = log.verifier
+        await log.close()
+
+    asyncio.run(story())
+    return result
+
+
+@pytest.fixture
+def verify(tmp_path: Path) -> Callable[..., Verification]:
+    def run(lines: list[bytes], **how: Any) -> Verification:  # noqa: ANN401 # key and since
+        path = tmp_path / "export.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return verify_file(path, **how)
+
+    return run
+
+
+def changed(line: bytes, **members: Any) -> bytes:  # noqa: ANN401 # members of a line
+    return canonical.encode_in_order(canonical.decode_exact(line) | members)
+
+
+def rehashed(line: bytes) -> bytes:
+    """What somebody who knows the format does after changing a line."""
+    row = canonical.decode_exact(line)
+    for name, salt in row["salt"].items():
+        place, _, member = name.rpartition(".")
+        value = row[place][member] if place else row[name]
+        row["personal"][name] = commitment(bytes.fromhex(salt), name, canonical.encode(value))
+    kept = {name: row[name] for name in ("leaf", "salt", "proof", "checkpoint", "user_id", "replay") if name in row}
+    bare = canonical.decode_exact(canonical.encode({name: row[name] for name in row if name not in kept}))
+    for name in row["personal"]:
+        place, _, member = name.rpartition(".")
+        if place:
+            del bare[place][member]
+    row["leaf"] = line_module.leaf_hash(canonical.encode(bare)).hex()
+    return canonical.encode_in_order(row)
+
+
+def test_what_the_log_exported_verifies(exported: Exported, verify: Callable[..., Verification]) -> None:
+    for name, rows in (("whole", ROWS), ("later", ROWS + 2)):
+        result = verify(exported[name], key=exported["key"], since=exported["older"])
+        assert (result.findings, result.notes) == ([], [])
+        assert (result.signer_checked, result.complete, result.lines, result.size) == (True, True, rows + 1, rows + 1)
+    result = verify(exported["filtered"], key=exported["key"])
+    assert (result.findings, result.notes) == ([], [FILTERED_NOTE])
+    assert (result.complete, result.lines, result.size) == (False, ROWS - 5 + 1, ROWS + 2)
+
+
+def test_the_older_file_is_a_beginning_of_the_later(exported: Exported, verify: Callable[..., Verification]) -> None:
+    note = json.loads(exported["whole"][-1])["checkpoint"]
+    assert verify(exported["later"], key=exported["key"], since=note).ok
+    assert exported["later"][:ROWS] == exported["whole"][:ROWS]
+
+
+def test_without_a_key_it_says_that_the_signer_was_not_checked(
+    exported: Exported, verify: Callable[..., Verification]
+) -> None:
+    result = verify(exported["whole"])
+    assert result.ok
+    assert not result.signer_checked
+    assert result.notes == [UNSIGNED_NOTE]
+
+
+def drop(lines: list[bytes], *numbers: int) -> list[bytes]:
+    return [line for number, line in enumerate(lines, 1) if number not in numbers]
+
+
+def put(lines: list[bytes], number: int, line: bytes) -> list[bytes]:
+    return [*lines[: number - 1], line, *lines[number:]]
+
+
+def swap(lines: list[bytes], one: int, other: int) -> list[bytes]:
+    return put(put(lines, one, lines[other - 1]), other, lines[one - 1])
+
+
+TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int | None, str]] = {
+    "a public value is edited": (lambda lines: put(lines, 3, changed(lines[2], risk_score=1)), 3, "its content"),
+    "a personal value is edited": (lambda lines: put(lines, 3, changed(lines[2], user_id="mallory")), 3, "user_id"),
+    "a decision is edited": (lambda lines: put(lines, 7, lines[6].replace(b'"deny"', b'"allow"')), 7, "its content"),
+    "a scope is edited": (lambda lines: put(lines, 3, lines[2].replace(b"/diary", b"/poems")), 3, "decision.scope"),
+    "an erased value is put back": (
+        lambda lines: put(lines, 3, changed(lines[2], salt={})),
+        3,
+        "nothing proves it",
+    ),
+    "a value is put in": (lambda lines: put(lines, 13, changed(lines[12], replay={})), 13, "never committed"),
+    "a member is put in": (lambda lines: put(lines, 3, changed(lines[2], extra=1)), 3, "its content"),
+    "a leaf is edited": (lambda lines: put(lines, 3, changed(lines[2], leaf="00" * 32)), 3, "its content"),
+    "a value is edited and all rehashed": (
+        lambda lines: put(lines, 3, rehashed(changed(lines[2], user_id="mallory"))),
+        None,
+        "do not add up to the checkpoint: one of the lines 1 to 13",
+    ),
+    "a line is taken out": (lambda lines: drop(lines, 5), 5, "lines are missing before it"),
+    "the first line is taken out": (lambda lines: drop(lines, 1), 1, "lines are missing before it"),
+    "a line is repeated": (lambda lines: [*lines[:4], lines[3], *lines[4:]], 5, "put in, repeated or moved"),
+    "two lines are swapped": (lambda lines: swap(lines, 4, 5), 4, "lines are missing before it"),
+    "the end is cut off": (lambda lines: lines[:9], 9, "cut short"),
+    "the file is cut in a line": (lambda lines: [*lines[:9], lines[9][:50]], 10, "cannot be read as JSON"),
+    "a line is put behind the end": (lambda lines: [*lines, lines[3]], 14, "put in, repeated or moved"),
+    "the checkpoint is taken out": (
+        lambda lines: put(lines, 13, lines[12].partition(b',"checkpoint"')[0] + b"}"),
+        13,
+        "has no checkpoint",
+    ),
+    "the checkpoint's size is edited": (
+        lambda lines: put(lines, 13, lines[12].replace(b"\\n13\\n", b"\\n12\\n")),
+        13,
+        "speaks of 12 records",
+    ),
+    "the checkpoint is nonsense": (
+        lambda lines: put(lines, 13, changed(lines[12], checkpoint="x")),
+        None,
+        "cannot be read",
+    ),
+    "a member is given twice": (
+        lambda lines: put(lines, 3, lines[2].replace(b'"seq":3', b'"seq":3,"seq":3')),
+        3,
+        "given twice",
+    ),
+    "an escape is spelt otherwise": (
+        lambda lines: put(lines, 3, lines[2].replace(b"alice", b"\\u0061lice")),
+        3,
+        "spelt",
+    ),
+    "spaces are put in": (lambda lines: put(lines, 3, lines[2].replace(b'"seq":3', b'"seq": 3')), 3, "spelt"),
+    "line breaks become CR LF": (lambda lines: [line + b"\r" for line in lines], 1, "spelt"),
+    "an empty line is put in": (lambda lines: [*lines[:3], b"", *lines[3:]], 4, "cannot be read"),
+    "the file is empty": (lambda _lines: [], None, "cut short"),
+    "a line of the later export is taken": (lambda lines: lines[:-1], 12, "cut short"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_found_and_the_first_bad_line_named(
+    name: str, exported: Exported, verify: Callable[..., Verification]
+) -> None:
+    spoil, number, message = TAMPERINGS[name]
+    lines = spoil(exported["whole"])
+    assert lines != exported["whole"]
+    result = verify(lines, key=exported["key"])
+    assert result.findings[0].line == number
+    assert message in str(result.findings[0])
+
+
+def test_a_change_behind_an_older_checkpoint_is_narrowed_down(
+    exported: Exported, verify: Callable[..., Verification]
+) -> None:
+    lines = put(exported["whole"], 7, rehashed(changed(exported["whole"][6], risk_score=1)))
+    (finding,) = verify(lines, key=exported["key"], since=exported["older"]).findings
+    assert "one of the lines 5 to 13" in str(finding)
+
+
+def test_a_filtered_export_cannot_lose_gain_or_change_a_line(
+    exported: Exported, verify: Callable[..., Verification]
+) -> None:
+    lines, key = exported["filtered"], exported["key"]
+    stranger = changed(exported["whole"][0], proof=json.loads(lines[0])["proof"])
+    for spoilt, number, message in (
+        (drop(lines, 3), None, "some were taken out or put in"),
+        (swap(lines, 2, 3), 3, "swapped or repeated"),
+        ([lines[0], *lines], 2, "swapped or repeated"),
+        ([stranger, *lines], 1, "is not in the log"),
+        (put(lines, 2, rehashed(changed(lines[1], user_id="mallory"))), 2, "is not in the log"),
+        (put(lines, 2, changed(lines[1], proof=["zz"])), 2, "no proof that can be read"),
+        (put(lines, 2, changed(lines[1], proof=None)), 2, "no proof that can be read"),
+        (drop(lines, 1)[:-1], None, "cut short"),
+    ):
+        result = verify(spoilt, key=key)
+        assert not result.ok
+        assert any(message in str(found) and number in (None, found.line) for found in result.findings), message
+
+
+def test_a_file_signed_by_somebody_else_is_not_believed(
+    exported: Exported, verify: Callable[..., Verification], tmp_path: Path
+) -> None:
+    from gateway.audit.checkpoint import read_or_make_key
+
+    other = read_or_make_key(tmp_path / "other")
+    result = verify(exported["whole"], key=str(other.verifier))
+    assert "not signed by the key given" in str(result.findings[0])
+    name, _, rest = exported["key"].partition("+")
+    note = json.loads(exported["whole"][-1])["checkpoint"].replace(name, other.verifier.name)
+    renamed = put(exported["whole"], 13, changed(exported["whole"][-1], checkpoint=note))
+    assert not verify(renamed, key=str(other.verifier)).ok
+    assert rest
+
+
+def test_a_log_rewritten_with_the_key_in_hand_does_not_continue_an_older_checkpoint(
+    exported: Exported,
+    verify: Callable[..., Verification],
+    folder: Path,
+    open_log: Callable[[], DecisionLog],
+    decided: Callable[..., Record],
+    record: Callable[..., Record],
+) -> None:
+    for name in ("audit.db", "checkpoints.txt"):
+        (folder / name).unlink()
+    rewritten: list[bytes] = []
+
+    async def story() -> None:
+        log = open_log()
+        await log.append(*(decided(user="alice") for _ in range(ROWS)))
+        request = ExportRequest(event_id=record().event_id, at=record().at, user_id="eve")
+        rewritten.extend(b"".join((await begin_export(log, folder, request)).chunks()).splitlines())
+        await log.close()
+
+    asyncio.run(story())
+    assert verify(rewritten, key=exported["key"]).ok
+    (finding,) = verify(rewritten, key=exported["key"], since=exported["older"]).findings
+    assert "history was rewritten or replaced" in str(finding)
+    later = json.loads(exported["later"][-1])["checkpoint"]
+    (finding,) = verify(exported["whole"], key=exported["key"], since=later).findings
+    assert "the log was cut short or replaced" in str(finding)
+    assert not verify(exported["filtered"], key=exported["key"], since=exported["older"]).ok
+
+
+def test_an_erased_person_leaves_a_file_that_still_verifies(
+    exported: Exported,
+    verify: Callable[..., Verification],
+    folder: Path,
+    open_log: Callable[[], DecisionLog],
+    record: Callable[..., Record],
+) -> None:
+    with sqlite3.connect(folder / "audit.db") as connection:
+        connection.execute("""DELETE FROM pii WHERE json_extract(personal, '$.user_id') = 'bob'""")
+    connection.close()
+    lines: list[bytes] = []
+
+    async def story() -> None:
+        log = open_log()
+        request = ExportRequest(event_id=record().event_id, at=record().at, user_id="eve")
+        lines.extend(b"".join((await begin_export(log, folder, request)).chunks()).splitlines())
+        await log.close()
+
+    asyncio.run(story())
+    assert verify(lines, key=exported["key"], since=exported["older"]).ok
+    assert b'"user_id":"bob"' not in b"".join(lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"1" * 100_000,
+        b'{"seq":1e400,"leaf":"","personal":{},"salt":{},"details":{},"v":1}',
+        b'{"seq":1,"leaf":"","personal":{"user_id":1},"salt":{"user_id":"zz"},"details":{},"v":1}',
+        b'{"seq":1,"leaf":"","personal":{"decision.x":"00"},"salt":{},"details":{},"decision":[],"v":1}',
+        b'{"seq":true,"leaf":"","personal":{},"salt":{},"details":{},"v":1}',
+        b'{"seq":-1,"leaf":"","personal":{},"salt":{},"details":{},"v":1}',
+        b'{"seq":1,"leaf":"","personal":{},"salt":{},"details":{},"v":2}',
+        b"\xff\xfe\x00",
+        b'"\\ud800"',
+        b"null",
+        b"\x00",
+        b"",
+    ],
+)
+def test_a_hostile_line_is_a_finding(line: bytes, exported: Exported, verify: Callable[..., Verification]) -> None:
+    for lines in ([line], put(exported["whole"], 3, line), [*exported["whole"], line]):
+        result = verify(lines, key=exported["key"])
+        assert not result.ok
+        json.dumps(result.as_json())
+
+
+def test_a_line_without_end_takes_no_memory(
+    exported: Exported, verify: Callable[..., Verification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.audit.verify.MAX_LINE_BYTES", 100_000)
+    result = verify(put(exported["whole"], 3, b"x" * 5_000_000), key=exported["key"])
+    assert str(result.findings[0]) == "line 3 is longer than 100000 bytes"
+    assert len(result.findings) == 2
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_no_single_changed_byte_goes_unnoticed(
+    data: st.DataObject, sample: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = b"".join(line + b"\n" for line in sample[1:])
+    at = data.draw(st.integers(0, len(text) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda other: other != text[at]))
+    path = tmp_path_factory.mktemp("flip") / "export.jsonl"
+    path.write_bytes(text[:at] + bytes([byte]) + text[at + 1 :])
+    # WHY: the very last byte is a line break, which proves nothing.
+    assert not verify_file(path, key=sample[0].decode()).ok or at == len(text) - 1
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[bytes]:
+    """The published example file, behind its key."""
+    place = Path(__file__).parents[1] / "testdata" / "decision-log" / "v1"
+    return [(place / "log.pub").read_bytes().strip(), *(place / "export.jsonl").read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("how", [{"key": "nonsense"}, {"since": "nonsense"}])
+def test_a_key_or_checkpoint_that_is_none_is_an_error_and_not_a_verdict(
+    how: dict[str, str], exported: Exported, verify: Callable[..., Verification]
+) -> None:
+    with pytest.raises(VerificationError):
+        verify(exported["whole"], **how)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="cannot be read"):
+        verify_file(tmp_path / "nothing.jsonl")
+    with pytest.raises(VerificationError, match="cannot be read"):
+        verify_file(tmp_path)
