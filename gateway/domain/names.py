@@ -28,6 +28,7 @@ RESERVED_PLUGIN_IDS = frozenset(
 )
 SUBJECT_PREFIXES = ("plugin", "user", "group", "tier", "role", "key")
 PLUGINS_GROUP = Subject("group:plugins")
+USERS_GROUP = Subject("group:users")  # everybody who holds a key
 OWNER = Subject("role:owner")
 
 _PLUGIN_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")

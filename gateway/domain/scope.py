@@ -135,8 +135,9 @@ def split_host_port(text: str) -> tuple[str, int | None]:
     """
     if text.startswith("["):
         inside, bracket, rest = text[1:].partition("]")
-        if not bracket:
-            raise MalformedError(f"host `{text}`: `]` is missing")
+        if not bracket or "%" in inside:
+            # SECURITY: a zone (`%eth0`) names a link of this host, and two spellings of one address.
+            raise MalformedError(f"host `{text}`: an IPv6 address in brackets, without a zone")
         try:
             return ipaddress.IPv6Address(inside).compressed, _port(rest, text)
         except ValueError:

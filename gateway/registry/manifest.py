@@ -264,7 +264,7 @@ class _Reading:
             if not _IDENTIFIER.match(function):
                 self.wrong(f"lifecycle_hooks.{event}", f"`{function}` is not a function's name")
         # SECURITY: the entry point is joined to the plugin's folder.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*\.py", file.entry_point):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py", file.entry_point):
             self.wrong("entry_point", f"`{file.entry_point}` is not a Python file inside the plugin's folder")
         if file.sandbox_config.live_reload and file.manifest_version.startswith(("0.", "1.")):
             self.wrong("sandbox_config.live_reload", "needs manifest_version 2.0.0 or later")

@@ -111,6 +111,15 @@ class PermissionRequests:
             )
         return decided
 
+    def reopen(self, requests: Sequence[PermissionRequest]) -> None:
+        """Let requests wait again whose answer could not be carried out."""
+        with transaction(self._connection) as connection:
+            connection.executemany(
+                "UPDATE permission_request SET state=?, decided_by=NULL, decided_at=NULL, decision_reason=NULL"
+                " WHERE id=?",
+                [(RequestState.PENDING.value, each.id) for each in requests],
+            )
+
 
 def _from_row(row: sqlite3.Row) -> PermissionRequest:
     permissions = tuple(

@@ -21,19 +21,20 @@ _SCHEMA = (
     CREATE TABLE permission_grant(
       number INTEGER PRIMARY KEY AUTOINCREMENT, plugin_id TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL,
       condition TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, granted_by TEXT NOT NULL,
-      granted_at TEXT NOT NULL,      ended_by TEXT, ended_at TEXT, ended_reason TEXT) STRICT;
+      granted_at TEXT NOT NULL, ended_by TEXT, ended_at TEXT, ended_reason TEXT) STRICT;
     CREATE TABLE hold(
       id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, grant_number INTEGER, reason TEXT NOT NULL, by TEXT NOT NULL,
       at TEXT NOT NULL) STRICT;
     CREATE TABLE lockdown(
       id TEXT PRIMARY KEY, scope TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL, at TEXT NOT NULL) STRICT;
     CREATE TABLE consent(
-      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, plugin_id TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL,
-      purpose TEXT, until TEXT, once INTEGER NOT NULL, session_id TEXT, on_behalf INTEGER NOT NULL,
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, plugin_id TEXT NOT NULL, permission TEXT NOT NULL,
+      scope TEXT NOT NULL, purpose TEXT, until TEXT, once INTEGER NOT NULL, session_id TEXT, on_behalf INTEGER NOT NULL,
       given_by TEXT NOT NULL, given_at TEXT NOT NULL, ended_at TEXT, end_reason TEXT, last_used_at TEXT) STRICT;
     CREATE TABLE api_key(
       id TEXT PRIMARY KEY, user_id TEXT NOT NULL, scopes TEXT NOT NULL, sha256 BLOB NOT NULL CHECK(length(sha256)=32),
       created_at TEXT NOT NULL, expires_at TEXT, revoked_at TEXT) STRICT;
+    CREATE TABLE last_policy(version TEXT NOT NULL, generation INTEGER NOT NULL) STRICT;
     CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     """,
 )

@@ -1,0 +1,240 @@
+"""A house: every part of one home, put together, recovered, and kept up until it is closed."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from sandbox.probe import probe
+
+import sandbox
+from gateway.app.home import check_home
+from gateway.audit.log import DecisionLog
+from gateway.clock import new_id, now
+from gateway.config import Settings, read_settings
+from gateway.domain.caller import Caller
+from gateway.domain.names import UserId
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import Json
+from gateway.errors import HearthgateError, LogUnavailableError
+from gateway.executor.confine import Caps
+from gateway.executor.host import Host
+from gateway.executor.pool import Pool
+from gateway.flows.parts import Parts, Registry, Resources
+from gateway.flows.recover import recover
+from gateway.flows.reload_policy import open_policy, reload_policy
+from gateway.http.application import build_application
+from gateway.http.doors import Refusals
+from gateway.policy.current import CurrentPolicy
+from gateway.policy.engine import check_casbin
+from gateway.registry.consents import Consents
+from gateway.registry.grants import Grants
+from gateway.registry.holds import Holds
+from gateway.registry.keys import Keys
+from gateway.registry.memory import Memory
+from gateway.registry.plugins import Plugins
+from gateway.registry.rates import Rates
+from gateway.registry.requests import PermissionRequests
+from gateway.registry.store import open_registry
+from gateway.resources.core import Core
+from gateway.resources.files import Files
+from gateway.resources.network import Network
+from gateway.resources.system import System
+from gateway.resources.users import Users
+from gateway.resources.vault import Vault
+from gateway.watch import FolderWatch
+from sandbox.launcher import Launcher
+
+_log = logging.getLogger("hearthgate")
+_SUMMARY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """An open home: its ASGI application, its parts and its settings."""
+
+    asgi: Callable[..., Awaitable[None]]
+    parts: Parts
+    settings: Settings
+    ports: set[int]  # the gateway's own listeners, which no plugin may reach
+
+
+@asynccontextmanager
+async def open_house(folder: Path) -> AsyncIterator[House]:
+    """Open a home in this process.
+
+    Raises:
+        NoHomeError: the folder is no home.
+        HomeInUseError: another process has it open.
+        ConfigError: its settings are wrong.
+    """
+    home = check_home(folder)
+    settings = read_settings(home)
+    check_casbin()
+    async with AsyncExitStack() as stack:
+        data = home / "data"
+        data.mkdir(mode=0o700, exist_ok=True)
+        data.chmod(0o700)
+        log = await asyncio.to_thread(DecisionLog.open, data, now=now, new_id=new_id)
+        stack.push_async_callback(log.close)
+        connection = open_registry(data / "registry.db")
+        stack.callback(connection.close)
+        ports: set[int] = set()
+        parts = _parts(home, settings, log, connection, stack, ports)
+        stack.push_async_callback(parts.pool.close)
+        refusals = Refusals()
+        owner = Caller(user_id=UserId(parts.owner), owner=True)
+        await open_policy(parts, by=parts.owner)
+        await recover(parts, owner)
+        stack.callback(_watch(parts))
+        stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
+        yield House(asgi=build_application(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
+
+
+def _parts(
+    home: Path,
+    settings: Settings,
+    log: DecisionLog,
+    connection: sqlite3.Connection,
+    stack: AsyncExitStack,
+    ports: set[int],
+) -> Parts:
+    caps = Caps(
+        timeout_s=settings.sandbox.max_timeout_s,
+        memory_mb=settings.sandbox.max_memory_mb,
+        scratch_mb=settings.sandbox.max_scratch_mb,
+        processes=settings.sandbox.max_processes,
+        output_bytes=settings.sandbox.max_output_kb << 10,
+        accept_missing=frozenset(settings.sandbox.accept_missing),
+    )
+    launcher = Launcher()
+    memory = Memory(connection)
+    return Parts(
+        home=home,
+        owner=owner_name(),
+        policy=CurrentPolicy(),
+        log=log,
+        registry=Registry(
+            plugins=Plugins(connection),
+            grants=Grants(connection),
+            requests=PermissionRequests(connection),
+            holds=Holds(connection),
+            consents=Consents(connection),
+            keys=Keys(connection),
+            rates=Rates(),
+            memory=memory,
+        ),
+        resources=_resources(home, stack, ports),
+        pool=Pool(launcher, max_cells=settings.sandbox.max_cells, max_waiting=settings.sandbox.max_waiting),
+        caps=caps,
+        host=Host(partial(probe, launcher), caps.accept_missing),
+        now=now,
+        new_id=new_id,
+    )
+
+
+def _resources(home: Path, stack: AsyncExitStack, ports: set[int]) -> Resources:
+    # SECURITY: no plugin reaches the home or the gateway's own code through a resource, whatever a rule says.
+    hidden = [home, Path(__file__).resolve().parents[1], Path(sandbox.__file__).resolve().parent]
+    vault = Vault(home / "data" / "vault.db")
+    stack.callback(vault.close)
+    users = Users(home / "data" / "vault.db")
+    stack.callback(users.close)
+    return Resources(
+        vault=vault,
+        users=users,
+        files=Files(hidden),
+        network=Network(own_ports=lambda: ports),
+        system=System(hidden),
+        core=Core(version=version("hearthgate"), now=now, monotonic=time.monotonic),
+    )
+
+
+def owner_name() -> str:
+    """Give the login of the user who runs the gateway."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"
+
+
+def _watch(parts: Parts) -> Callable[[], None]:
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        try:
+            await reload_policy(parts, by=parts.owner, why="files were edited")
+        except HearthgateError as error:
+            _log.error("an edit of the policy files could not be judged: %s", error)
+
+    def start() -> None:
+        task = loop.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def changed() -> None:
+        with contextlib.suppress(RuntimeError):  # WHY: the loop closed between the edit and this call
+            loop.call_soon_threadsafe(start)
+
+    folders = [parts.policies, parts.policies / "rules", parts.policies / "tests"]
+    watch = FolderWatch(folders, changed)
+    watch.start()
+    return watch.stop
+
+
+async def tell_refusals(parts: Parts, refusals: Refusals) -> None:
+    """Record how many requests were turned away undecided, if any were."""
+    counts = refusals.take()
+    if not counts:
+        return
+    try:
+        await parts.log.append(
+            Record(
+                event_id=parts.event_id(),
+                at=parts.now(),
+                event_type="requests_refused",
+                resolution=Resolution.REFUSED,
+                details={"by_status": dict(counts)},
+            )
+        )
+    except LogUnavailableError:
+        refusals.put_back(counts)
+
+
+def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            await work()
+
+    task = asyncio.create_task(run())
+
+    async def stop() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await work()
+
+    return stop
+
+
+def lifecycle_record(parts: Parts, event_type: str, details: dict[str, Json]) -> Record:
+    """Make the record that the gateway itself started or stopped."""
+    return Record(
+        event_id=parts.event_id(),
+        at=parts.now(),
+        event_type=event_type,
+        resolution=Resolution.COMPLETED,
+        user_id=parts.owner,
+        details=details,
+    )

@@ -1,0 +1,35 @@
+"""Who is asking the gateway for something."""
+
+from dataclasses import dataclass
+
+from gateway.domain.names import OWNER, Subject, UserId, user_subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """An authenticated user, and what their credential is for.
+
+    `key_scopes` is None for the owner over the unix socket, whom no key narrows.
+    """
+
+    user_id: UserId
+    owner: bool = False
+    key_id: str | None = None
+    key_scopes: frozenset[str] | None = None
+    read_only: bool = False  # the owner, where the settings give the socket no more than reading
+    on_behalf: UserId | None = None  # said by the owner alone; recorded, never counted for four-eyes
+    trace_id: str | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """As whom the policy is asked."""
+        return OWNER if self.owner else user_subject(self.user_id)
+
+    @property
+    def acts_for(self) -> UserId:
+        """The user whose data a call touches."""
+        return self.on_behalf or self.user_id
+
+    def holds(self, key_scope: str) -> bool:
+        """Tell whether the credential is meant for this."""
+        return self.key_scopes is None or key_scope in self.key_scopes

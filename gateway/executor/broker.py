@@ -1,0 +1,197 @@
+"""The conversation with one cell: the call goes in, its asks come back here, one result comes out."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from gateway.domain.outcome import Outcome, RunResult, Usage
+from gateway.domain.request import Json
+from sandbox.frames import Decoder, ProtocolError, encode
+from sandbox.launcher import Cell, Ending
+
+MAX_OUTSTANDING_ASKS = 16
+_KEPT_OUTPUT_BYTES = 64 << 10
+_KEPT_LOGS = 200
+_READ_BYTES = 64 << 10
+_REAP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a plugin gets for an ask; `note` is what the outcome's record keeps of it."""
+
+    body: Mapping[str, Json]
+    blob: bytes = b""
+    note: Mapping[str, Json] = field(default_factory=dict)
+
+
+Ask = Callable[[str, Mapping[str, Json], bytes], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One call of a plugin's function, on behalf of a user."""
+
+    execution_id: str
+    plugin_id: str
+    user_id: str
+    function: str
+    arguments: Mapping[str, Json]
+    session_id: str | None
+    timeout_s: float
+
+
+class Conversation:
+    """Talks with one cell until it is over, whatever the plugin does."""
+
+    # SECURITY: who asks is known from which cell's socket it came; nothing identifying is read from a frame.
+
+    def __init__(self, cell: Cell, job: Job, ask: Ask) -> None:
+        self._cell = cell
+        self._job = job
+        self._ask = ask
+        self._logs: list[str] = []
+        self._notes: list[dict[str, Json]] = []
+        self._printed = bytearray()
+        self._kill_reason: str | None = None
+        self._asks: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Lock()
+
+    def kill(self, why: str) -> None:
+        """End the whole cell now; the run's outcome is `killed`."""
+        self._kill_reason = self._kill_reason or why
+        self._cell.kill()
+
+    async def run(self) -> RunResult:
+        """Give the result of the call; the cell is gone when this returns."""
+        started = time.monotonic()
+        draining = asyncio.create_task(self._drain_output())
+        try:
+            async with asyncio.timeout(self._job.timeout_s):
+                outcome, output, error = await self._talk()
+        except TimeoutError:
+            outcome, output, error = Outcome.TIMED_OUT, None, f"it ran longer than {self._job.timeout_s:g} s"
+        except ProtocolError as problem:
+            outcome, output, error = Outcome.KILLED, None, f"it broke the protocol: {problem}"
+        finally:
+            self._cell.kill()
+            for task in self._asks:
+                task.cancel()
+            await asyncio.gather(*self._asks, return_exceptions=True)
+        wall_s = time.monotonic() - started
+        ending = await asyncio.to_thread(self._cell.wait, _REAP_S)
+        await self._finish(draining)
+        if outcome is Outcome.UNKNOWN:
+            outcome, error = self._how_it_died(ending)
+        if self._kill_reason is not None and outcome is not Outcome.RETURNED:
+            outcome, error = Outcome.KILLED, self._kill_reason
+        return RunResult(
+            outcome=outcome,
+            output=output,
+            error=error,
+            usage=Usage(wall_s=wall_s, cpu_s=ending.cpu_s, memory_peak_bytes=ending.memory_peak_bytes),
+            stdout=self._printed.decode("utf-8", "replace"),
+            logs=tuple(self._logs),
+            asks=tuple(self._notes),
+        )
+
+    async def _talk(self) -> tuple[Outcome, Json, str | None]:
+        reader, self._writer = await asyncio.open_connection(sock=self._cell.channel)
+        try:
+            await self._send(
+                {
+                    "t": "call",
+                    "function": self._job.function,
+                    "kwargs": dict(self._job.arguments),
+                    "user_id": self._job.user_id,
+                    "session_id": self._job.session_id,
+                    "deadline_s": self._job.timeout_s,
+                }
+            )
+            decoder = Decoder()
+            while data := await reader.read(_READ_BYTES):
+                for header, blob in decoder.feed(data):
+                    match header.get("t"):
+                        case "result":
+                            return Outcome.RETURNED, cast("Json", header.get("value")), None
+                        case "error":
+                            return Outcome.FAILED, None, _sentence(header)
+                        case "ask":
+                            await self._take_ask(header, blob)
+                        case "log":
+                            self._note_log(header)
+                        case "progress":
+                            self._note_log({"level": "progress", "message": header.get("message")})
+                        case other:
+                            raise ProtocolError(f"a frame of type {str(other)[:40]!r}")
+        except (ConnectionError, BrokenPipeError):
+            pass  # WHY: a cell that died closes its end; how it died is asked below
+        finally:
+            self._writer.close()
+            with contextlib.suppress(ConnectionError, OSError):
+                await self._writer.wait_closed()
+        return Outcome.UNKNOWN, None, None
+
+    async def _take_ask(self, header: Mapping[str, object], blob: bytes) -> None:
+        number, op, arguments = header.get("id"), header.get("op"), header.get("args")
+        if not isinstance(number, int) or not isinstance(op, str) or not isinstance(arguments, dict):
+            raise ProtocolError("an ask without id, op and args")
+        while len(self._asks) >= MAX_OUTSTANDING_ASKS:
+            await asyncio.wait(self._asks, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._answer(number, op, arguments, blob))
+        self._asks.add(task)
+        task.add_done_callback(self._asks.discard)
+
+    async def _answer(self, number: int, op: str, arguments: Mapping[str, Json], blob: bytes) -> None:
+        answer = await self._ask(op, arguments, blob)
+        if answer.note and len(self._notes) < _KEPT_LOGS:
+            self._notes.append(dict(answer.note))
+        await self._send({"t": "answer", "id": number, **answer.body}, answer.blob)
+
+    async def _send(self, header: Mapping[str, Json], blob: bytes = b"") -> None:
+        async with self._writing:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                self._writer.write(encode(dict(header), blob))
+                await self._writer.drain()
+
+    def _note_log(self, header: Mapping[str, object]) -> None:
+        if len(self._logs) < _KEPT_LOGS:
+            self._logs.append(f"{str(header.get('level', 'info'))[:16]}: {str(header.get('message', ''))[:1000]}")
+
+    async def _drain_output(self) -> None:
+        reader, writer = await asyncio.open_connection(sock=self._cell.output)
+        try:
+            # WHY: read on when enough is kept, else a plugin that prints much would stand still.
+            while data := await reader.read(_READ_BYTES):
+                self._printed += data[: max(0, _KEPT_OUTPUT_BYTES - len(self._printed))]
+        finally:
+            writer.close()
+
+    async def _finish(self, draining: "asyncio.Task[None]") -> None:
+        with contextlib.suppress(TimeoutError, ConnectionError, OSError):
+            await asyncio.wait_for(draining, 1.0)
+
+    def _how_it_died(self, ending: Ending) -> tuple[Outcome, str]:
+        if ending.oom:
+            return Outcome.KILLED, "it used more memory than it may"
+        if ending.signal is not None:
+            return Outcome.KILLED, f"it was ended by signal {signal.Signals(ending.signal).name}"
+        return Outcome.FAILED, f"it ended without a result (exit status {ending.exit})"
+
+
+def _sentence(header: Mapping[str, object]) -> str:
+    trace = header.get("trace")
+    lines = [f"{header.get('type', 'Error')}: {header.get('message', '')}"[:2000]]
+    if isinstance(trace, list):
+        lines += [str(line)[:300] for line in trace[:20]]
+    return "\n".join(lines)
+
+
+def json_size(value: Json) -> int:
+    """Give how many bytes a value takes as JSON."""
+    return len(json.dumps(value))

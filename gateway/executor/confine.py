@@ -1,0 +1,53 @@
+"""The one translation of a manifest's limits into what the sandbox enforces: the least of all wins."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.domain.manifest import Manifest
+from sandbox.spec import Limits, Spec
+
+_FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
+_UIDS = 0x0FFF_FFFF
+_MB = 1 << 20
+_DEFAULT_TIMEOUT_S = 30.0
+_DEFAULT_MEMORY_MB = 256
+_DEFAULT_SCRATCH_MB = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What the operator lets any plugin use at most, and which missing guarantees the operator accepts."""
+
+    timeout_s: float
+    memory_mb: int
+    scratch_mb: int
+    processes: int
+    output_bytes: int
+    accept_missing: frozenset[str] = frozenset()
+
+
+def confine(manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None) -> Spec:
+    """Say how a plugin's call is confined; `timeout_s` can only shorten it."""
+    asked = manifest.limits
+    return Spec(
+        plugin_id=manifest.plugin_id,
+        code=str(snapshot),
+        entry_point=manifest.entry_point,
+        mounts=(),
+        uid=host_uid(manifest.plugin_id),
+        limits=Limits(
+            timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, timeout_s or caps.timeout_s, caps.timeout_s),
+            memory_bytes=min(asked.memory_mb or _DEFAULT_MEMORY_MB, caps.memory_mb) * _MB,
+            scratch_bytes=min(asked.disk_mb or _DEFAULT_SCRATCH_MB, caps.scratch_mb) * _MB,
+            processes=caps.processes,
+            open_files=64,
+            output_bytes=caps.output_bytes,
+            cpu_percent=asked.cpu_percent,
+        ),
+    )
+
+
+def host_uid(plugin_id: str) -> int:
+    """Give the host uid of a plugin's cells where the gateway runs as root: the same for every run, its own."""
+    return _FIRST_UID + int.from_bytes(hashlib.sha256(plugin_id.encode()).digest()[:4]) % _UIDS

@@ -1,0 +1,46 @@
+"""What this host can keep of the sandbox's promises, proven by doing."""
+
+from collections.abc import Callable
+
+from sandbox.probe import Guarantee
+
+from gateway.domain.request import Json
+
+
+class Host:
+    """The guarantees of this host as they were last proven."""
+
+    def __init__(self, prove: Callable[[], tuple[Guarantee, ...]], accepted: frozenset[str]) -> None:
+        self._prove = prove
+        self._accepted = accepted
+        self.guarantees: tuple[Guarantee, ...] = ()
+
+    def prove(self) -> tuple[Guarantee, ...]:
+        """Prove every guarantee anew; takes some seconds."""
+        self.guarantees = self._prove()
+        return self.guarantees
+
+    @property
+    def missing(self) -> tuple[Guarantee, ...]:
+        """What every plugin needs and the host cannot give."""
+        return tuple(each for each in self.guarantees if each.mandatory and not each.held)
+
+    def lacks(self, name: str) -> Guarantee | None:
+        """Give a guarantee that the host cannot keep, None if it can, or the operator accepts that it cannot."""
+        if name in self._accepted:
+            return None
+        return next((each for each in self.guarantees if each.name == name and not each.held), None)
+
+    def as_json(self) -> list[dict[str, Json]]:
+        """Give the wire shape."""
+        return [
+            {
+                "name": each.name,
+                "held": each.held,
+                "mandatory": each.mandatory,
+                "accepted": each.name in self._accepted,
+                "detail": each.detail,
+                "fix": each.fix,
+            }
+            for each in self.guarantees
+        ]

@@ -1,0 +1,122 @@
+"""To authorize: may this caller do this to the gateway? The answer is recorded whatever it is."""
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import Decision, Effect, Reason
+from gateway.domain.names import Subject
+from gateway.domain.permission import Kind, Level
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import AccessRequest
+from gateway.domain.scope import canonical_scope
+from gateway.errors import DeniedError
+from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.parts import Parts
+
+_OWNER_ALWAYS = frozenset({"lockdown", "policy"})
+
+
+def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Decision:
+    """Decide whether `caller` may do `level` on the gateway's `scope`; records nothing."""
+    request = AccessRequest(
+        subject=caller.subject,
+        user=caller.user_id,
+        kind=Kind.GATEWAY,
+        level=level.word,
+        scope=canonical_scope(Kind.GATEWAY, scope),
+    )
+    decision = decide(parts, request)
+    if caller.key_id is None:
+        return decision
+    by_key = decide(parts, _as_key(request, caller.key_id))
+    # SECURITY: a deny by rule of either outranks an allow of the other.
+    if by_key.verdict.reason is Reason.RULE and (decision.verdict.reason is not Reason.RULE or not by_key.allowed):
+        return by_key
+    return decision
+
+
+async def authorize(
+    parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None = None
+) -> Decision:
+    """Let `caller` do `level` on the gateway's `scope`, or refuse.
+
+    Raises:
+        DeniedError: the key is not meant for this, or the policy says no; both are recorded.
+        LogUnavailableError: the answer could not be recorded.
+    """
+    if key_scope is not None and not caller.holds(key_scope):
+        await _refuse_credential(parts, caller, f"it lacks the scope `{key_scope}`", scope)
+    if caller.read_only and level is not Level.READ:
+        await _refuse_credential(parts, caller, "the socket is set to `read`", scope)
+    decision = judge_caller(parts, caller, level, scope)
+    context = Context(trace_id=caller.trace_id)
+    if not decision.allowed and caller.owner and scope in _OWNER_ALWAYS:
+        # SECURITY: the way back in for the owner; each use is told apart in the log.
+        await record_decisions(parts, [decision], context, _override(parts, caller, decision))
+        return decision
+    await record_decisions(parts, [decision], context)
+    if decision.verdict.effect is not Effect.ALLOW:
+        raise denied(decision)
+    return decision
+
+
+def denied(decision: Decision) -> DeniedError:
+    """Make the error that tells a caller no, with the reason and nothing of whether the thing exists."""
+    request, verdict = decision.request, decision.verdict
+    why = verdict.rule.why if verdict.rule is not None and verdict.reason is Reason.RULE else ""
+    return DeniedError(
+        f"`{request.subject}` may not {request.level} `{request.scope}`" + (f" ({why})" if why else ""),
+        way_out=_WAYS_OUT.get(verdict.reason),
+        decision_id=decision.decision_id,
+        extra={"reason": verdict.reason.value, "decision": decision.as_json()},
+    )
+
+
+_WAYS_OUT = {
+    Reason.NO_RULE: "no rule allows it; a person can add one below policies/",
+    Reason.CONSENT_REQUIRED: "the user's consent is needed",
+    Reason.RATE_LIMITED: "wait and try again",
+    Reason.INACTIVE: "the plugin is not active",
+    Reason.LOCKED_DOWN: "a lockdown is in force",
+    Reason.NO_POLICY: "no policy is in force: `hearthgate policy check` names the problems",
+}
+
+
+def _as_key(request: AccessRequest, key_id: str) -> AccessRequest:
+    return AccessRequest(
+        subject=Subject(f"key:{key_id}"),
+        user=request.user,
+        kind=request.kind,
+        level=request.level,
+        scope=request.scope,
+    )
+
+
+async def _refuse_credential(parts: Parts, caller: Caller, why: str, scope: str) -> None:
+    record = Record(
+        event_id=parts.event_id(),
+        at=parts.now(),
+        event_type="access_denied",
+        resolution=Resolution.DENIED,
+        user_id=caller.user_id,
+        details={"why": why, "key_id": caller.key_id},
+        personal={"scope": scope},
+        trace_id=caller.trace_id,
+    )
+    await parts.log.append(record)
+    raise DeniedError(
+        f"this credential is not meant for that: {why}",
+        way_out="use a key with the scope it needs (`hearthgate key add USER --scope ...`)",
+        extra={"reason": "credential"},
+    )
+
+
+def _override(parts: Parts, caller: Caller, decision: Decision) -> Record:
+    return Record(
+        event_id=parts.event_id(),
+        at=parts.now(),
+        event_type="owner_override",
+        resolution=Resolution.ALLOWED,
+        user_id=caller.user_id,
+        details={"scope": decision.request.scope, "level": decision.request.level},
+        ref=f"audit-{decision.decision_id}",
+        trace_id=caller.trace_id,
+    )

@@ -1,0 +1,44 @@
+"""A call of a plugin, and what became of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.decision import Decision
+from gateway.domain.names import PluginId, UserId
+from gateway.domain.outcome import RunResult
+from gateway.domain.request import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of a plugin, as a caller asks for it."""
+
+    plugin_id: str
+    payload: Mapping[str, Json]
+    user: UserId
+    session_id: str | None = None
+    timeout_s: float | None = None
+    trace_id: str | None = None
+    chain: tuple[PluginId, ...] = ()  # the plugins through which the call came, the first one first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What became of a call."""
+
+    execution_id: str
+    decision: Decision
+    generation: int
+    results: tuple[RunResult, ...]
+    batch: bool = False
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def result(self) -> RunResult:
+        """The result of the only call, or of the first of a batch that did not return."""
+        return next((each for each in self.results if not each.success), self.results[0])
+
+    @property
+    def output(self) -> Json:
+        """What the plugin returned; a list for a batch."""
+        return [each.output for each in self.results] if self.batch else self.results[0].output

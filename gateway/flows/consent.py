@@ -1,0 +1,94 @@
+"""To consent, and to withdraw: only the user themself, or the owner on their behalf, and never for user data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import timestamp
+from gateway.domain.names import PluginId, UserId
+from gateway.domain.permission import Kind, Level, Permission
+from gateway.domain.request import Json
+from gateway.errors import DeniedError, NotFoundError
+from gateway.flows.authorize import authorize
+from gateway.flows.event import event
+from gateway.flows.lifecycle import find
+from gateway.flows.parts import Parts
+from gateway.registry.consents import ConsentRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentWish:
+    """What a user wants to allow a plugin."""
+
+    user_id: UserId
+    plugin_id: PluginId
+    permission: Permission
+    scope: str
+    purpose: str | None = None
+    until: datetime | None = None
+    once: bool = False
+    session_id: str | None = None
+
+
+async def give_consent(parts: Parts, caller: Caller, wish: ConsentWish) -> ConsentRecord:
+    """Write a user's consent into the ledger.
+
+    Raises:
+        DeniedError: the caller is neither that user nor the owner, or the owner consents for user data.
+    """
+    await authorize(parts, caller, Level.WRITE, f"consents/{wish.user_id}", key_scope="consent")
+    on_behalf = caller.user_id != wish.user_id
+    if on_behalf and (not caller.owner or wish.permission.kind is Kind.USER):
+        raise DeniedError(
+            f"only `{wish.user_id}` can consent to that",
+            way_out="with their own key of scope consent",
+            extra={"reason": "not_yours"},
+        )
+    find(parts, wish.plugin_id)
+    consent = ConsentRecord(
+        id=parts.new_id(),
+        user_id=wish.user_id,
+        plugin_id=wish.plugin_id,
+        permission=wish.permission,
+        scope=wish.scope,
+        purpose=wish.purpose,
+        until=wish.until,
+        once=wish.once,
+        session_id=wish.session_id,
+        on_behalf=on_behalf,
+        given_by=caller.user_id,
+        given_at=timestamp(parts.now()),
+    )
+    await parts.log.append(event(parts, caller, "consent_given", wish.plugin_id, _facts(consent)))
+    parts.registry.consents.give(consent)
+    return consent
+
+
+async def withdraw_consent(parts: Parts, caller: Caller, consent_id: str) -> ConsentRecord:
+    """Withdraw a consent: the next use is denied, and what runs with it is killed.
+
+    Raises:
+        DeniedError: it is not the caller's.
+        NotFoundError: there is no such consent.
+    """
+    consent = parts.registry.consents.get(consent_id)
+    owner_of_it = caller.user_id if consent is None else consent.user_id
+    # SECURITY: asked before it is told whether the consent exists.
+    await authorize(parts, caller, Level.WRITE, f"consents/{owner_of_it}", key_scope="consent")
+    if consent is None or (consent.user_id != caller.user_id and not caller.owner):
+        raise NotFoundError(f"there is no consent `{consent_id[:80]}` of yours")
+    # INVARIANT: taken out before the record is awaited: a withdrawal waits for nothing.
+    ended = parts.registry.consents.end(consent, at=parts.now(), reason="withdrawn")
+    parts.pool.kill(
+        lambda job: job.plugin_id == consent.plugin_id and job.user_id == consent.user_id, "a consent was withdrawn"
+    )
+    await parts.log.append(event(parts, caller, "consent_withdrawn", consent.plugin_id, _facts(ended)))
+    return ended
+
+
+def _facts(consent: ConsentRecord) -> dict[str, Json]:
+    body = consent.as_json()
+    return {
+        name: body[name]
+        for name in ("id", "permission", "purpose", "until", "once", "on_behalf", "ended_at", "end_reason")
+    }

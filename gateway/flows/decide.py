@@ -1,0 +1,251 @@
+"""To decide: gather the facts, ask the rules, record the answer. Nothing runs before the record is durable."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gateway.domain.condition import Consent
+from gateway.domain.decision import Charge, Decision, Effect, Reason, Verdict, timestamp
+from gateway.domain.lifecycle import State
+from gateway.domain.names import split_subject
+from gateway.domain.permission import KNOWN_KINDS, Kind, Permission
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import AccessRequest, Facts, Json
+from gateway.domain.risk import Risk, Tier
+from gateway.errors import LogUnavailableError
+from gateway.flows.parts import Parts
+from gateway.policy.engine import PolicySet
+from gateway.policy.entities import ROOTS
+from gateway.policy.rule import Rule
+from gateway.registry.consents import ConsentRecord
+
+_UNJUDGED = Risk(score=100, tier=Tier.CRITICAL)  # without a policy nothing is known to be harmless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What accompanies a request; none of it can overrule what the gateway knows itself."""
+
+    session_id: str | None = None
+    sent: Mapping[str, Json] = field(default_factory=dict)
+    args: Mapping[str, Json] = field(default_factory=dict)
+    trace_id: str | None = None
+    execution_id: str | None = None
+    at: datetime | None = None  # another moment than now, for questions that are not acted on
+    asked_by: str | None = None  # the user who asked about another subject
+
+
+NO_CONTEXT = Context()
+
+
+def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False) -> Decision:
+    """Give the answer to one request; uses up nothing and records nothing."""
+    at = context.at or parts.now()
+    # INVARIANT: asked for once, so a decision sees one generation of the policy.
+    policy = parts.policy.get()
+    risk = _UNJUDGED if policy is None else policy.score(request)
+    facts = _facts(parts, policy, request, context, risk.score, at)
+    verdict = _standing(parts, request) or _judge(parts, policy, request, facts)
+    rule = _deciding_rule(policy, request, verdict)
+    used_consent = facts.consent_id if rule is not None and _asks_consent(rule) else None
+    return Decision(
+        decision_id=parts.new_id(),
+        at=at,
+        request=request,
+        verdict=verdict,
+        risk=risk,
+        policy_version="none" if policy is None else policy.version,
+        generation=0 if policy is None else policy.generation,
+        consent_id=used_consent,
+        dry_run=dry_run,
+    )
+
+
+async def decide_and_record(
+    parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False
+) -> Decision:
+    """Give the answer to one request, durably recorded; an allow is charged to its rate and its consent.
+
+    Raises:
+        LogUnavailableError: nothing was recorded and nothing used up; the caller must not act on it.
+    """
+    decision = decide(parts, request, context, dry_run=dry_run)
+    await record_decisions(parts, [decision], context)
+    return decision
+
+
+async def record_decisions(parts: Parts, decisions: list[Decision], context: Context, *further: Record) -> None:
+    """Charge and record decisions, with records that belong to them, all or none.
+
+    Raises:
+        LogUnavailableError: nothing was recorded and nothing used up.
+    """
+    spent = [each for each in decisions if each.allowed and not each.dry_run]
+    for each in spent:
+        _charge(parts, each)
+    # INVARIANT: taken before the first await, so that no second call can use a consent for one use.
+    once = [consent for each in spent if (consent := _take_consent(parts, each)) is not None]
+    try:
+        await parts.log.append(*(decision_record(each, context) for each in decisions), *further)
+    except LogUnavailableError:
+        for each in spent:
+            _give_back(parts, each)
+        for consent in once:
+            parts.registry.consents.put_back(consent)
+        raise
+    for consent in once:
+        parts.registry.consents.end(consent, at=parts.now(), reason="used once")
+
+
+def decision_record(decision: Decision, context: Context) -> Record:
+    """Make the record of a decision, with every fact it was judged by."""
+    request = decision.request
+    prefix, name = split_subject(request.subject)
+    details: dict[str, Json] = {"permission": request.permission}
+    if context.execution_id is not None:
+        details["execution_id"] = context.execution_id
+    if context.asked_by is not None:
+        details["asked_by_another"] = True
+    replay: dict[str, Json] = {
+        "at": timestamp(decision.at),
+        "risk": decision.risk.score,
+        "consent_id": decision.consent_id,
+        "counters": dict(decision.verdict.counters),
+        "session": context.session_id is not None,
+        "args_sha256": _digest(context.args) if context.args else None,
+    }
+    return Record(
+        event_id=f"audit-{decision.decision_id}",
+        at=decision.at,
+        event_type="access_granted" if decision.allowed else "access_denied",
+        resolution=Resolution.ALLOWED if decision.allowed else Resolution.DENIED,
+        plugin_id=name if prefix == "plugin" else _plugin_of(request),
+        user_id=request.user,
+        risk_score=decision.risk.score,
+        details=details,
+        personal={"asked_by": context.asked_by} if context.asked_by is not None else {},
+        decision=decision,
+        replay=replay,
+        trace_id=context.trace_id,
+    )
+
+
+def _plugin_of(request: AccessRequest) -> str | None:
+    if request.kind == Kind.GATEWAY and request.scope.startswith("plugins/"):
+        return request.scope.removeprefix("plugins/").split("/")[0]
+    return None
+
+
+def _facts(
+    parts: Parts, policy: PolicySet | None, request: AccessRequest, context: Context, risk: int, at: datetime
+) -> Facts:
+    sent = {root: value for root in ROOTS if isinstance(value := context.sent.get(root, {}), Mapping)}
+    attributes = {**sent, "context": _context(context), "args": context.args}
+    if policy is not None:
+        # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
+        attributes = policy.attributes(request, attributes)
+    attributes["resource"] = {**attributes.get("resource", {}), **_owner_of(request)}
+    return Facts(
+        at=at,
+        risk=risk,
+        consent_id=_consent_id(parts, request, context, at),
+        used=lambda rule_id, rate: parts.registry.rates.used(
+            rule_id, rate, subject=request.subject, user=request.user, at=at
+        ),
+        attributes=attributes,
+    )
+
+
+def _context(context: Context) -> Mapping[str, Json]:
+    return {key: value for key, value in context.sent.items() if key not in ROOTS}
+
+
+def _owner_of(request: AccessRequest) -> Mapping[str, Json]:
+    if request.kind == Kind.GATEWAY and request.scope.startswith("consents/"):
+        return {"user": request.scope.removeprefix("consents/")}
+    return {}
+
+
+def _consent_id(parts: Parts, request: AccessRequest, context: Context, at: datetime) -> str | None:
+    prefix, plugin_id = split_subject(request.subject)
+    level = request.level_rank
+    if prefix != "plugin" or request.user is None or level is None or request.kind not in KNOWN_KINDS:
+        return None
+    consent = parts.registry.consents.covering(
+        user_id=request.user,
+        plugin_id=plugin_id,
+        permission=Permission(Kind(request.kind), level),
+        scope=request.scope,
+        session_id=context.session_id,
+        at=at,
+    )
+    return None if consent is None else consent.id
+
+
+def _standing(parts: Parts, request: AccessRequest) -> Verdict | None:
+    """Deny what no rule may allow: a lockdown, and a plugin that is not active."""
+    prefix, name = split_subject(request.subject)
+    if parts.registry.holds.locked(subject=request.subject, user=request.user, kind=request.kind) is not None:
+        return Verdict(effect=Effect.DENY, reason=Reason.LOCKED_DOWN)
+    if prefix == "plugin":
+        plugin = parts.registry.plugins.get(name)
+        if plugin is not None and plugin.state is not State.ACTIVE:
+            return Verdict(effect=Effect.DENY, reason=Reason.INACTIVE)
+    return None
+
+
+def _judge(parts: Parts, policy: PolicySet | None, request: AccessRequest, facts: Facts) -> Verdict:
+    if policy is None:
+        return Verdict(effect=Effect.DENY, reason=Reason.NO_POLICY)
+    verdict = policy.decide(request, facts)
+    prefix, name = split_subject(request.subject)
+    if verdict.effect is not Effect.ALLOW or prefix != "plugin":
+        return verdict
+    held = parts.registry.holds.held_grants(name)
+    if not held or verdict.rule is None or verdict.rule.id not in held:
+        return verdict
+    for rule, effect in verdict.spoke:
+        if effect is Effect.ALLOW and rule.id not in held:
+            other = replace(verdict, rule=rule, charge=None)
+            found = _deciding_rule(policy, request, other)
+            rate = None if found is None else found.condition.rate
+            return other if rate is None else replace(other, charge=Charge(rule_id=rule.id, rate=rate))
+    return Verdict(effect=Effect.DENY, reason=Reason.HELD, rule=verdict.rule)
+
+
+def _deciding_rule(policy: PolicySet | None, request: AccessRequest, verdict: Verdict) -> Rule | None:
+    if policy is None or verdict.effect is not Effect.ALLOW or verdict.rule is None:
+        return None
+    return next((rule for rule in policy.candidates(request) if rule.id == verdict.rule.id), None)
+
+
+def _asks_consent(rule: Rule) -> bool:
+    return any(isinstance(term, Consent) for _, term in rule.condition.terms)
+
+
+def _charge(parts: Parts, decision: Decision) -> None:
+    charge, request = decision.verdict.charge, decision.request
+    if charge is not None:
+        parts.registry.rates.charge(charge, subject=request.subject, user=request.user, at=decision.at)
+
+
+def _give_back(parts: Parts, decision: Decision) -> None:
+    charge, request = decision.verdict.charge, decision.request
+    if charge is not None:
+        parts.registry.rates.give_back(charge, subject=request.subject, user=request.user, at=decision.at)
+
+
+def _take_consent(parts: Parts, decision: Decision) -> ConsentRecord | None:
+    consent = parts.registry.consents.get(decision.consent_id or "")
+    if consent is None or not consent.once:
+        return None
+    parts.registry.consents.take(consent)
+    return consent
+
+
+def _digest(args: Mapping[str, Json]) -> str:
+    return hashlib.sha256(
+        json.dumps(args, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    ).hexdigest()

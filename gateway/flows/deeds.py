@@ -1,0 +1,317 @@
+"""Deeds: everything that a plugin can ask for, how it is judged, and what doing it means."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from gateway.domain.decision import Effect
+from gateway.domain.lifecycle import State
+from gateway.domain.names import PluginId, UserId, parse_plugin_id, plugin_subject
+from gateway.domain.permission import Kind, Level
+from gateway.domain.request import AccessRequest, Json
+from gateway.domain.scope import canonical_scope
+from gateway.errors import MalformedError, UnavailableError
+from gateway.flows.call import Call, Execution
+from gateway.flows.decide import Context, decide
+from gateway.flows.parts import Parts
+from gateway.registry.plugins import Plugin
+from gateway.resources.headers import level_of
+from gateway.resources.network import HttpRequest
+from gateway.resources.url import parse_url
+
+MAX_CHAIN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """What a plugin asks for: how it is judged, and what doing it means once it is allowed."""
+
+    kind: Kind
+    level: Level
+    scope: str
+    do: Callable[["Asking"], Awaitable["Value"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """What a deed gives back."""
+
+    value: Json = None
+    blob: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who asks, in which call."""
+
+    parts: Parts
+    plugin: Plugin
+    call: Call
+    execution_id: str
+    run_plugin: Callable[[Call, Context], Awaitable[Execution]]  # how one plugin calls another
+
+    @property
+    def user(self) -> UserId:
+        """The user on whose behalf the call runs, and nobody else."""
+        return self.call.user
+
+    @property
+    def subjects(self) -> tuple[PluginId, ...]:
+        """All whose rights are needed: the plugin that asks, and those through which the call came."""
+        return (self.plugin.id, *(PluginId(each) for each in self.call.chain))
+
+    def may(self, kind: Kind, level: Level, scope: str) -> bool:
+        """Tell whether all of them would be allowed; records nothing."""
+        return all(decide(self.parts, request, dry_run=True).allowed for request in self.requests(kind, level, scope))
+
+    def requests(self, kind: Kind, level: Level, scope: str) -> list[AccessRequest]:
+        """Make the questions that one deed asks."""
+        return [
+            AccessRequest(subject=plugin_subject(each), user=self.call.user, kind=kind, level=level.word, scope=scope)
+            for each in self.subjects
+        ]
+
+
+class Args:
+    """The arguments of an ask, each taken with its type."""
+
+    def __init__(self, args: Mapping[str, Json], blob: bytes) -> None:
+        self._args = args
+        self.blob = blob
+
+    def text(self, name: str) -> str:
+        """Take a text."""
+        value = self._args.get(name)
+        if not isinstance(value, str):
+            raise MalformedError(f"`{name}`: text is needed")
+        return value
+
+    def value(self, name: str) -> Json:
+        """Take any JSON value."""
+        if name not in self._args:
+            raise MalformedError(f"`{name}` is missing")
+        return self._args[name]
+
+    def texts(self, name: str) -> list[str]:
+        """Take a list of texts."""
+        value = self._args.get(name)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise MalformedError(f"`{name}`: a list of texts is needed")
+        return [str(each) for each in value]
+
+    def headers(self) -> dict[str, str]:
+        """Take header fields; none where none are given."""
+        value = self._args.get("headers") or {}
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise MalformedError("`headers`: an object of texts is needed")
+        return {name: str(each) for name, each in value.items()}
+
+
+def _vault_read(args: Args, _asking: Asking) -> Deed:
+    scope = canonical_scope(Kind.VAULT, args.text("scope"))
+
+    async def do(asking: Asking) -> Value:
+        return Value(value=await asyncio.to_thread(asking.parts.resources.vault.read, asking.user, scope))
+
+    return Deed(kind=Kind.VAULT, level=Level.READ, scope=scope, do=do)
+
+
+def _vault_list(args: Args, _asking: Asking) -> Deed:
+    scope = canonical_scope(Kind.VAULT, args.text("scope"))
+
+    async def do(asking: Asking) -> Value:
+        names = await asyncio.to_thread(asking.parts.resources.vault.list, asking.user, scope)
+        return Value(value=[name for name in names if asking.may(Kind.VAULT, Level.READ, name)])
+
+    return Deed(kind=Kind.VAULT, level=Level.READ, scope=scope, do=do)
+
+
+def _vault_write(args: Args, _asking: Asking) -> Deed:
+    scope, value = canonical_scope(Kind.VAULT, args.text("scope")), args.value("value")
+
+    async def do(asking: Asking) -> Value:
+        await asyncio.to_thread(asking.parts.resources.vault.write, asking.user, scope, value)
+        return Value()
+
+    return Deed(kind=Kind.VAULT, level=Level.WRITE, scope=scope, do=do)
+
+
+def _vault_delete(args: Args, _asking: Asking) -> Deed:
+    scope = canonical_scope(Kind.VAULT, args.text("scope"))
+
+    async def do(asking: Asking) -> Value:
+        await asyncio.to_thread(asking.parts.resources.vault.delete, asking.user, scope)
+        return Value()
+
+    return Deed(kind=Kind.VAULT, level=Level.WRITE, scope=scope, do=do)
+
+
+def _files_read(args: Args, asking: Asking) -> Deed:
+    path = asking.parts.resources.files.resolve(args.text("path"))
+
+    async def do(asking: Asking) -> Value:
+        return Value(blob=await asyncio.to_thread(asking.parts.resources.files.read, path))
+
+    return Deed(kind=Kind.FILE, level=Level.READ, scope=canonical_scope(Kind.FILE, str(path)), do=do)
+
+
+def _files_list(args: Args, asking: Asking) -> Deed:
+    path = asking.parts.resources.files.resolve(args.text("path"))
+
+    async def do(asking: Asking) -> Value:
+        names = await asyncio.to_thread(asking.parts.resources.files.list, path)
+        return Value(value=[name for name in names if asking.may(Kind.FILE, Level.READ, str(path / name))])
+
+    return Deed(kind=Kind.FILE, level=Level.READ, scope=canonical_scope(Kind.FILE, str(path)), do=do)
+
+
+def _files_write(args: Args, asking: Asking) -> Deed:
+    path, data = asking.parts.resources.files.resolve(args.text("path")), args.blob
+
+    async def do(asking: Asking) -> Value:
+        await asyncio.to_thread(asking.parts.resources.files.write, path, data)
+        return Value()
+
+    return Deed(kind=Kind.FILE, level=Level.WRITE, scope=canonical_scope(Kind.FILE, str(path)), do=do)
+
+
+def _http_request(args: Args, _asking: Asking) -> Deed:
+    method, url = args.text("method").upper(), parse_url(args.text("url"))
+    headers, body = args.headers(), args.blob
+    level = level_of(method)
+
+    async def do(asking: Asking) -> Value:
+        asked = asking.requests(Kind.NETWORK, level, url.scope)
+        private_ok = all(_names_private(asking.parts, each) for each in asked)
+        wanted = HttpRequest(method=method, url=url, headers=headers, body=body)
+        reply = await asking.parts.resources.network.request(wanted, private_ok=private_ok)
+        pairs: list[Json] = [[name, value] for name, value in reply.headers]
+        return Value(value={"status": reply.status, "headers": pairs}, blob=reply.body)
+
+    return Deed(kind=Kind.NETWORK, level=level, scope=url.scope, do=do)
+
+
+def _names_private(parts: Parts, request: AccessRequest) -> bool:
+    """Tell whether a rule that a person wrote lets this plugin reach the scope, naming it to the letter."""
+    policy = parts.policy.get()
+    return policy is not None and any(
+        rule.effect is Effect.ALLOW and not rule.is_grant and rule.scope == request.scope
+        for rule in policy.candidates(request)
+    )
+
+
+def _system_info(args: Args, _asking: Asking) -> Deed:
+    topic = canonical_scope(Kind.SYSTEM, args.text("topic"))
+
+    async def do(asking: Asking) -> Value:
+        return Value(value=await asyncio.to_thread(asking.parts.resources.system.info, topic))
+
+    return Deed(kind=Kind.SYSTEM, level=Level.READ, scope=topic, do=do)
+
+
+def _system_run(args: Args, asking: Asking) -> Deed:
+    argv = args.texts("argv")
+    if not argv:
+        raise MalformedError("`argv`: name a program")
+    program = asking.parts.resources.system.resolve_program(argv[0])
+
+    async def do(asking: Asking) -> Value:
+        ended = await asking.parts.resources.system.run([program, *argv[1:]])
+        return Value(
+            value={
+                "exit_status": ended.exit_status,
+                "stdout": base64.b64encode(ended.stdout).decode("ascii"),
+                "stderr": base64.b64encode(ended.stderr).decode("ascii"),
+                "timed_out": ended.timed_out,
+                "truncated": ended.truncated,
+            }
+        )
+
+    return Deed(kind=Kind.SYSTEM, level=Level.EXECUTE, scope=canonical_scope(Kind.SYSTEM, program), do=do)
+
+
+def _api_call(args: Args, _asking: Asking) -> Deed:
+    scope = canonical_scope(Kind.API, f"{args.text('upstream')}/{args.text('path').strip('/')}".rstrip("/"))
+    level = level_of(args.text("method").upper())
+
+    async def do(_asking: Asking) -> Value:
+        raise UnavailableError("this gateway has no such upstream")
+
+    return Deed(kind=Kind.API, level=level, scope=scope, do=do)
+
+
+def _user_get(args: Args, _asking: Asking) -> Deed:
+    name = canonical_scope(Kind.USER, args.text("name"))
+
+    async def do(asking: Asking) -> Value:
+        return Value(value=await asyncio.to_thread(asking.parts.resources.users.get, asking.user, name))
+
+    return Deed(kind=Kind.USER, level=Level.READ, scope=name, do=do)
+
+
+def _user_set(args: Args, _asking: Asking) -> Deed:
+    name, value = canonical_scope(Kind.USER, args.text("name")), args.value("value")
+
+    async def do(asking: Asking) -> Value:
+        await asyncio.to_thread(asking.parts.resources.users.set, asking.user, name, value)
+        return Value()
+
+    return Deed(kind=Kind.USER, level=Level.WRITE, scope=name, do=do)
+
+
+def _core_get(args: Args, _asking: Asking) -> Deed:
+    topic = canonical_scope(Kind.CORE, args.text("topic"))
+
+    async def do(asking: Asking) -> Value:
+        return Value(value=asking.parts.resources.core.get(topic))
+
+    return Deed(kind=Kind.CORE, level=Level.READ, scope=topic, do=do)
+
+
+def _plugins_list(_args: Args, asking: Asking) -> Deed:
+    async def do(asking: Asking) -> Value:
+        active = [each.id for each in asking.parts.registry.plugins.all() if each.state is State.ACTIVE]
+        return Value(value=[each for each in active if asking.may(Kind.PLUGIN, Level.READ, each)])
+
+    return Deed(kind=Kind.PLUGIN, level=Level.READ, scope=asking.plugin.id, do=do)
+
+
+def _plugins_call(args: Args, _asking: Asking) -> Deed:
+    plugin_id = parse_plugin_id(args.text("id"))
+    payload = args.value("payload")
+    if not isinstance(payload, dict):
+        raise MalformedError("`payload`: an object is needed")
+
+    async def do(asking: Asking) -> Value:
+        chain = asking.subjects
+        if plugin_id in chain or len(chain) >= MAX_CHAIN:
+            raise MalformedError(f"`{plugin_id}` cannot be called from here: a circle, or more than {MAX_CHAIN} deep")
+        call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=chain)
+        context = Context(session_id=call.session_id, args=payload, trace_id=call.trace_id)
+        ended = await asking.run_plugin(call, context)
+        if not ended.result.success:
+            raise UnavailableError(f"`{plugin_id}` {ended.result.outcome.value}: {ended.result.error}")
+        return Value(value=ended.output)
+
+    return Deed(kind=Kind.PLUGIN, level=Level.EXECUTE, scope=plugin_id, do=do)
+
+
+DEEDS: Mapping[str, Callable[[Args, Asking], Deed]] = {
+    "vault.read": _vault_read,
+    "vault.list": _vault_list,
+    "vault.write": _vault_write,
+    "vault.delete": _vault_delete,
+    "files.read": _files_read,
+    "files.list": _files_list,
+    "files.write": _files_write,
+    "http.request": _http_request,
+    "system.info": _system_info,
+    "system.run": _system_run,
+    "api.call": _api_call,
+    "user.get": _user_get,
+    "user.set": _user_set,
+    "core.get": _core_get,
+    "plugins.list": _plugins_list,
+    "plugins.call": _plugins_call,
+}

@@ -1,0 +1,307 @@
+"""To execute: ask twice (the caller, the plugin), record, run in the sandbox, record how it ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import Decision
+from gateway.domain.lifecycle import State, legal_verbs
+from gateway.domain.manifest import Capability, Manifest, fits
+from gateway.domain.names import parse_plugin_id, plugin_subject
+from gateway.domain.outcome import Outcome, RunResult, Usage
+from gateway.domain.permission import Kind, Level
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import AccessRequest, Json
+from gateway.errors import (
+    HostCannotKeepError,
+    IllegalTransitionError,
+    LogUnavailableError,
+    MalformedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from gateway.executor.broker import Job, json_size
+from gateway.executor.confine import confine
+from gateway.flows.adopt_code import adopt_code
+from gateway.flows.authorize import denied, judge_caller
+from gateway.flows.call import Call, Execution
+from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.deeds import Asking
+from gateway.flows.parts import Parts
+from gateway.flows.use_resource import asking_as
+from gateway.registry.folder import snapshot_path
+from gateway.registry.plugins import Plugin
+
+MAX_BATCH = 100
+_NO_MEMBERS: Mapping[str, Json] = {}
+_NOTHING = Usage(wall_s=0.0)
+_EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
+    Outcome.RETURNED: ("execution_completed", Resolution.COMPLETED),
+    Outcome.FAILED: ("execution_failed", Resolution.FAILED),
+    Outcome.KILLED: ("execution_failed", Resolution.KILLED),
+    Outcome.REFUSED: ("execution_failed", Resolution.REFUSED),
+    Outcome.TIMED_OUT: ("execution_timeout", Resolution.TIMED_OUT),
+    Outcome.UNKNOWN: ("execution_failed", Resolution.UNKNOWN),
+}
+
+
+async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
+    """Run a call for a caller.
+
+    Raises:
+        DeniedError: the caller, or the plugin, may not.
+        NotFoundError: there is no such plugin (told only to who may execute it).
+        IllegalTransitionError: it is not active.
+        NoCodeError: it has a manifest but no code.
+        MalformedError: the payload is not what its manifest says.
+        LogUnavailableError: nothing ran, for it could not be recorded.
+        OutcomeUnknownError: it ran, and how it ended could not be recorded.
+    """
+    try:
+        parse_plugin_id(call.plugin_id)
+    except MalformedError:
+        raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
+    by_caller = judge_caller(parts, caller, Level.EXECUTE, f"plugins/{call.plugin_id}")
+    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id)
+    if not by_caller.allowed:
+        await record_decisions(parts, [by_caller], context)
+        raise denied(by_caller)
+    return await run_plugin(parts, call, context, by_caller)
+
+
+async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision | None) -> Execution:
+    """Run a call that may be made; `asked`, the caller's decision, is recorded with the plugin's own ones.
+
+    `asked` is None where a plugin calls another: its asking is recorded already.
+
+    Raises:
+        Everything that `execute` raises.
+    """
+    try:
+        plugin = await _ready(parts, call.plugin_id)
+        steps = plan(plugin.manifest, call.payload)
+    except (NotFoundError, IllegalTransitionError, MalformedError):
+        if asked is not None:
+            await record_decisions(parts, [asked], context)
+        raise
+    results: list[RunResult] = []
+    decisions: list[Decision] = []
+    execution_id = parts.new_id()
+    for step in steps:
+        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id())
+        result, by_plugin = await run.to_the_end(asked if not results else None)
+        results.append(result)
+        decisions.append(by_plugin)
+    return Execution(
+        execution_id=execution_id,
+        decision=decisions[0],
+        generation=plugin.generation,
+        results=tuple(results),
+        batch="batch" in call.payload and bool(plugin.manifest.capabilities),
+        decisions=tuple(decisions) if asked is None else (asked, *decisions),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One call of one function of a plugin."""
+
+    function: str
+    arguments: Mapping[str, Json]
+    capability: Capability | None
+
+
+def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
+    """Say which functions a payload calls, and with what; each is checked against the manifest.
+
+    Raises:
+        MalformedError: it names no capability, or its parameters are not the capability's.
+    """
+    if not manifest.capabilities:
+        return (Step(function="execute", arguments={"payload": dict(payload)}, capability=None),)
+    action = payload.get("action")
+    capability = manifest.capability(action) if isinstance(action, str) else None
+    if capability is None:
+        names = ", ".join(each.name for each in manifest.capabilities)
+        raise MalformedError(
+            f"payload.action: `{str(action)[:80]}` is no capability of `{manifest.plugin_id}`: {names}"
+        )
+    if "batch" not in payload:
+        given = {name: value for name, value in payload.items() if name != "action"}
+        return (_step(capability, given, "payload"),)
+    batch = payload["batch"]
+    if not capability.batch:
+        raise MalformedError(f"payload.batch: `{capability.name}` takes one call at a time")
+    if not isinstance(batch, list) or not 1 <= len(batch) <= MAX_BATCH or set(payload) != {"action", "batch"}:
+        raise MalformedError(f"payload.batch: a list of 1 to {MAX_BATCH} objects of parameters, and nothing beside it")
+    return tuple(_step(capability, each, f"payload.batch[{index}]") for index, each in enumerate(batch))
+
+
+def _step(capability: Capability, given: Json, place: str) -> Step:
+    if not isinstance(given, dict):
+        raise MalformedError(f"{place}: an object of parameters is needed")
+    missing = sorted(set(capability.parameters) - set(given))
+    unknown = sorted(set(given) - set(capability.parameters))
+    if missing or unknown:
+        words = [f"`{name}` is missing" for name in missing] + [f"`{name[:80]}` is not known" for name in unknown]
+        raise MalformedError(f"{place}: {', '.join(words)}; `{capability.name}` takes {_spelt(capability)}")
+    for name, type_word in capability.parameters.items():
+        if not fits(given[name], type_word):
+            raise MalformedError(f"{place}.{name}: {type_word} is needed")
+    return Step(function=capability.name, arguments=given, capability=capability)
+
+
+def _spelt(capability: Capability) -> str:
+    return ", ".join(f"{name}: {word}" for name, word in capability.parameters.items()) or "no parameters"
+
+
+async def _ready(parts: Parts, plugin_id: str) -> Plugin:
+    plugin = parts.registry.plugins.get(plugin_id)
+    if plugin is None:
+        raise NotFoundError(f"there is no plugin `{plugin_id}`")
+    if plugin.state is not State.ACTIVE:
+        legal = legal_verbs(plugin.state)
+        raise IllegalTransitionError(
+            f"`{plugin_id}` is {plugin.state.value}, not active",
+            way_out=f"what can be done: {', '.join(legal) or 'nothing'}",
+            extra={"state": plugin.state.value, "legal": list(legal)},
+        )
+    return plugin if plugin.digest is not None else await adopt_code(parts, plugin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One step of one call, from the plugin's decision to the record of its outcome."""
+
+    parts: Parts
+    call: Call
+    context: Context
+    plugin: Plugin
+    step: Step
+    execution_id: str
+
+    async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
+        parts = self.parts
+        decisions = self._plugin_decisions()
+        recorded = decisions if asked is None else [asked, *decisions]
+        refused = next((each for each in decisions if not each.allowed), None)
+        if refused is not None:
+            await record_decisions(parts, recorded, self.context)
+            raise denied(refused)
+        intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
+        await record_decisions(parts, recorded, self.context, intent)
+        # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
+        try:
+            result = self._checked(await self._run())
+        except (HostCannotKeepError, OverloadedError) as error:
+            await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
+            error.decision_id = decisions[0].decision_id
+            raise
+        except BaseException:
+            await self._close(intent, RunResult(outcome=Outcome.UNKNOWN, error="the call was given up", usage=_NOTHING))
+            raise
+        await self._close(intent, result, decisions[0])
+        return result, decisions[0]
+
+    def _plugin_decisions(self) -> list[Decision]:
+        subject = plugin_subject(self.plugin.id)
+        asks = [(Kind.PLUGIN, Level.EXECUTE, str(self.plugin.id))]
+        if self.step.capability is not None:
+            asks += [(permission.kind, permission.level, scope) for permission, scope in self.step.capability.requires]
+        return [
+            decide(
+                self.parts,
+                AccessRequest(subject=subject, user=self.call.user, kind=kind, level=level.word, scope=scope),
+                self.context,
+            )
+            for kind, level, scope in asks
+        ]
+
+    async def _run(self) -> RunResult:
+        spec = confine(
+            self.plugin.manifest,
+            snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
+            self.parts.caps,
+            timeout_s=self.call.timeout_s,
+        )
+        job = Job(
+            execution_id=self.execution_id,
+            plugin_id=self.plugin.id,
+            user_id=self.call.user,
+            function=self.step.function,
+            arguments=self.step.arguments,
+            session_id=self.call.session_id,
+            timeout_s=spec.limits.timeout_s,
+        )
+        asking = Asking(
+            parts=self.parts,
+            plugin=self.plugin,
+            call=self.call,
+            execution_id=self.execution_id,
+            run_plugin=lambda call, context: run_plugin(self.parts, call, context, None),
+        )
+        return await self.parts.pool.run(job, spec, asking_as(asking), nested=bool(self.call.chain))
+
+    def _checked(self, result: RunResult) -> RunResult:
+        capability = self.step.capability
+        if not result.success or capability is None or fits(result.output, capability.return_type):
+            return result
+        return RunResult(
+            outcome=Outcome.FAILED,
+            error=f"`{capability.name}` returned something that is not of type {capability.return_type}",
+            usage=result.usage,
+            stdout=result.stdout,
+            logs=result.logs,
+            asks=result.asks,
+        )
+
+    async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
+        event_type, resolution = _EVENT_OF[result.outcome]
+        details: dict[str, Json] = {
+            "function": self.step.function,
+            "outcome": result.outcome.value,
+            "success": result.success,
+            "execution_time": result.usage.wall_s,
+            "output_size": json_size(result.output) if result.success else 0,
+            "usage": result.usage.as_json(),
+            "asks": list(result.asks),
+        }
+        # WHY: personal, for the words of a plugin's exception may be a user's.
+        personal: dict[str, Json] = {} if result.error is None else {"error": result.error.splitlines()[0][:300]}
+        try:
+            await self.parts.log.append(self._record(event_type, resolution, details, personal, ref=intent.event_id))
+        except LogUnavailableError as error:
+            raise OutcomeUnknownError(
+                "the call ran, but how it ended could not be recorded",
+                way_out="do not repeat it blindly",
+                decision_id=None if decision is None else decision.decision_id,
+            ) from error
+
+    def _record(
+        self,
+        event_type: str,
+        resolution: Resolution,
+        details: Mapping[str, Json],
+        personal: Mapping[str, Json] = _NO_MEMBERS,
+        *,
+        ref: str | None = None,
+    ) -> Record:
+        return Record(
+            event_id=self.parts.event_id(),
+            at=self.parts.now(),
+            event_type=event_type,
+            resolution=resolution,
+            plugin_id=self.plugin.id,
+            user_id=self.call.user,
+            details={
+                "execution_id": self.execution_id,
+                "generation": self.plugin.generation,
+                "digest": self.plugin.digest,
+                "chain": list(self.call.chain),
+                **details,
+            },
+            personal=personal,
+            trace_id=self.call.trace_id,
+            ref=ref,
+        )

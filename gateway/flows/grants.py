@@ -1,0 +1,181 @@
+"""To give and to take grants: lines of grants.csv, put in force as a person's edit would be.
+
+Giving needs a clean folder and waits for its record. Taking never waits: a durable hold denies first.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.caller import Caller
+from gateway.domain.grant import Grant
+from gateway.domain.manifest import RequestedPermission
+from gateway.domain.names import PluginId, plugin_subject
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import Json
+from gateway.errors import ConflictError, HearthgateError
+from gateway.flows.memberships import memberships
+from gateway.flows.parts import Parts
+from gateway.flows.reload_policy import activate, build, parse
+from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
+from gateway.policy.engine import build_policy_set
+from gateway.policy.text import GRANTS
+from gateway.policy_files import read_policy_folder, write_grants
+from gateway.registry.grants import grant_of
+from gateway.registry.holds import new_hold
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Giving:
+    """What is to be granted to which plugin, and why; `joining` if the plugin becomes active by it."""
+
+    plugin_id: PluginId
+    wanted: Sequence[RequestedPermission]
+    reason: str
+    joining: bool = False
+
+
+async def give_grants(
+    parts: Parts,
+    giving: Giving,
+    caller: Caller,
+    *,
+    records: Sequence[Record],
+    noted: Callable[[], None],
+    undone: Callable[[], None],
+) -> tuple[Grant, ...]:
+    """Grant what is wanted: checked and built aside, recorded with `records`, written, in force.
+
+    `noted` is called when the record is durable, before the file is written; `undone` if it then cannot be
+    written. What names no scope grants nothing and is left out.
+
+    Raises:
+        PolicyBrokenError: the folder has errors, or the new lines would make some; nothing changed.
+        ConflictError: grants.csv was edited meanwhile; nothing is in force that was not before.
+        LogUnavailableError: it could not be recorded; nothing changed.
+    """
+    plugin_id, reason = giving.plugin_id, giving.reason
+    text = await asyncio.to_thread(read_policy_folder, parts.policies)
+    before = text.files.get(GRANTS, b"")
+    at = parts.now()
+    grants = tuple(
+        grant_of(
+            each,
+            number=parts.registry.grants.number(),
+            plugin_id=plugin_id,
+            by=caller.user_id,
+            at=at,
+            why=each.purpose or reason,
+        )
+        for each in giving.wanted
+        if each.scope is not None
+    )
+    after = add_lines(before, [grant_line(grant) for grant in grants])
+    policy = await asyncio.to_thread(
+        build,
+        parts,
+        text.with_file(GRANTS, after),
+        joining=[plugin_id] if giving.joining else [],
+        new_grants=frozenset(grant.id for grant in grants),
+    )
+    await parts.log.append(*records)
+    parts.registry.grants.add(grants)
+    try:
+        noted()
+        await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
+    except BaseException:
+        parts.registry.grants.end(
+            [grant.number for grant in grants], by=caller.user_id, at=parts.now(), reason="could not be written"
+        )
+        undone()
+        raise
+    await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}")
+    return grants
+
+
+async def take_grants(
+    parts: Parts, caller: Caller, plugin_id: PluginId, grants: Sequence[Grant], *, reason: str
+) -> None:
+    """Take grants away: held at once, then out of the file and out of the set in force.
+
+    Raises:
+        LogUnavailableError: it could not be recorded; the holds are set all the same.
+    """
+    if not grants:
+        return
+    at = parts.now()
+    holds = [
+        new_hold(parts.new_id(), plugin_id, grant.number, reason=reason, by=caller.user_id, at=at) for grant in grants
+    ]
+    # INVARIANT: the hold comes before the record, for taking away waits for nothing.
+    parts.registry.holds.hold(holds)
+    parts.registry.grants.end([grant.number for grant in grants], by=caller.user_id, at=at, reason=reason)
+    taken: list[Json] = [grant.as_json() for grant in grants]
+    await parts.log.append(
+        Record(
+            event_id=parts.event_id(),
+            at=at,
+            event_type="permission_revoked",
+            resolution=Resolution.COMPLETED,
+            plugin_id=plugin_id,
+            user_id=caller.user_id,
+            details={"grants": taken, "reason": reason},
+            trace_id=caller.trace_id,
+        )
+    )
+    if await drop_lines(parts, frozenset(grant.id for grant in grants), by=caller.user_id):
+        parts.registry.holds.lift(holds)
+
+
+async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
+    """Take rules out of grants.csv and of the set in force; tells whether both are done."""
+    dropped = await _drop_from_file(parts, ids)
+    policy = parts.policy.get()
+    if policy is not None:
+        text = policy.parsed.text
+        less = text.with_file(GRANTS, drop_rules(text.files.get(GRANTS, b""), ids))
+        # WHY: built from the last good text, and without its cases, so that no broken file and no failing case
+        # can keep a right alive.
+        parsed = parse(parts, less)
+        if parsed.ok:
+            smaller = build_policy_set(
+                parsed, memberships=memberships(parts, parsed), generation=parts.registry.memory.next_generation()
+            )
+            problems = parts.policy.problems
+            await activate(parts, smaller, by=by, why="grants were revoked")
+            # WHY: the files are as broken as they were; only what is in force has less.
+            parts.policy.reject(problems)
+            return dropped
+    return False
+
+
+async def _drop_from_file(parts: Parts, ids: frozenset[str]) -> bool:
+    path = parts.policies / GRANTS
+    for _ in range(_TRIES):
+        try:
+            before = await asyncio.to_thread(path.read_bytes)
+            after = drop_rules(before, ids)
+            if after != before:
+                await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
+        except ConflictError:
+            continue
+        except (OSError, HearthgateError):
+            return False
+        return True
+    return False
+
+
+def grant_line(grant: Grant) -> str:
+    """Spell a grant as a line of grants.csv."""
+    fields = (
+        grant.id,
+        encode_field(plugin_subject(grant.plugin_id)),
+        grant.permission.kind.value,
+        grant.permission.level.word,
+        encode_field(grant.scope),
+        grant.condition,
+        "allow",
+    )
+    return rule_line(fields, why=grant.why)

@@ -1,0 +1,85 @@
+"""What every story is told with: the parts of one home, put together by `gateway.app`."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from gateway.audit.log import DecisionLog
+from gateway.executor.confine import Caps
+from gateway.executor.host import Host
+from gateway.executor.pool import Pool
+from gateway.policy.current import CurrentPolicy
+from gateway.registry.consents import Consents
+from gateway.registry.grants import Grants
+from gateway.registry.holds import Holds
+from gateway.registry.keys import Keys
+from gateway.registry.memory import Memory
+from gateway.registry.plugins import Plugins
+from gateway.registry.rates import Rates
+from gateway.registry.requests import PermissionRequests
+from gateway.resources.core import Core
+from gateway.resources.files import Files
+from gateway.resources.network import Network
+from gateway.resources.system import System
+from gateway.resources.users import Users
+from gateway.resources.vault import Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """What is known of plugins and people."""
+
+    plugins: Plugins
+    grants: Grants
+    requests: PermissionRequests
+    holds: Holds
+    consents: Consents
+    keys: Keys
+    rates: Rates
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What allowed calls really do."""
+
+    vault: Vault
+    users: Users
+    files: Files
+    network: Network
+    system: System
+    core: Core
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """One home's parts; `editing` lets one change of policy or plugins in at a time."""
+
+    home: Path
+    owner: str
+    policy: CurrentPolicy
+    log: DecisionLog
+    registry: Registry
+    resources: Resources
+    pool: Pool
+    caps: Caps
+    host: Host
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    editing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def policies(self) -> Path:
+        """The folder of policy files."""
+        return self.home / "policies"
+
+    @property
+    def snapshots(self) -> Path:
+        """The store of plugin code that may run."""
+        return self.home / "data" / "snapshots"
+
+    def event_id(self) -> str:
+        """Give the id of a new record."""
+        return f"audit-{self.new_id()}"

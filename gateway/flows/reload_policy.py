@@ -1,0 +1,188 @@
+"""To put a policy in force: read, parse, build aside, test, record, swap. Whatever fails leaves all as it was."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.domain.names import PluginId
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import Json
+from gateway.errors import HearthgateError, Place, PolicyBrokenError, Problem
+from gateway.flows.memberships import memberships
+from gateway.flows.parts import Parts
+from gateway.policy.cases import run_cases
+from gateway.policy.engine import PolicySet, build_policy_set
+from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
+from gateway.policy.text import PolicyText
+from gateway.policy_files import read_policy_folder
+
+_TOLD_PROBLEMS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """What became of an edit."""
+
+    activated: bool
+    generation: int
+    problems: tuple[Problem, ...]
+
+
+async def open_policy(parts: Parts, *, by: str) -> None:
+    """Put the policy files in force at start; with errors nothing is in force, and everything is denied.
+
+    A policy that is what it was when the gateway stopped keeps its generation and needs no record.
+
+    Raises:
+        LogUnavailableError: the change could not be recorded.
+    """
+    last = parts.registry.memory.last_policy()
+    try:
+        text = await asyncio.to_thread(read_policy_folder, parts.policies)
+        same = last is not None and last.version == text.version
+        policy = await asyncio.to_thread(build, parts, text, generation=last.generation if same and last else None)
+    except HearthgateError as error:
+        await _reject(parts, error, by=by, why="the gateway started")
+        return
+    if same:
+        parts.policy.swap(policy)
+    else:
+        await activate(parts, policy, by=by, why="the gateway started")
+
+
+async def reload_policy(parts: Parts, *, by: str, why: str) -> Reload:
+    """Put what the policy files say now in force, or keep what is in force and say why.
+
+    Raises:
+        LogUnavailableError: the change could not be recorded, so it was not made.
+    """
+    async with parts.editing:
+        try:
+            text = await asyncio.to_thread(read_policy_folder, parts.policies)
+            current = parts.policy.get()
+            if current is not None and text.version == current.version and not parts.policy.problems:
+                return Reload(activated=False, generation=current.generation, problems=())
+            policy = await asyncio.to_thread(build, parts, text)
+        except HearthgateError as error:
+            return await _reject(parts, error, by=by, why=why)
+        await activate(parts, policy, by=by, why=why)
+        return Reload(activated=True, generation=policy.generation, problems=policy.parsed.problems)
+
+
+def build(
+    parts: Parts,
+    text: PolicyText,
+    *,
+    joining: Iterable[PluginId] = (),
+    new_grants: frozenset[str] = frozenset(),
+    generation: int | None = None,
+) -> PolicySet:
+    """Build and test the set that `text` makes, aside; `new_grants` are about to be written to the registry.
+
+    It gets the next generation unless one is named.
+
+    Raises:
+        PolicyBrokenError: with every problem, or every failing case.
+    """
+    parsed = parse(parts, text, new_grants=new_grants)
+    if not parsed.ok:
+        raise PolicyBrokenError(
+            "the policy files have errors", way_out="`hearthgate policy check`", problems=parsed.problems
+        )
+    policy = build_policy_set(
+        parsed,
+        memberships=memberships(parts, parsed, joining=joining),
+        generation=generation or parts.registry.memory.next_generation(),
+    )
+    if failing := _failing(policy):
+        raise PolicyBrokenError("the policy's own cases fail", way_out="`hearthgate policy test`", problems=failing)
+    return policy
+
+
+def check_policy(parts: Parts, text: PolicyText) -> tuple[Problem, ...]:
+    """Give everything that is wrong with a policy text, its failing cases included; nothing comes into force."""
+    parsed = parse(parts, text)
+    if not parsed.ok:
+        return parsed.problems
+    policy = build_policy_set(parsed, memberships=memberships(parts, parsed), generation=0)
+    return (*parsed.problems, *_failing(policy))
+
+
+def _failing(policy: PolicySet) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(place=Place(file=each.file, line=each.line), message=f"case `{each.name}`: {each.message}")
+        for each in run_cases(policy)
+        if not each.passed
+    )
+
+
+def parse(parts: Parts, text: PolicyText, *, new_grants: frozenset[str] = frozenset()) -> ParsedPolicy:
+    """Read a policy text, its grants checked against the registry."""
+    live, ended = parts.registry.grants.ids()
+    return parse_policy(text, grant_ids=GrantIds(live=live | new_grants, dead=ended))
+
+
+async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str) -> None:
+    """Record that a set comes into force, and swap it in.
+
+    Raises:
+        LogUnavailableError: it could not be recorded, so the old set stays.
+    """
+    before = parts.policy.get()
+    details: dict[str, Json] = {
+        "policy_version": policy.version,
+        "generation": policy.generation,
+        "from_version": None if before is None else before.version,
+        "from_generation": 0 if before is None else before.generation,
+        "rules": len(policy.rules),
+        "why": why,
+        "warnings": sum(problem.severity == "warning" for problem in policy.parsed.problems),
+    }
+    await parts.log.append(
+        Record(
+            event_id=parts.event_id(),
+            at=parts.now(),
+            event_type="policy_activated",
+            resolution=Resolution.COMPLETED,
+            user_id=by,
+            details=details,
+        )
+    )
+    parts.policy.swap(policy)
+    parts.registry.memory.note_policy(policy.version, policy.generation)
+
+
+async def refresh_memberships(parts: Parts, *, by: str, why: str) -> None:
+    """Bring the groups and tiers of the set in force up to what the registry says now.
+
+    Raises:
+        LogUnavailableError: it could not be recorded.
+    """
+    policy = parts.policy.get()
+    if policy is None:
+        return
+    facts = memberships(parts, policy.parsed)
+    if facts != policy.memberships:
+        await activate(
+            parts, policy.with_memberships(facts, generation=parts.registry.memory.next_generation()), by=by, why=why
+        )
+
+
+async def _reject(parts: Parts, error: HearthgateError, *, by: str, why: str) -> Reload:
+    problems = error.problems or (Problem(place=Place(file="policies"), message=str(error)),)
+    current = parts.policy.get()
+    generation = 0 if current is None else current.generation
+    if problems != parts.policy.problems:
+        told: list[Json] = [str(problem) for problem in problems[:_TOLD_PROBLEMS]]
+        await parts.log.append(
+            Record(
+                event_id=parts.event_id(),
+                at=parts.now(),
+                event_type="policy_rejected",
+                resolution=Resolution.REFUSED,
+                user_id=by,
+                details={"problems": told, "count": len(problems), "kept_generation": generation, "why": why},
+            )
+        )
+        parts.policy.reject(problems)
+    return Reload(activated=False, generation=generation, problems=problems)

@@ -1,0 +1,93 @@
+"""To use a resource: what a plugin asks for is decided, recorded, and only then done.
+
+A call that came through other plugins acts with the intersection of the rights of all of them.
+"""
+
+from collections.abc import Mapping
+
+from gateway.domain.decision import Decision
+from gateway.domain.request import Json
+from gateway.errors import HearthgateError, MalformedError
+from gateway.executor.broker import Answer, Ask
+from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.deeds import DEEDS, Args, Asking
+
+
+def asking_as(asking: Asking) -> Ask:
+    """Give the function that answers the asks of one cell; who asks is fixed here."""
+
+    async def ask(op: str, args: Mapping[str, Json], blob: bytes) -> Answer:
+        try:
+            return await use_resource(asking, op, args, blob)
+        except HearthgateError as error:
+            return _failed(op, error.message)
+        except Exception as error:  # noqa: BLE001 (whatever goes wrong here, the plugin gets nothing)
+            return _failed(op, f"the gateway could not do it ({type(error).__name__})")
+
+    return ask
+
+
+async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: bytes) -> Answer:
+    """Decide, record, and only then do what a plugin asks for.
+
+    Raises:
+        MalformedError: it cannot be understood.
+        LogUnavailableError: it could not be recorded, so it was not done.
+        HearthgateError: it was allowed, and could not be done.
+    """
+    make = DEEDS.get(op)
+    if make is None:
+        raise MalformedError(f"`{op[:40]}` is nothing that can be asked for")
+    deed = make(Args(args, blob), asking)
+    context = Context(
+        session_id=asking.call.session_id,
+        args=args,
+        trace_id=asking.call.trace_id,
+        execution_id=asking.execution_id,
+    )
+    decisions = [decide(asking.parts, each, context) for each in asking.requests(deed.kind, deed.level, deed.scope)]
+    await record_decisions(asking.parts, decisions, context)
+    refused = next((each for each in decisions if not each.allowed), None)
+    if refused is not None:
+        return _denied(op, refused)
+    decision = decisions[0]
+    try:
+        done = await deed.do(asking)
+    except HearthgateError as error:
+        return _failed(op, error.message, decision)
+    return Answer(
+        body={"ok": True, "value": done.value},
+        blob=done.blob,
+        note={"op": op, "decision_id": decision.decision_id, "effect": "allow", "ok": True},
+    )
+
+
+def _denied(op: str, decision: Decision) -> Answer:
+    own = f"plugin:{decision.request.subject.removeprefix('plugin:')}"
+    misses: list[Json] = [
+        {"id": miss.rule.id, "unmet": [term.split("(")[0].split(" ")[0] for term in miss.unmet]}
+        for miss in decision.verdict.near_misses
+        if decision.request.subject == own
+    ]
+    return Answer(
+        body={
+            "ok": False,
+            "error": "denied",
+            "decision_id": decision.decision_id,
+            "reason": decision.verdict.reason.value,
+            "near_misses": misses,
+        },
+        note={"op": op, "decision_id": decision.decision_id, "effect": "deny", "ok": False},
+    )
+
+
+def _failed(op: str, message: str, decision: Decision | None = None) -> Answer:
+    return Answer(
+        body={"ok": False, "error": "failed", "message": message},
+        note={
+            "op": op[:40],
+            "decision_id": None if decision is None else decision.decision_id,
+            "effect": "error" if decision is None else "allow",
+            "ok": False,
+        },
+    )

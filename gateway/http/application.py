@@ -1,0 +1,57 @@
+"""The ASGI application: every route with its door, its identity and its problems."""
+
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.plugins.pydantic import PydanticPlugin
+
+from gateway.audit.query import LogReader
+from gateway.config import HttpSettings
+from gateway.domain.caller import Caller
+from gateway.flows.execute_once import Once
+from gateway.flows.parts import Parts
+from gateway.http import audit, decisions, health, people, permissions, plugins, policy
+from gateway.http.doors import Door, Refusals, StrictRequest
+from gateway.http.identity import Identity
+from gateway.http.problems import HANDLERS
+
+MAX_BODY_BYTES = 64 << 10
+ROUTES = [
+    *health.ROUTES,
+    *decisions.ROUTES,
+    *plugins.ROUTES,
+    *permissions.ROUTES,
+    *people.ROUTES,
+    *policy.ROUTES,
+    *audit.ROUTES,
+]
+
+
+def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) -> Litestar:
+    """Build the application of one home."""
+    identity = Identity(parts, socket=settings.socket)
+    reader = LogReader(parts.home / "data")
+    once = Once()
+
+    def caller(request: Request) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
+        return identity.caller(request)
+
+    return Litestar(
+        route_handlers=ROUTES,
+        dependencies={
+            "parts": Provide(lambda: parts, sync_to_thread=False),
+            "caller": Provide(caller, sync_to_thread=False),
+            "reader": Provide(lambda: reader, sync_to_thread=False),
+            "once": Provide(lambda: once, sync_to_thread=False),
+            "wanted": Provide(audit.wanted, sync_to_thread=False),
+        },
+        middleware=[Door(refusals, settings.allowed_hosts)],
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers=dict(HANDLERS),
+        # WHY: without this the models' own `strict` is overruled, and "1" would pass for a number.
+        plugins=[PydanticPlugin(validate_strict=True)],
+        openapi_config=OpenAPIConfig(title="Hearthgate", version="1", path="/schema", render_plugins=[]),
+        logging_config=None,  # WHY: the default one would print requests, and others' loggers, to stdout
+        debug=False,
+    )

@@ -1,0 +1,106 @@
+"""Decisions: asked for, looked up, explained."""
+
+import asyncio
+from typing import Any
+
+from litestar import get, post
+from litestar.di import NamedDependency
+
+from gateway.audit.query import LogReader
+from gateway.domain.caller import Caller
+from gateway.domain.names import SUBJECT_PREFIXES, Subject, parse_plugin_id, parse_user_id, split_subject
+from gateway.domain.permission import Level
+from gateway.domain.request import AccessRequest
+from gateway.domain.scope import canonical_scope
+from gateway.errors import MalformedError, NotFoundError
+from gateway.flows.authorize import authorize
+from gateway.flows.decide import Context, decide_and_record
+from gateway.flows.parts import Parts
+from gateway.http.bodies import DecisionBody, as_json, asked_permission, user_or_none
+from gateway.policy.explain import explain
+
+
+@post("/v1/decisions", status_code=200)
+async def ask(data: DecisionBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Decide and record; a deny is an answer, not an error."""
+    request = access_request(data.subject, data.permission, data.level, data.scope, data.user or caller.acts_for)
+    await authorize_question(parts, caller, request, dry_run=data.dry_run)
+    context = Context(
+        sent=as_json(data.context),
+        args=as_json(data.args),
+        trace_id=caller.trace_id,
+        asked_by=None if request.user == caller.user_id else caller.user_id,
+    )
+    decision = await decide_and_record(parts, request, context, dry_run=data.dry_run)
+    return decision.as_json()
+
+
+@get("/v1/decisions/{decision_id:str}")
+async def show(
+    decision_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+) -> dict[str, Any]:
+    """Give a decision as it was recorded."""
+    return await _recorded(decision_id, parts, caller, reader)
+
+
+@get("/v1/decisions/{decision_id:str}/explain")
+async def explained(
+    decision_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+) -> dict[str, Any]:
+    """Give a decision in sentences, from its record alone."""
+    decision = await _recorded(decision_id, parts, caller, reader)
+    return {"decision": decision, "sentences": explain(decision)}
+
+
+async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:
+    """Let a caller ask about a subject: about themself always, about others as the policy says.
+
+    Raises:
+        DeniedError: the key is not meant for questions, or the policy says no.
+    """
+    own = request.subject == caller.subject and request.user in {caller.user_id, caller.on_behalf}
+    if own and caller.holds("evaluate"):
+        return
+    level = Level.READ if dry_run else Level.EXECUTE
+    await authorize(parts, caller, level, f"decisions/{request.subject}", key_scope="evaluate")
+
+
+def access_request(subject: str, permission: str, level: str | None, scope: str, user: str | None) -> AccessRequest:
+    """Take a question's texts as a request.
+
+    Raises:
+        MalformedError: one of them cannot be understood.
+    """
+    prefix, name = split_subject(subject)
+    if prefix == "plugin":
+        parse_plugin_id(name)
+    elif prefix == "user":
+        parse_user_id(name)
+    elif prefix not in SUBJECT_PREFIXES or not name:
+        raise MalformedError(f"subject `{subject[:80]}`", way_out="as plugin:notes or user:alice")
+    kind, word = asked_permission(permission, level)
+    canonical_scope("subject", subject)
+    return AccessRequest(
+        subject=Subject(subject),
+        user=user_or_none(user),
+        kind=kind,
+        level=word,
+        scope=canonical_scope(kind, scope),
+    )
+
+
+async def _recorded(decision_id: str, parts: Parts, caller: Caller, reader: LogReader) -> dict[str, Any]:
+    try:
+        row = await asyncio.to_thread(reader.decision, decision_id)
+    except MalformedError:
+        row = None
+    decision: dict[str, Any] | None = None if row is None else row["decision"]
+    subject = "unknown" if decision is None else decision["subject"]
+    if decision is None or subject != caller.subject:
+        await authorize(parts, caller, Level.READ, f"decisions/{subject}")
+    if decision is None:
+        raise NotFoundError(f"there is no decision `{decision_id[:80]}`")
+    return decision
+
+
+ROUTES = [ask, show, explained]

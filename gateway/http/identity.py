@@ -1,0 +1,69 @@
+"""Identity: who is asking. A key beats the socket; the socket's peer is the owner only if it is our own uid."""
+
+import os
+import re
+
+from litestar import Request
+from litestar.datastructures import State
+
+from gateway.domain.caller import Caller
+from gateway.domain.names import UserId, parse_user_id
+from gateway.errors import MalformedError, UnauthenticatedError
+from gateway.flows.parts import Parts
+
+ON_BEHALF = "hearthgate-on-behalf"
+PEER = "unix-uid:"
+_BEARER = "bearer "
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context, 3.2
+_SOCKET_READ = frozenset({"evaluate", "audit"})
+
+AnyRequest = Request[Caller, None, State]
+
+
+class Identity:
+    """Tells who sends a request, for one home."""
+
+    def __init__(self, parts: Parts, *, socket: str) -> None:
+        self._parts = parts
+        self._socket = socket
+
+    def caller(self, request: AnyRequest) -> Caller:
+        """Give the caller of a request.
+
+        Raises:
+            UnauthenticatedError: no key, no known key, or a key that is over; which of them is not told.
+        """
+        trace = _TRACEPARENT.match(request.headers.get("traceparent", ""))
+        trace_id = trace[1] if trace else None
+        authorization = request.headers.get("authorization")
+        if authorization is not None:
+            return self._by_key(authorization, trace_id)
+        host = request.scope["client"][0] if request.scope.get("client") else ""  # type: ignore[index] # just looked
+        # SECURITY: only the gateway's own unix listener, or the process itself, writes such a peer name.
+        if self._socket != "off" and host == f"{PEER}{os.getuid()}":
+            return self._owner(request, trace_id)
+        raise UnauthenticatedError(
+            "who is asking?", way_out="send `Authorization: Bearer <key>` (`hearthgate key add`)"
+        )
+
+    def _by_key(self, authorization: str, trace_id: str | None) -> Caller:
+        text = authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else ""
+        key = self._parts.registry.keys.holder(text, at=self._parts.now())
+        if key is None:
+            raise UnauthenticatedError("this key is not known, or is over", way_out="`hearthgate key add` makes one")
+        return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes, trace_id=trace_id)
+
+    def _owner(self, request: AnyRequest, trace_id: str | None) -> Caller:
+        behalf = request.headers.get(ON_BEHALF)
+        try:
+            on_behalf = None if behalf is None else parse_user_id(behalf)
+        except MalformedError as error:
+            raise MalformedError(f"header {ON_BEHALF}: {error.message}", way_out=error.way_out) from None
+        return Caller(
+            user_id=UserId(self._parts.owner),
+            owner=True,
+            key_scopes=None if self._socket == "owner" else _SOCKET_READ,
+            read_only=self._socket == "read",
+            on_behalf=on_behalf,
+            trace_id=trace_id,
+        )

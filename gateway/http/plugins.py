@@ -1,0 +1,223 @@
+"""Plugins: registered, moved through their life, executed, looked at."""
+
+import asyncio
+from typing import Any
+
+from litestar import get, post
+from litestar.di import NamedDependency
+
+from gateway.audit.query import Filter, LogReader
+from gateway.domain.caller import Caller
+from gateway.domain.outcome import RunResult
+from gateway.domain.permission import Level, parse_permission
+from gateway.domain.request import Json
+from gateway.flows import lifecycle
+from gateway.flows.authorize import authorize
+from gateway.flows.call import Call, Execution
+from gateway.flows.execute_once import Once
+from gateway.flows.memberships import plugin_risk
+from gateway.flows.parts import Parts
+from gateway.flows.permissions import grants_in_force, revoke_permissions
+from gateway.http.bodies import ExecuteBody, ReasonBody, RevokePermissionsBody, as_json
+from gateway.registry.plugins import Plugin
+
+MAX_EXECUTE_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 20
+_TIMELINE = 1000
+
+
+def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
+    """Give the wire shape of a plugin."""
+    policy = parts.policy.get()
+    manifest = plugin.manifest
+    return {
+        "plugin_id": plugin.id,
+        "status": plugin.state.value,
+        "reason": plugin.reason,
+        "name": manifest.name,
+        "version": manifest.version,
+        "description": manifest.description,
+        "author": manifest.author,
+        "generation": plugin.generation,
+        "digest": plugin.digest,
+        "risk": None if policy is None else plugin_risk(policy.parsed, plugin.id).as_json(),
+        "declared_tier": manifest.declared_tier.value,
+        "requested_permissions": [each.as_json() for each in manifest.permissions],
+        "capabilities": [
+            {"name": each.name, "description": each.description, "parameters": dict(each.parameters)}
+            for each in manifest.capabilities
+        ],
+        "registered_by": plugin.registered_by,
+        "registered_at": plugin.registered_at,
+        "changed_at": plugin.changed_at,
+        "running": sum(job.plugin_id == plugin.id for job in parts.pool.running),
+    }
+
+
+@post("/v1/plugins", status_code=201, request_max_body_size=MAX_MANIFEST_BYTES)
+async def register(
+    data: dict[str, Any], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Register a plugin by its manifest, or by its folder's name."""
+    return plugin_json(parts, await lifecycle.register(parts, caller, data))
+
+
+@get("/v1/plugins")
+async def list_all(
+    parts: NamedDependency[Parts], caller: NamedDependency[Caller], status: str | None = None
+) -> dict[str, Any]:
+    """List the plugins, those of a state if one is named."""
+    await authorize(parts, caller, Level.READ, "plugins")
+    found = [each for each in parts.registry.plugins.all() if status is None or each.state.value == status]
+    return {"plugins": [plugin_json(parts, each) for each in found]}
+
+
+@get("/v1/plugins/{plugin_id:str}")
+async def show(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Give one plugin."""
+    return plugin_json(parts, await _readable(parts, caller, plugin_id))
+
+
+@get("/v1/plugins/{plugin_id:str}/manifest")
+async def manifest(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Give a plugin's manifest as it was registered."""
+    return dict((await _readable(parts, caller, plugin_id)).manifest.raw)
+
+
+@get("/v1/plugins/{plugin_id:str}/timeline")
+async def timeline(
+    plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+) -> dict[str, Any]:
+    """Give the lifecycle events of a plugin, oldest first."""
+    plugin = await _readable(parts, caller, plugin_id)
+    page = await asyncio.to_thread(reader.find, Filter(plugin=plugin.id, category="lifecycle"), limit=_TIMELINE)
+    return {"plugin_id": plugin.id, "events": page.rows[::-1]}
+
+
+@get("/v1/plugins/{plugin_id:str}/permissions")
+async def permissions(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Give what a plugin is granted now, read from the policy in force."""
+    plugin = await _readable(parts, caller, plugin_id)
+    return {"plugin_id": plugin.id, "grants": grants_in_force(parts, plugin.id)}
+
+
+@post("/v1/plugins/{plugin_id:str}/permissions/revoke", status_code=200)
+async def revoke_some(
+    plugin_id: str, data: RevokePermissionsBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Take back grants of a plugin; what runs of it is killed."""
+    permission = None if data.permission is None else parse_permission(data.permission)
+    taken = await revoke_permissions(parts, caller, plugin_id, permission, data.scope, data.reason)
+    return {"plugin_id": plugin_id, "revoked": [grant.as_json() for grant in taken]}
+
+
+@post("/v1/plugins/{plugin_id:str}/approve", status_code=200)
+async def approve(
+    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Approve a plugin; it becomes active with what it asked for."""
+    return plugin_json(parts, await lifecycle.approve(parts, caller, plugin_id, data.reason))
+
+
+@post("/v1/plugins/{plugin_id:str}/suspend", status_code=200)
+async def suspend(
+    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Stop a plugin for now."""
+    return plugin_json(parts, await lifecycle.suspend(parts, caller, plugin_id, data.reason))
+
+
+@post("/v1/plugins/{plugin_id:str}/resume", status_code=200)
+async def resume(
+    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Let a suspended plugin act again."""
+    return plugin_json(parts, await lifecycle.resume(parts, caller, plugin_id, data.reason))
+
+
+@post("/v1/plugins/{plugin_id:str}/revoke", status_code=200)
+async def revoke(
+    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Take everything away from a plugin for good."""
+    return plugin_json(parts, await lifecycle.revoke(parts, caller, plugin_id, data.reason))
+
+
+@post("/v1/plugins/{plugin_id:str}/uninstall", status_code=200)
+async def uninstall(
+    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Remove a plugin; its folder stays."""
+    await lifecycle.uninstall(parts, caller, plugin_id, data.reason)
+    return {"plugin_id": plugin_id, "status": "uninstalled"}
+
+
+@post("/v1/plugins/{plugin_id:str}/execute", status_code=200, request_max_body_size=MAX_EXECUTE_BYTES)
+async def execute(
+    plugin_id: str,
+    data: ExecuteBody,
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    once: NamedDependency[Once],
+) -> dict[str, Any]:
+    """Run a call; a plugin that failed, timed out or was killed is an answer, not an error."""
+    call = Call(
+        plugin_id=plugin_id,
+        payload=as_json(data.payload),
+        user=caller.acts_for,
+        session_id=data.session_id,
+        timeout_s=data.timeout_s,
+        trace_id=caller.trace_id,
+    )
+    return execution_json(await once.execute(parts, caller, call, data.idempotency_key))
+
+
+def execution_json(execution: Execution) -> dict[str, Any]:
+    """Give the wire shape of what became of a call."""
+    result = execution.result
+    return {
+        "execution_id": execution.execution_id,
+        "success": result.success,
+        "outcome": result.outcome.value,
+        "output": execution.output,
+        "error": result.error,
+        "execution_time": sum(each.usage.wall_s for each in execution.results),
+        "decision_id": execution.decision.decision_id,
+        "generation": execution.generation,
+        "sandbox_result": _sandbox_json(result),
+    }
+
+
+def _sandbox_json(result: RunResult) -> dict[str, Json]:
+    return {
+        "success": result.success,
+        "error": result.error,
+        "outcome": result.outcome.value,
+        "usage": result.usage.as_json(),
+        "stdout": result.stdout,
+        "logs": list(result.logs),
+        "asks": list(result.asks),
+    }
+
+
+async def _readable(parts: Parts, caller: Caller, plugin_id: str) -> Plugin:
+    # SECURITY: asked before it is told whether the plugin exists.
+    await authorize(parts, caller, Level.READ, f"plugins/{plugin_id}")
+    return lifecycle.find(parts, plugin_id)
+
+
+ROUTES = [
+    register,
+    list_all,
+    show,
+    manifest,
+    timeline,
+    permissions,
+    revoke_some,
+    approve,
+    suspend,
+    resume,
+    revoke,
+    uninstall,
+    execute,
+]

@@ -1,0 +1,56 @@
+"""The policy over HTTP: what is in force, checked, explained."""
+
+import asyncio
+from typing import Any
+
+from litestar import get, post
+from litestar.di import NamedDependency
+
+from gateway.domain.caller import Caller
+from gateway.domain.permission import Level
+from gateway.flows.authorize import authorize
+from gateway.flows.decide import Context, decide
+from gateway.flows.parts import Parts
+from gateway.flows.reload_policy import check_policy
+from gateway.http.bodies import ExplainBody, PolicyFilesBody
+from gateway.http.decisions import access_request, authorize_question
+from gateway.policy.explain import explain
+from gateway.policy.text import PolicyText
+
+MAX_POLICY_BYTES = 32 << 20
+
+
+@get("/v1/policy")
+async def status(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Tell what is in force, and what is wrong with the last edit."""
+    await authorize(parts, caller, Level.READ, "policy")
+    return dict(parts.policy.status())
+
+
+@post("/v1/policy/check", status_code=200, request_max_body_size=MAX_POLICY_BYTES)
+async def check(
+    data: PolicyFilesBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Read and test posted policy files; nothing comes into force."""
+    await authorize(parts, caller, Level.READ, "policy")
+    text = PolicyText({path: content.encode("utf-8", "surrogatepass") for path, content in data.files.items()})
+    problems = await asyncio.to_thread(check_policy, parts, text)
+    return {
+        "ok": all(problem.severity != "error" for problem in problems),
+        "version": text.version,
+        "problems": [problem.as_json() for problem in problems],
+    }
+
+
+@post("/v1/policy/explain", status_code=200)
+async def explained(
+    data: ExplainBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Say in sentences what would be decided; uses up nothing."""
+    request = access_request(data.subject, data.permission, None, data.scope, data.user or caller.acts_for)
+    await authorize_question(parts, caller, request, dry_run=True)
+    decision = decide(parts, request, Context(at=data.at), dry_run=True).as_json()
+    return {"decision": decision, "sentences": explain(decision)}
+
+
+ROUTES = [status, check, explained]
