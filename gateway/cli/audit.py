@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_json, print_table, print_text
-from gateway.errors import NotFoundError, UsageError, VerificationError
+from gateway.errors import NoHomeError, NotFoundError, UsageError
 
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
 
@@ -21,6 +21,8 @@ _COLUMNS = columns(
     asked="asked",
     because="because",
 )
+
+_UNVERIFIED = 6
 
 Plugin = Annotated[str | None, typer.Option("--plugin", metavar="ID")]
 User = Annotated[str | None, typer.Option("--user", metavar="USER")]
@@ -122,8 +124,26 @@ def verify(
         Path | None, typer.Option("--since", metavar="CHECKPOINT", help="An older checkpoint that it must continue.")
     ] = None,
 ) -> None:
-    """Check an exported log by itself: no home and no gateway is asked; exit 6 if it is not what it claims."""
-    raise VerificationError(f"{call} {file} {key} {since}")
+    """Check an export by itself; exit 6 if it is not what it claims.
+
+    Asks no gateway. Without --key the key of a home that is named is used.
+    """
+    from gateway.audit.verify import verify_file
+
+    key = key or _own_key(call)
+    result = verify_file(file, key=None if key is None else _text(key), since=None if since is None else _text(since))
+
+    def tell() -> None:
+        for finding in result.findings:
+            print_text(f"{file}: {finding}")
+        if result.ok:
+            print_text(f"{file}: {result.lines} lines, whole and unchanged" + (", signed" if key else ""))
+        for remark in result.notes:
+            note(remark)
+
+    call.show(result.as_json(), tell)
+    if not result.ok:
+        raise typer.Exit(_UNVERIFIED)
 
 
 @verb(app, "checkpoint")
@@ -146,3 +166,18 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     because = f"{decision.get('reason')} {rule}" if rule else decision.get("reason")
     seconds = str(record["timestamp"])[:19].replace("T", " ")
     return {**record, "timestamp": seconds, "asked": asked, "because": because}
+
+
+def _own_key(call: Call) -> Path | None:
+    try:
+        key = call.home() / "data" / "keys" / "log.pub"
+    except NoHomeError:
+        return None
+    return key if key.is_file() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`{path}` cannot be read: {error}") from error

@@ -10,7 +10,7 @@ from gateway.cli.output import columns, print_table, print_text
 app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
 
 _COLUMNS = columns(
-    id="id", user="user_id", plugin="plugin_id", permission="permission", scope="scope", until="until", status="status"
+    id="id", user="user_id", plugin="plugin_id", permission="permission", scope="scope", until="until", ended="ended_at"
 )
 
 

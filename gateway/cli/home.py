@@ -1,5 +1,6 @@
 """Verbs about a home as a whole: init, serve, demo, doctor, schema."""
 
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_json, print_table, print_text
 from gateway.errors import NoHomeError
 
-_GUARANTEES = columns(guarantee="name", given="given", needed="needed", what_the_host_says="detail")
+_GUARANTEES = columns(guarantee="name", held="held", needed="mandatory", accepted="accepted", detail="detail")
 
 
 class Schema(StrEnum):
@@ -61,7 +62,7 @@ def serve(
 
 def demo(call: Call) -> None:
     """Tell the whole story in a temporary home."""
-    from gateway.demo import run_demo
+    from gateway.demo.run import run_demo
 
     raise typer.Exit(run_demo(as_json=call.as_json))
 
@@ -75,8 +76,11 @@ def doctor(call: Call) -> None:
 
     def tell() -> None:
         print_table(_GUARANTEES, report["host"], empty="the host tells nothing")
-        for line in report.get("missing", ()):
+        for line in report["missing"]:
             note(f"missing: {line}")
+        for line in report["warnings"]:
+            note(f"warning: {line}")
+        note("all that is needed is there" if report["ok"] else "not all that is needed is there")
 
     call.show(report, tell)
     if not report["ok"]:
@@ -109,4 +113,15 @@ def _report(call: Call) -> dict[str, Any]:
 
 
 def _host_report() -> dict[str, Any]:
-    return {}
+    """Tell of the host alone, where no home is named."""
+    from sandbox.launcher import Launcher
+    from sandbox.probe import probe
+
+    guarantees = probe(Launcher())
+    missing = [one for one in guarantees if one.mandatory and not one.held]
+    return {
+        "ok": not missing,
+        "missing": [f"sandbox: {one.name}: {one.detail}: {one.fix}" for one in missing],
+        "warnings": ["no home is named, so this is about the host alone"],
+        "host": [dataclasses.asdict(one) for one in guarantees],
+    }

@@ -9,7 +9,7 @@ from gateway.cli.output import columns, print_table, print_text
 
 app = typer.Typer(help="The kill switch: on, off, list.", no_args_is_help=True)
 
-_COLUMNS = columns(id="id", scope="scope", since="since", by="user_id", reason="reason")
+_COLUMNS = columns(id="id", scope="scope", since="at", by="by", reason="reason")
 
 
 @verb(app, "on")
@@ -24,7 +24,7 @@ def on(
 
 
 @verb(app, "off")
-def off(call: Call, lockdown_id: Annotated[str, typer.Argument(metavar="ID")], reason: Reason = "") -> None:
+def off(call: Call, lockdown_id: Annotated[str, typer.Argument(metavar="ID")], reason: Reason) -> None:
     """Lift a lockdown."""
     done = call.ask("DELETE", f"/v1/lockdown/{lockdown_id}", json={"reason": reason})
     call.show(done, lambda: print_text(f"lifted {lockdown_id}"))

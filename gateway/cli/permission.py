@@ -14,7 +14,7 @@ _REQUESTS = columns(
     id="id", plugin="plugin_id", status="status", asked="requested_at", permissions="summary", reason="reason"
 )
 _GRANTS = columns(
-    id="id", permission="permission", scope="scope", condition="condition", by="granted_by", until="until", why="why"
+    id="id", permission="permission", scope="scope", condition="condition", file="file", line="#line", why="why"
 )
 
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id.")]

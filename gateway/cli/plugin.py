@@ -20,7 +20,7 @@ _FACTS = columns(
     name="name",
     version="version",
     status="status",
-    reason="status_reason",
+    reason="reason",
     author="author",
     description="description",
     risk="risk.score",
@@ -28,7 +28,7 @@ _FACTS = columns(
     generation="generation",
     digest="digest",
     registered="registered_at",
-    updated="updated_at",
+    changed="changed_at",
 )
 _EVENTS = columns(when="timestamp", event="event_type", by="user_id", result="resolution", details="details")
 _UNKNOWN = 5

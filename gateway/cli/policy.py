@@ -18,7 +18,7 @@ app = typer.Typer(help="The policy files: check, test, status, explain.", no_arg
 Folder = Annotated[Path | None, typer.Argument(metavar="DIR", help="A policies folder; else the home's.")]
 
 _CASE_FAILED = 4
-_STATUS = columns(generation="generation", version="version", rules="rules", activated="activated_at", mode="mode")
+_STATUS = columns(in_force="in_force", generation="generation", version="version", rules="rules")
 _MEMBERSHIPS = columns(subject="subject", belongs_to="groups")
 
 
@@ -77,9 +77,11 @@ def status(call: Call) -> None:
 
     def tell() -> None:
         print_facts(found, _STATUS)
-        print_table(_MEMBERSHIPS, _memberships(found.get("memberships") or {}), empty="no plugin is active")
-        for problem in found.get("problems") or ():
+        print_table(_MEMBERSHIPS, _memberships(found["memberships"]), empty="no plugin is active")
+        for problem in found["problems"]:
             note(f"not in force: {problem['file']}:{problem['line']}: {problem['message']}")
+        for problem in found["warnings"]:
+            note(f"warning: {problem['file']}:{problem['line']}: {problem['message']}")
 
     call.show(found, tell)
 

@@ -72,7 +72,7 @@ def refused_call(scene: Scene) -> None:
     story.check("the plugin got no diary", body.get("success") is False and body.get("output") is None, answer=body)
     miss = (decision["near_misses"] or [{}])[0]
     story.check(
-        f"the log says why: {decision['reason']}, for {miss.get('file')}:{miss.get('line')} wants {miss.get('unmet')}",
+        f"the log says why: {decision['reason']}; {miss.get('file')}:{miss.get('line')} wants {miss.get('unmet')}",
         decision["reason"] == "consent_required" and miss.get("unmet") == ["consent"],
         decision=decision,
     )
@@ -80,12 +80,15 @@ def refused_call(scene: Scene) -> None:
 
 def edited_rule(scene: Scene) -> None:
     """Edit a rules file on disk: the same call is answered otherwise, without a restart."""
-    story, service = scene.story, scene.service
+    story, service = scene.story, scene.service.address
     story.chapter("A rule is edited")
     call = {"action": "forecast", "city": "Hamburg", "upstream": f"http://{service}"}
     story.tell(f"weather may ask api.weather.test. Today's service is at {service}, on this machine.")
     _status, body = scene.run_as_alice("weather", call)
-    story.check("refused: no rule names that address", body.get("success") is False, answer=body)
+    decision = _decisions(scene, "weather", effect="deny")[-1]["decision"]
+    refused = body.get("success") is False and decision["reason"] == "no_rule" and decision["scope"] == service
+    story.check("refused: no rule names that address", refused, answer=body, decision=decision)
+    story.check("the service has not heard of it", not scene.service.asked, asked=scene.service.asked)
     before = scene.policy()["generation"]
     line = f"p, our-weather, plugin:weather, network, read, {service}, -, allow, our own weather service"
     story.tell("A person adds a line and saves:")
@@ -99,6 +102,7 @@ def edited_rule(scene: Scene) -> None:
     )
     _status, body = scene.run_as_alice("weather", call)
     story.check(f"the same call is answered now: {body.get('output')}", body.get("success") is True, answer=body)
+    story.check("the service was asked, once", len(scene.service.asked) == 1, asked=scene.service.asked)
     scene.state["generation"] = str(policy["generation"])
 
 
@@ -121,7 +125,7 @@ def broken_file(scene: Scene) -> None:
     )
     kept = str(policy["generation"]) == scene.state["generation"]
     story.check(f"the last good policy stays in force: generation {policy['generation']}", kept, policy=policy)
-    call = {"action": "forecast", "city": "Hamburg", "upstream": f"http://{scene.service}"}
+    call = {"action": "forecast", "city": "Hamburg", "upstream": f"http://{scene.service.address}"}
     _status, body = scene.run_as_alice("weather", call)
     story.check("calls go on under it", body.get("success") is True, answer=body)
     file.write_text(good, "utf-8")
@@ -166,4 +170,4 @@ def _row(record: Mapping[str, Any]) -> list[str]:
 
 
 def _first_line(text: object) -> str:
-    return str(text).strip().splitlines()[-1] if text else ""
+    return str(text).splitlines()[0] if text else ""

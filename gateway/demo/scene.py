@@ -11,6 +11,7 @@ import httpx
 
 from gateway.client import Client
 from gateway.demo.story import Story
+from gateway.demo.upstream import Service
 
 ALICE = "alice"
 EDIT_DEADLINE_S = 5.0
@@ -27,7 +28,7 @@ class Scene:
     home: Path
     url: str  # of the gateway on loopback
     owner: Client  # over the unix socket
-    service: str  # host:port of the weather service
+    service: Service
     state: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -72,7 +72,7 @@ class Story:
         self.console.print(Text(shown(text), style="bold green" if well else "bold red"))
 
     def _print(self, thing: Text | Table, indent: int = _INDENT) -> None:
-        self.console.print(Padding(thing, (0, 0, 0, indent)))
+        self.console.print(Padding.indent(thing, indent))
 
 
 def shown(text: str) -> str:

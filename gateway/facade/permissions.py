@@ -75,12 +75,12 @@ class PermissionManager:
         return allowed
 
     def get_plugin_permissions(self, plugin_id: str) -> list[Permission]:
-        """List what a plugin holds now."""
+        """List what a plugin may do now, by grants and by rules that name it."""
         return [Permission.read(body) for body in self._granted(plugin_id)]
 
     def get_plugin_grants(self, plugin_id: str) -> list[Grant]:
-        """List the grants that give a plugin what it holds, each with its id."""
-        return [Grant.read(body) for body in self._granted(plugin_id)]
+        """List what approvals gave a plugin, each with its id in grants.csv."""
+        return [Grant.read(body) for body in self._granted(plugin_id) if body["granted"]]
 
     def get_pending_requests(self) -> list[PermissionRequest]:
         """List the requests that wait for a person's answer."""

@@ -151,7 +151,7 @@ class PluginManager:
             params = {"plugin": plugin_id, "limit": _PAGE, "cursor": cursor}
             page = self._client.request("GET", "/v1/audit", params=params).body
             events += (AuditEvent.read(body) for body in page["records"])
-            cursor = page.get("next_cursor")
+            cursor = page["cursor"]
             if cursor is None:
                 break
         return tuple(reversed(events[:_MAX_EVENTS]))
