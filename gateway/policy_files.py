@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import gateway
 from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem
 from gateway.policy.text import GRANTS, PolicyText
 
@@ -216,7 +215,7 @@ def _sync_folder(folder: Path) -> None:
 
 def starter_folder() -> Path:
     """Give the folder of the starter policy: beside the packages in a checkout, inside them in a wheel."""
-    package = Path(gateway.__file__).parent
+    package = Path(__file__).parent
     packed = package / "starter" / "policies"
     return packed if packed.is_dir() else package.parent / "policies"
 

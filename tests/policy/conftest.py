@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from gateway.domain.names import Subject
 from gateway.domain.request import AccessRequest, Facts
 from gateway.policy.engine import PolicySet, build_policy_set

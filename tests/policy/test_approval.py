@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from gateway.domain.permission import PERMISSIONS
 from gateway.domain.risk import Tier
 from gateway.domain.scope import covers_pattern
@@ -49,7 +50,7 @@ def rules(edited: Edited) -> ApprovalRules:
     ],
 )
 def test_only_what_is_named_is_granted_without_asking(
-    rules: ApprovalRules, permission: str, scope: str | None, tier: str, want: bool
+    rules: ApprovalRules, permission: str, scope: str | None, tier: str, *, want: bool
 ) -> None:
     assert rules.auto(PERMISSIONS[permission], scope, Tier(tier)) is want
 
@@ -69,5 +70,5 @@ def test_the_starter_asks_two_people_for_what_rules_the_host(starter: ParsedPoli
         ("*.x.org", "*.ax.org", False), ("*.x.org", "x.org", False), ("*.a.x.org", "*.x.org", False),
     ],
 )  # fmt: skip
-def test_a_pattern_covers_another_only_if_it_covers_all_of_it(pattern: str, other: str, want: bool) -> None:
+def test_a_pattern_covers_another_only_if_it_covers_all_of_it(pattern: str, other: str, *, want: bool) -> None:
     assert covers_pattern(pattern, other) is want

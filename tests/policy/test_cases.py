@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from gateway.policy.cases import run_cases, unexercised
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import ParsedPolicy, parse_policy

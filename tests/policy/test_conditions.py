@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Effect, Reason
 from gateway.domain.request import Facts
@@ -24,7 +25,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("text", "holidays", "moment", "want"), MOMENTS)
-def test_hours_are_those_on_the_wall_of_the_zone(text: str, holidays: list[str], moment: str, want: bool) -> None:
+def test_hours_are_those_on_the_wall_of_the_zone(text: str, holidays: list[str], moment: str, *, want: bool) -> None:
     hours = dataclasses.replace(parse_hours(text), holidays=frozenset(holidays))
     assert within(hours, datetime.fromisoformat(moment)) is want
 

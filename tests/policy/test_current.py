@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from gateway.errors import ConflictError, Place, Problem
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import PolicySet

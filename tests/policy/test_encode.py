@@ -4,6 +4,9 @@ from tempfile import TemporaryDirectory
 import casbin
 import pytest
 from casbin.persist.adapters import FileAdapter
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from gateway.domain.condition import Attribute, Compare
 from gateway.errors import MalformedError
 from gateway.policy.encode import add_lines, decode_field, drop_rules, encode_field, encode_literal, rule_line
@@ -11,8 +14,6 @@ from gateway.policy.lines import split_lines
 from gateway.policy.model import SHIPPED
 from gateway.policy.problems import Problems
 from gateway.policy.terms import parse_term
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -65,7 +66,10 @@ def test_half_a_character_cannot_be_written() -> None:
         encode_field("\ud800")
 
 
-FILE = b"# kept\r\np, grant-1, plugin:notes, vault, read, a, -, allow, one\np,grant-10,plugin:notes,vault,read,b,-,allow,two"
+FILE = (
+    b"# kept\r\np, grant-1, plugin:notes, vault, read, a, -, allow, one\n"
+    b"p,grant-10,plugin:notes,vault,read,b,-,allow,two"
+)
 
 
 def test_lines_are_added_behind_an_unended_last_line() -> None:

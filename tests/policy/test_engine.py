@@ -3,6 +3,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Effect, Reason
 from gateway.domain.request import AccessRequest, Facts

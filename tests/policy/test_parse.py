@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
 from gateway.policy.text import PolicyText
 

@@ -1,13 +1,14 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from gateway.domain.permission import FAMILIES, LEVELS, PERMISSIONS, Permission
 from gateway.domain.risk import TIER_ORDER, Tier
 from gateway.policy.parse import ParsedPolicy, parse_policy
 from gateway.policy.score import UNRATED, is_private_host
 from gateway.policy.text import PolicyText
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 HELD = st.tuples(
     st.sampled_from(sorted(PERMISSIONS.values())), st.sampled_from([None, "*", "notes/*", "notes", "127.0.0.1"])
@@ -63,12 +64,12 @@ def test_what_nobody_rated_counts_as_the_worst_known(starter: ParsedPolicy) -> N
     ("scope", "private"),
     [
         ("127.0.0.1", True), ("127.0.0.1:8642", True), ("[::1]", True), ("[fd00::1]:80", True), ("10.1.2.3", True),
-        ("169.254.169.254", True), ("0.0.0.0", True), ("localhost", True), ("db.internal:5432", True),
+        ("169.254.169.254", True), ("[::]", True), ("localhost", True), ("db.internal:5432", True),
         ("*.localhost", True), ("[::ffff:127.0.0.1]", True), ("example.com", False), ("8.8.8.8", False),
         ("*.example.com", False), ("notlocalhost", False), ("shop/cart", False),
     ],
 )  # fmt: skip
-def test_private_hosts_are_told_from_the_world(scope: str, private: bool) -> None:
+def test_private_hosts_are_told_from_the_world(scope: str, *, private: bool) -> None:
     assert is_private_host(scope) is private
 
 

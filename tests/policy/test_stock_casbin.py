@@ -8,6 +8,9 @@ from tempfile import TemporaryDirectory
 import casbin
 import pytest
 from casbin.persist.adapters import FileAdapter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Effect, Reason
 from gateway.domain.names import Subject
@@ -17,8 +20,6 @@ from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.functions import build_functions
 from gateway.policy.parse import ParsedPolicy, parse_policy
 from gateway.policy.text import PolicyText
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 SUBJECTS = ["plugin:notes", "plugin:weather", "group:plugins", "group:family", "tier:low", "user:alice", "robot:r%2C2"]
 KINDS = ["vault", "file", "network", "*", "todo"]
@@ -37,7 +38,8 @@ ASKED = {
     "todo": ["list/1", "list", "a b,c"],
 }
 BOTH = ["-", "business_hours", "hours(22:00-06:00 Mon-Fri UTC)", "until(2026-11-24T00:00:00Z)", "context.size <= 10",
-        "resource.owner == subject.id", "context.word in a|b%2Cc", "context.word startswith b%2C", "args.flag == true"]  # fmt: skip
+        "resource.owner == subject.id", "context.word in a|b%2Cc", "context.word startswith b%2C", "args.flag == true",
+]  # fmt: skip
 ALLOWS = [*BOTH, "consent", "approval; consent", "rate(3/60s)", "risk<=40; business_hours"]
 ASKING = ["plugin:notes", "plugin:weather", "user:alice", "robot:r,2", "plugin:stranger"]
 MEMBERS = {"plugin:notes": ("group:plugins", "tier:low"), "plugin:weather": ("group:plugins", "tier:high")}

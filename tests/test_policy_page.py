@@ -1,0 +1,45 @@
+"""The page a person edits from says what is true: its examples are run."""
+
+import re
+from pathlib import Path
+
+from gateway.policy.cases import run_cases
+from gateway.policy.engine import build_policy_set
+from gateway.policy.parse import parse_policy
+from gateway.policy.text import PolicyText
+from gateway.policy_files import read_policy_folder, starter_folder
+
+PAGE = (Path(__file__).parents[1] / "docs" / "policy-files.md").read_text()
+BLOCKS = [(found[1], found[2]) for found in re.finditer(r"```(?:csv|toml|text) ?(\S*)\n(.*?)```", PAGE, re.DOTALL)]
+FILES = {name: text for name, text in BLOCKS if "." in name}
+HERE = "rules/90-house.csv"
+
+
+def with_files(files: dict[str, str]) -> PolicyText:
+    text = read_policy_folder(starter_folder())
+    for name, content in files.items():
+        text = text.with_file(name, content.encode())
+    return text
+
+
+def test_the_examples_are_a_good_policy_that_passes_its_cases() -> None:
+    assert set(FILES) == {HERE, "conditions.toml", "roles.csv", "tests/house.toml"}
+    parsed = parse_policy(with_files(FILES))
+    assert [str(problem) for problem in parsed.problems] == []
+    results = run_cases(build_policy_set(parsed, memberships={}, generation=1))
+    assert [result for result in results if not result.passed] == []
+
+
+def test_every_term_of_the_table_is_one() -> None:
+    table = PAGE[PAGE.index("| term |") : PAGE.index("What cannot be told")]
+    terms = [term for row in table.splitlines()[2:] for term in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(terms) == 9
+    lines = [f"p, t{n}, plugin:notes, vault, read, t{n}, {term}, allow, why" for n, term in enumerate(terms)]
+    assert parse_policy(with_files({HERE: "\n".join(lines)})).problems == ()
+
+
+def test_the_errors_are_told_as_the_page_shows_them() -> None:
+    wrong = next(text for name, text in BLOCKS if name == "wrong")
+    shown = next(text for name, text in BLOCKS if name == "").splitlines()
+    problems = parse_policy(with_files({HERE: wrong})).problems
+    assert [str(problem) for problem in problems] == shown
