@@ -58,19 +58,22 @@ def tidy(value: object, depth: int = 0) -> Any:  # noqa: ANN401 # JSON with raw 
     What JSON cannot say becomes text: NaN and the infinities, a lone surrogate (as U+FFFD), a member
     name that is no text, a value nested too deep.
     """
-    if value is None or value is True or value is False:
+    kind = type(value)
+    if kind is str:
+        return tidy_text(value)  # type: ignore[arg-type] # it is one: mypy does not follow `kind`
+    if value is None or kind is bool:
         return value
-    if isinstance(value, str):
-        return tidy_text(value)
     if isinstance(value, int):
         return int(value) if value.bit_length() <= _MAX_INTEGER_BITS else TOO_LONG
     return _tidy_float(value) if isinstance(value, float) else _tidy_container(value, depth)
 
 
 def _tidy_container(value: object, depth: int) -> object:
+    if isinstance(value, str):
+        return tidy_text(str.__str__(value))
     if depth >= MAX_DEPTH:
         return TOO_DEEP
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return {tidy_text(_name(key)): tidy(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [tidy(item, depth + 1) for item in value]
@@ -80,7 +83,7 @@ def _tidy_container(value: object, depth: int) -> object:
 def tidy_text(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot carry."""
     if text.isascii():
-        return text if type(text) is str else str.__str__(text)
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -18,7 +18,7 @@ from gateway.audit import canonical
 from gateway.audit.leaf import row_of
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import inclusion_proof
-from gateway.audit.query import STORED, Filter, LogReader, conditions
+from gateway.audit.query import STORED, Filter, LogReader, conditions, take
 from gateway.audit.tree import stored_node
 from gateway.audit.verify import FILTERED_NOTE
 from gateway.domain.record import Record, Resolution
@@ -117,7 +117,7 @@ def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterat
     where, values = conditions(wanted, connection)
     sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
     after = 0
-    while found := connection.execute(sql, (*values, after, up_to, PAGE_ROWS)).fetchall():
+    while found := take(connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
         after = found[-1][0]
         yield found
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import Raw
+
 from gateway.audit import canonical
 from gateway.domain.decision import Decision, timestamp
 from gateway.domain.record import CATEGORY_OF, Record
@@ -45,6 +47,11 @@ class Prepared:
     salts: bytes
     columns: tuple[object, ...]  # ts_us, id, event_type, category, plugin, effect, risk, resolution, ref, rule
     sign: bool = field(default=False)  # a checkpoint is wanted right behind this record
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it holds, roughly."""
+        return len(self.head) + len(self.personal or "")
 
     @property
     def ts_us(self) -> int:
@@ -84,7 +91,7 @@ def prepare(record: Record) -> Prepared:
 
     Raises:
         MalformedError: its event id or reference is no event id, or its type is unknown.
-        TooLargeError: it is too large even without its large values.
+        TooLargeError: what cannot be left out of it, its decision, is too large.
 
     """
     try:
@@ -109,7 +116,7 @@ def _prepare(record: Record, decision: dict[str, Json] | None) -> Prepared:
         {
             "category": category,
             "decision": decision,
-            "details": _public_details(record),
+            "details": _public_details(record, values),
             "event_id": record.event_id,
             "event_type": record.event_type,
             "personal": commitments,
@@ -121,7 +128,7 @@ def _prepare(record: Record, decision: dict[str, Json] | None) -> Prepared:
     )[:-1]
     trace_id = None if record.trace_id is None else canonical.tidy_text(record.trace_id)
     tail = canonical.encode({"timestamp": timestamp(record.at), "trace_id": trace_id, "v": FORMAT})[1:]
-    if len(head) + len(personal or "") > MAX_RECORD_BYTES:
+    if len(head) > MAX_RECORD_BYTES:
         raise TooLargeError(f"a `{record.event_type}` record is too large", way_out="ask with smaller values")
     effect, rule = _effect_and_rule(record.decision)
     columns = (
@@ -146,13 +153,16 @@ def _effect_and_rule(decision: Decision | None) -> tuple[str | None, str | None]
     return decision.verdict.effect.value, None if rule is None else canonical.tidy_text(rule.id)
 
 
-def _public_details(record: Record) -> object:
+def _public_details(record: Record, values: dict[str, bytes]) -> dict[str, Any]:
     if not record.details:
         return {}
-    public = {name: value for name, value in record.details.items() if name not in record.personal}
-    details = canonical.tidy(public)
-    encoded = canonical.encode(details)
-    return details if len(encoded) <= MAX_VALUE_BYTES else _omitted(encoded)
+    details: dict[str, Any] = canonical.tidy(record.details)
+    # INVARIANT: no public detail has the name of a personal one; a reader sees both in one place.
+    taken = {name.removeprefix(DETAILS) for name in values if name.startswith(DETAILS)}
+    encoded = canonical.encode({name: value for name, value in details.items() if name not in taken})
+    if len(encoded) > MAX_VALUE_BYTES:
+        details = {**_omitted(encoded)}
+    return {name: value for name, value in details.items() if name not in taken}
 
 
 def _personal_values(record: Record, decision: dict[str, Json] | None) -> dict[str, bytes]:
@@ -167,7 +177,15 @@ def _personal_values(record: Record, decision: dict[str, Json] | None) -> dict[s
     if decision is not None:
         for name in _personal_members(decision):
             values[DECISION + name] = decision.pop(name)
-    return {name: _clip(canonical.encode(values[name])) for name in sorted(values)}
+    encoded = {name: _clip(canonical.encode(values[name])) for name in sorted(values)}
+    return encoded if sum(map(len, encoded.values())) + sum(map(len, encoded)) <= MAX_RECORD_BYTES else _shrink(encoded)
+
+
+def _shrink(values: dict[str, bytes]) -> dict[str, bytes]:
+    """Replace details too large to be recorded together by their digest, so that the record itself is kept."""
+    kept = {name: value for name, value in values.items() if not name.startswith(DETAILS)}
+    omitted = canonical.encode(_omitted(_members({name: values[name] for name in values.keys() - kept.keys()})))
+    return dict(sorted({**kept, f"{DETAILS}omitted": omitted}.items()))
 
 
 def _personal_members(decision: dict[str, Json]) -> list[str]:
@@ -189,8 +207,11 @@ def _commit(values: dict[str, bytes]) -> tuple[dict[str, str], bytes, str | None
         name: commitment(salts[at : at + SALT_BYTES], name, value)
         for at, (name, value) in zip(range(0, len(salts), SALT_BYTES), values.items(), strict=True)
     }
-    members = b",".join(b"%b:%b" % (canonical.encode(name), value) for name, value in values.items())
-    return commitments, salts, (b"{%b}" % members).decode()
+    return commitments, salts, _members(values).decode()
+
+
+def _members(values: dict[str, bytes]) -> bytes:
+    return canonical.encode({name: Raw(value) for name, value in values.items()})
 
 
 def _clip(encoded: bytes) -> bytes:

@@ -22,7 +22,7 @@ class LineError(Exception):
 class Line:
     """A line that is true to itself: its values are the committed ones, its leaf is theirs."""
 
-    __slots__ = ("checkpoint", "event_type", "leaf", "proof", "public_details", "seq")
+    __slots__ = ("bare", "checkpoint", "event_type", "leaf", "proof", "public_details", "seq")
 
     def __init__(self, text: bytes) -> None:
         """Read and check a line.
@@ -36,6 +36,7 @@ class Line:
         self.event_type: object = row.get("event_type")
         self.checkpoint: object = row.pop("checkpoint", None)
         self.proof: object = row.pop("proof", None)
+        self.bare = len(row["salt"]) < len(row["personal"])
         leaf = row.pop("leaf")
         committed = _committed(row)
         self.public_details: dict[str, Any] = row["details"]

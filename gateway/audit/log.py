@@ -1,62 +1,29 @@
-"""The decision log: one writer, durable before it answers.
-
-Records that arrive while a commit is under way are the next batch. Inserting happens on the event loop, only
-`COMMIT`, which waits for the disk, in the one writer thread; there are never two commits in flight.
-"""
+"""The decision log: one writer, durable before it answers, closed when it cannot write."""
 
 import asyncio
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Self
 
 from gateway.audit import book as book_file
 from gateway.audit import store as store_file
 from gateway.audit.book import CheckpointBook
 from gateway.audit.checkpoint import LogKey, parse_note, read_or_make_key
+from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.leaf import Prepared, microseconds, prepare, row_of
 from gateway.audit.store import LockFile, Store
+from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
 from gateway.errors import LogUnavailableError, VerificationError
 
-MAX_BACKLOG = 8192
-MAX_BATCH = 1024
-BEAT_S = 1.0
-PROBE_S = 0.25
-MIN_PROBE_S = 0.05
+BEAT_S = 1.0  # how often it looks after its files and signs what has grown
+PROBE_S = 0.25  # how often it tries to recover by itself
+MIN_PROBE_S = 0.05  # how often callers can make it try
 _FAILURES = (sqlite3.Error, OSError, LookupError, ValueError)
-
-
-@dataclass(slots=True)
-class LogCounts:
-    """What the log did since it was opened."""
-
-    appended: int = 0
-    commits: int = 0
-    refused: int = 0
-
-
-class _Batch:
-    """Records that share one commit, and the future that all their callers wait for."""
-
-    __slots__ = ("durable", "error", "finished", "first", "items", "loop", "notes", "sign_end")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.durable: asyncio.Future[None] = loop.create_future()
-        self.finished = threading.Event()
-        self.items: list[Prepared] = []
-        self.sign_end = False
-        self.first = 0
-        self.notes: list[tuple[int, str]] = []
-        self.error: Exception | None = None
 
 
 class DecisionLog:
@@ -80,23 +47,14 @@ class DecisionLog:
         self._now, self._new_id = clock
         self._book = CheckpointBook(folder)
         self._store = Store(folder, key)
-        self.note: str | None = None  # the newest signed checkpoint
-        self._signed_size = -1
-        self.counts = LogCounts()
+        self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
         self.why: str | None = None
         self._since: datetime | None = None
         self._gap_refused = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: deque[_Batch] = deque()
-        self._flying: _Batch | None = None
-        self._backlog = 0
-        self._scheduled = False
         self._closed = False
         self._beat_timer: asyncio.TimerHandle | None = None
         self._last_try = 0.0
         self._recovery: asyncio.Future[None] | None = None
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run_work, name="decision-log", daemon=True)
         self.lost = tuple(row_of(stored) for stored in self._store.open_intents())
 
     @classmethod
@@ -128,7 +86,7 @@ class DecisionLog:
         except BaseException:
             lock.release()
             raise
-        log._thread.start()
+        log._commits.start()
         return log
 
     def _check_history(self) -> None:
@@ -142,9 +100,9 @@ class DecisionLog:
                 self._store.close()
                 raise VerificationError(
                     f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
-                    way_out="restore it, or move audit.db and checkpoints.txt aside to begin a new log",
+                    way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
                 )
-            self.note, self._signed_size = note.text, note.size
+            self._commits.signed = (note.size, note.text)
 
     @property
     def healthy(self) -> bool:
@@ -155,6 +113,16 @@ class DecisionLog:
     def size(self) -> int:
         """How many records are written, those of a commit under way included."""
         return self._store.head.size
+
+    @property
+    def note(self) -> str | None:
+        """The newest signed checkpoint."""
+        return None if self._commits.signed is None else self._commits.signed[1]
+
+    @property
+    def counts(self) -> LogCounts:
+        """What it did since it was opened."""
+        return self._commits.counts
 
     @property
     def verifier(self) -> str:
@@ -197,8 +165,9 @@ class DecisionLog:
             LogUnavailableError: it cannot be written.
 
         """
-        if self.note is not None and self._signed_size == self.size and self._flying is None and not self._waiting:
-            return self.note
+        signed = self._commits.signed
+        if signed is not None and signed[0] == self.size and not self._commits.busy:
+            return signed[1]
         batch, _ = await self._enter([], sign_end=True)
         return batch.notes[-1][1]
 
@@ -211,115 +180,26 @@ class DecisionLog:
             with suppress(LogUnavailableError):
                 await self.checkpoint()
         self._closed = True
-        while self._flying is not None or self._waiting:
-            with suppress(LogUnavailableError):
-                await asyncio.shield((self._flying or self._waiting[0]).durable)
-            await asyncio.sleep(0)
+        await self._commits.drain()
         if self._recovery is not None:
             await asyncio.shield(self._recovery)
         if self._beat_timer is not None:
             self._beat_timer.cancel()
-        self._work.put(None)
-        self._thread.join()
+        self._commits.stop()
         self._store.close()
         self._lock.release()
 
-    async def _enter(self, items: list[Prepared], *, sign_end: bool = False) -> tuple[_Batch, int]:
-        """Put `items` into the open batch and wait until it is durable; give it with their place in it."""
+    async def _enter(self, items: list[Prepared], *, sign_end: bool = False) -> tuple[Batch, int]:
+        """Have `items` written and wait until they are durable; give their batch and their place in it."""
         self._adopt(asyncio.get_running_loop())
         if self.why is not None:
             await self._wait_for_recovery()
-        if self._closed or self.why is not None:
+        if not self.healthy:
             raise self._unavailable(len(items))
-        if self._backlog + len(items) > MAX_BACKLOG:
-            self.counts.refused += len(items)
-            raise LogUnavailableError("too many records wait to be written", retry_after_s=1)
-        batch = self._open_batch()
-        offset = len(batch.items)
-        batch.items += items
-        batch.sign_end |= sign_end
-        self._backlog += len(items)
+        batch, offset = self._commits.put(items, sign_end=sign_end)
         # WHY: cancelling one waiter of a future cancels it for all; the shield is cancelled instead.
         await asyncio.shield(batch.durable)
         return batch, offset
-
-    def _open_batch(self) -> _Batch:
-        if not self._waiting or len(self._waiting[-1].items) >= MAX_BATCH:
-            self._waiting.append(_Batch(asyncio.get_running_loop()))
-        self._seal_soon()
-        return self._waiting[-1]
-
-    def _seal_soon(self) -> None:
-        if not self._scheduled and self._flying is None and self._loop is not None:
-            self._scheduled = True
-            self._loop.call_soon(self._seal)
-
-    def _seal(self) -> None:
-        """Insert the next batch and hand its commit to the writer thread."""
-        self._scheduled = False
-        if self._flying is not None or not self._waiting or self.why is not None:
-            return
-        batch = self._waiting.popleft()
-        batch.first = self._store.head.size + 1
-        self._flying = batch
-        try:
-            ts_us = microseconds(self._now())
-            batch.notes = self._store.write(batch.items, sign_end=batch.sign_end, ts_us=ts_us)
-        except Exception as error:  # noqa: BLE001 # SECURITY: whatever it was, none of the batch counts as written
-            batch.error = error
-            self._settle(batch)
-        else:
-            self._work.put(partial(self._commit, batch))
-
-    def _commit(self, batch: _Batch) -> None:
-        """Commit; in the writer thread."""
-        try:
-            self._store.commit()
-        except Exception as error:  # noqa: BLE001 # SECURITY: as in `_seal`
-            batch.error = error
-        batch.finished.set()
-        with suppress(RuntimeError):  # WHY: the loop may be closed; then `_adopt` settles the batch.
-            batch.loop.call_soon_threadsafe(self._settle, batch)
-        if batch.error is None:
-            self._book.add([note for _, note in batch.notes])
-
-    def _settle(self, batch: _Batch) -> None:
-        """Tell the callers of `batch` what became of it, and go on with the next."""
-        if self._flying is not batch:
-            return
-        self._flying = None
-        if batch.error is not None:
-            self._fail(batch, batch.error)
-            return
-        self._backlog -= len(batch.items)
-        self.counts.appended += len(batch.items)
-        self.counts.commits += 1
-        if batch.notes:
-            self._signed_size, self.note = batch.notes[-1]
-        if not batch.durable.done():
-            batch.durable.set_result(None)
-        self._seal()
-
-    def _fail(self, batch: _Batch | None, error: Exception) -> None:
-        """Refuse everything that waits, and stay unavailable until a recovery succeeds."""
-        self._store.undo()
-        self.why = f"{error}"
-        self._since = self._since or self._now()
-        refused = [*([] if batch is None else [batch]), *self._waiting]
-        self._waiting.clear()
-        self._backlog = 0
-        for each in refused:
-            unavailable = self._unavailable(len(each.items))
-            if not each.durable.done():
-                each.durable.set_exception(unavailable)
-                each.durable.exception()  # WHY: marks it as seen, for its waiters may all be gone.
-        self._beat_soon(PROBE_S)
-
-    def _unavailable(self, count: int) -> LogUnavailableError:
-        self.counts.refused += count
-        self._gap_refused += count
-        cause = "it is closed" if self._closed else self.why
-        return LogUnavailableError(f"the decision log cannot be written: {cause}", retry_after_s=1)
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make `loop` the one that runs this log.
@@ -328,26 +208,35 @@ class DecisionLog:
             LogUnavailableError: another loop is using it.
 
         """
-        if loop is self._loop:
+        old = self._commits.loop
+        if loop is old:
             return
-        old, flying = self._loop, self._flying
-        busy = flying is not None or self._waiting or self._recovery is not None
-        if old is not None and not old.is_closed() and busy:
+        if old is not None and not old.is_closed() and (self._commits.busy or self._recovery is not None):
             raise LogUnavailableError("another event loop is writing the decision log", retry_after_s=1)
-        self._loop, self._scheduled, self._recovery = loop, False, None
-        self._backlog -= sum(len(batch.items) for batch in self._waiting)
-        self._waiting.clear()  # WHY: their callers ended with the old loop.
-        if flying is not None:
-            flying.finished.wait()
-            flying.durable = loop.create_future()
-            self._settle(flying)
-        self._beat_soon(BEAT_S)
+        self._recovery = None
+        self._commits.adopt(loop)
+        self._beat_soon(BEAT_S if self.why is None else PROBE_S)
+
+    def _fail(self, error: Exception) -> None:
+        """Refuse everything that waits, and stay unavailable until a recovery succeeds."""
+        self._store.undo()
+        self._commits.hold()
+        self.why = f"{error}"
+        self._since = self._since or self._now()
+        self._commits.refuse_all(self._unavailable)
+        self._beat_soon(PROBE_S)
+
+    def _unavailable(self, count: int) -> LogUnavailableError:
+        self.counts.refused += count
+        self._gap_refused += count
+        cause = "it is closed" if self._closed else self.why
+        return LogUnavailableError(f"the decision log cannot be written: {cause}", retry_after_s=1)
 
     def _beat_soon(self, delay_s: float) -> None:
         if self._beat_timer is not None:
             self._beat_timer.cancel()
-        if self._loop is not None and not self._closed:
-            self._beat_timer = self._loop.call_later(delay_s, self._beat)
+        if self._commits.loop is not None and not self._closed:
+            self._beat_timer = self._commits.loop.call_later(delay_s, self._beat)
 
     def _beat(self) -> None:
         """Look after the files, sign what has grown, and try to recover."""
@@ -355,22 +244,27 @@ class DecisionLog:
             self._start_recovery()
             return
         self._beat_soon(BEAT_S)
-        if self._flying is None and (problem := self._store.misplaced()):
-            self._fail(None, OSError(problem))
-        elif self._signed_size < self.size:
-            self._open_batch().sign_end = True
+        if self._commits.busy:
+            return
+        signed_size = -1 if self._commits.signed is None else self._commits.signed[0]
+        if problem := self._store.misplaced():
+            self._fail(OSError(problem))
+        elif signed_size < self.size:
+            self._commits.put([], sign_end=True)
 
     async def _wait_for_recovery(self) -> None:
-        if self._loop is not None and self._loop.time() - self._last_try >= MIN_PROBE_S:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._last_try >= MIN_PROBE_S:
             self._start_recovery()
         if self._recovery is not None:
             await asyncio.shield(self._recovery)
 
     def _start_recovery(self) -> None:
-        if self._recovery is None and self._loop is not None and not self._closed:
-            self._recovery = self._loop.create_future()
-            self._last_try = self._loop.time()
-            self._work.put(partial(self._recover, self._loop, self._now()))
+        loop = self._commits.loop
+        if self._recovery is None and loop is not None and not self._closed:
+            self._recovery = loop.create_future()
+            self._last_try = loop.time()
+            self._commits.in_writer(partial(self._recover, loop, self._now()))
 
     def _recover(self, loop: asyncio.AbstractEventLoop, now: datetime) -> None:
         """Open the files anew and write down the gap; in the writer thread."""
@@ -380,18 +274,18 @@ class DecisionLog:
             kept = self._store.reopen()
             notes = self._store.write([prepare(self._gap(now, kept))], sign_end=True, ts_us=microseconds(now))
             self._store.commit()
-        except Exception as error:  # noqa: BLE001 # SECURITY: as in `_seal`
+        except Exception as error:  # noqa: BLE001 # SECURITY: whatever it was, the log stays closed
             self._store.undo()
             why = f"{error}"
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # WHY: the loop may be closed; the next one tries again.
             loop.call_soon_threadsafe(self._end_recovery, why, notes)
         if why is None:
             self._book.add([note for _, note in notes])
 
     def _gap(self, now: datetime, kept: int) -> Record:
         details: dict[str, Any] = {
-            "from": (self._since or now).isoformat().replace("+00:00", "Z"),
-            "to": now.isoformat().replace("+00:00", "Z"),
+            "from": timestamp(self._since or now),
+            "to": timestamp(now),
             "why": self.why,
             "refused": self._gap_refused,
             "kept_unacknowledged": kept,
@@ -406,20 +300,13 @@ class DecisionLog:
 
     def _end_recovery(self, why: str | None, notes: list[tuple[int, str]]) -> None:
         recovery, self._recovery = self._recovery, None
+        self.why = why
         if why is None:
-            self.why, self._since, self._gap_refused = None, None, 0
-            self._signed_size, self.note = notes[-1]
-            self.counts.appended += 1
-            self.counts.commits += 1
-        else:
-            self.why = why
+            self._since, self._gap_refused = None, 0
+            self._commits.resume(notes[-1])
         self._beat_soon(BEAT_S if why is None else PROBE_S)
         if recovery is not None and not recovery.done():
             recovery.set_result(None)
-
-    def _run_work(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
 
 
 def _check_presence(folder: Path, key: LogKey) -> None:

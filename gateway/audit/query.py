@@ -1,7 +1,7 @@
 """Reading the log: read-only connections beside the writer, rows in the shape of one line of an export."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, U
 
 Row = dict[str, Any]
 MAX_LIMIT = 1000
+MAX_PAGE_CHARACTERS = 8 * 1024 * 1024
 MAX_TEXT = 200
 BUDGET_STEPS = 400_000  # of a thousand virtual-machine instructions each: some seconds
 STORED = "SELECT record.seq, committed, leaf, personal, salts FROM record LEFT JOIN pii USING (seq)"
@@ -106,8 +107,9 @@ class LogReader:
                 values.append(_parse_cursor(cursor))
             sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
             found = _run(connection, sql, [*values, limit + 1])
-        rows = [row_of(tuple(stored)) for _, *stored in found[:limit]]
-        return Page(rows=rows, cursor=f"s{found[limit - 1][0]}" if len(found) > limit else None)
+        shown = found[:limit] if len(found) > limit or not _full(found) else found[:-1]
+        rows = [row_of(tuple(stored)) for _, *stored in shown]
+        return Page(rows=rows, cursor=f"s{shown[-1][0]}" if len(found) > len(shown) else None)
 
     def get(self, event_id: str) -> Row | None:
         """Give the record of an event, None if there is none."""
@@ -168,6 +170,22 @@ class LogReader:
         with self.connect() as connection:
             row = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
         return None if row is None else str(row[0])
+
+
+def take(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Read stored records until they are many bytes: a page is bounded, whatever its rows hold."""
+    taken: list[tuple[Any, ...]] = []
+    weight = 0
+    for stored in found:
+        taken.append(stored)
+        weight += len(stored[1]) + len(stored[3] or "")
+        if weight > MAX_PAGE_CHARACTERS:
+            break
+    return taken
+
+
+def _full(taken: list[tuple[Any, ...]]) -> bool:
+    return sum(len(stored[1]) + len(stored[3] or "") for stored in taken) > MAX_PAGE_CHARACTERS and len(taken) > 1
 
 
 def conditions(wanted: Filter, connection: sqlite3.Connection) -> tuple[list[str], list[object]]:
@@ -237,7 +255,7 @@ def _run(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[tu
     steps = iter(range(BUDGET_STEPS))
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
     try:
-        return connection.execute(sql, values).fetchall()
+        return take(connection.execute(sql, values))
     except sqlite3.OperationalError as error:
         if "interrupted" not in str(error):
             raise

@@ -103,8 +103,10 @@ class Store:
         self._durable = self.head.copy()
 
     def _open(self) -> None:
-        mode = "rwc" if self._identity is None else "rw"
-        uri = f"{self._path.resolve().as_uri()}?mode={mode}"
+        if self._identity is None:
+            # SECURITY: made by ourselves, so that nobody else may read it, nor the files that SQLite puts beside it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        uri = f"{self._path.resolve().as_uri()}?mode=rw"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
         try:
             for pragma in _PRAGMAS:

@@ -86,6 +86,8 @@ def verify_file(path: Path, *, key: str | None = None, since: str | None = None)
     """
     verifier = None if key is None else parse_verifier(key)
     older = None if since is None else parse_note(since)
+    if not path.is_file():
+        raise VerificationError(f"`{path}` cannot be read: it is not a file")
     try:
         with path.open("rb") as file:
             return _Check(verifier, older).run(file)
@@ -104,6 +106,7 @@ class _Check:
         self.note: Note | None = None
         self.last: Line | None = None
         self.older_root: bytes | None = None
+        self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
 
     def run(self, file: BinaryIO) -> Verification:
@@ -120,6 +123,7 @@ class _Check:
             if line is None:
                 self.expected += 1
                 continue
+            self.bare += line.bare
             result.first_seq = line.seq if result.first_seq is None else result.first_seq
             result.last_seq = line.seq
             if filtered:
@@ -187,6 +191,8 @@ class _Check:
 
     def _check_end(self, *, filtered: bool) -> None:
         result = self.result
+        if self.bare:
+            result.notes.append(f"{self.bare} lines lack personal values that were committed: erased, or left out")
         if self.note is None or self.last is None:
             result.add(result.lines or None, "is the last and has no checkpoint: the file was cut short")
             return

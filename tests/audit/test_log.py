@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.audit import group_commit
 from gateway.audit import log as log_module
 from gateway.audit.checkpoint import parse_note, parse_verifier
 from gateway.audit.log import DecisionLog
@@ -104,7 +105,7 @@ def test_a_cancelled_caller_takes_nobody_elses_record_with_it(folder: Path, open
 def test_past_the_backlog_callers_are_refused_and_told_when_to_come_again(
     monkeypatch: pytest.MonkeyPatch, open_log: Open, record: Make
 ) -> None:
-    monkeypatch.setattr(log_module, "MAX_BACKLOG", 10)
+    monkeypatch.setattr(group_commit, "MAX_BACKLOG", 10)
 
     async def story() -> tuple[list[Any], DecisionLog]:
         log = open_log()
@@ -198,7 +199,7 @@ def test_an_intent_without_outcome_is_found_at_the_next_start(open_log: Open, re
         ({"event_id": "audit-00000000-0000-0000-0000-00000000000G"}, MalformedError),
         ({"ref": "019a"}, MalformedError),
         ({"event_type": "rumour"}, MalformedError),
-        ({"personal": {f"a{n}": "x" * 60_000 for n in range(20)}}, TooLargeError),
+        ({"trace_id": "x" * 60_000, "plugin_id": "x" * 2_000_000}, TooLargeError),
     ],
 )
 def test_a_record_that_cannot_be_one_harms_no_other(

@@ -1,0 +1,225 @@
+"""Group commit: records that arrive while a commit is under way are the next batch.
+
+Inserting happens on the event loop, only `COMMIT`, which waits for the disk, in the one writer thread; there
+are never two commits in flight. (SQLite takes and gives back the interpreter's lock at every step: a thread
+that inserted rows would fight the loop for each of them.)
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from queue import SimpleQueue
+
+from gateway.audit.book import CheckpointBook
+from gateway.audit.leaf import Prepared, microseconds
+from gateway.audit.store import Store
+from gateway.errors import LogUnavailableError
+
+MAX_BACKLOG = 8192
+MAX_BACKLOG_BYTES = 64 * 1024 * 1024
+MAX_BATCH = 1024
+
+
+@dataclass(slots=True)
+class LogCounts:
+    """What the log did since it was opened."""
+
+    appended: int = 0
+    commits: int = 0
+    refused: int = 0
+
+
+class Batch:
+    """Records that share one commit, and the future that all their callers wait for."""
+
+    __slots__ = ("durable", "error", "finished", "first", "items", "loop", "notes", "sign_end", "weight")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.durable: asyncio.Future[None] = loop.create_future()
+        self.finished = threading.Event()
+        self.items: list[Prepared] = []
+        self.sign_end = False
+        self.weight = 0
+        self.first = 0
+        self.notes: list[tuple[int, str]] = []
+        self.error: Exception | None = None
+
+    def refuse(self, error: LogUnavailableError) -> None:
+        """Tell the callers that nothing was written."""
+        if not self.durable.done():
+            self.durable.set_exception(error)
+            self.durable.exception()  # WHY: marks it as seen, for its waiters may all be gone.
+
+
+class GroupCommit:
+    """Takes records from callers on one event loop and makes them durable, many in one commit.
+
+    `on_failure` is called on the loop with the first error; until `resume`, nothing more is sealed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        book: CheckpointBook,
+        now: Callable[[], datetime],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.counts = LogCounts()
+        self.signed: tuple[int, str] | None = None  # the newest checkpoint, with its size
+        self._store, self._book = store, book
+        self._now, self._on_failure = now, on_failure
+        self._waiting: deque[Batch] = deque()
+        self._flying: Batch | None = None
+        self._backlog = 0
+        self._backlog_bytes = 0
+        self._scheduled = False
+        self._stopped = False
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run_work, name="decision-log", daemon=True)
+
+    def start(self) -> None:
+        """Start the writer thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the writer thread once its work is done."""
+        self._work.put(None)
+        self._thread.join()
+
+    @property
+    def busy(self) -> bool:
+        """Whether records wait or a commit is under way."""
+        return self._flying is not None or bool(self._waiting)
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make `loop` the one that runs this; what the callers of an ended loop left is settled."""
+        self.loop, self._scheduled = loop, False
+        for batch in self._waiting:
+            self._release(batch)
+        self._waiting.clear()
+        flying = self._flying
+        if flying is not None:
+            flying.finished.wait()
+            flying.durable = loop.create_future()
+            self._settle(flying)
+
+    def put(self, items: list[Prepared], *, sign_end: bool) -> tuple[Batch, int]:
+        """Put `items` into the open batch; give it with their place in it.
+
+        Raises:
+            LogUnavailableError: too much waits already.
+
+        """
+        weight = sum(item.weight for item in items)
+        if self._backlog + len(items) > MAX_BACKLOG or self._backlog_bytes + weight > MAX_BACKLOG_BYTES:
+            self.counts.refused += len(items)
+            raise LogUnavailableError("too many records wait to be written", retry_after_s=1)
+        batch = self._open_batch()
+        offset = len(batch.items)
+        batch.items += items
+        batch.sign_end |= sign_end
+        batch.weight += weight
+        self._backlog += len(items)
+        self._backlog_bytes += weight
+        return batch, offset
+
+    async def drain(self) -> None:
+        """Wait until nothing waits and no commit is under way."""
+        while self._flying is not None or self._waiting:
+            batch = self._flying or self._waiting[0]
+            with suppress(LogUnavailableError):
+                await asyncio.shield(batch.durable)
+            await asyncio.sleep(0)
+
+    def in_writer(self, work: Callable[[], None]) -> None:
+        """Do something in the writer thread; only while no commit is under way and none will be begun."""
+        self._work.put(work)
+
+    def refuse_all(self, unavailable: Callable[[int], LogUnavailableError]) -> None:
+        """Refuse whatever waits."""
+        refused = list(self._waiting)
+        self._waiting.clear()
+        for batch in refused:
+            self._release(batch)
+            batch.refuse(unavailable(len(batch.items)))
+
+    def hold(self) -> None:
+        """Seal nothing more until `resume`."""
+        self._stopped = True
+
+    def resume(self, signed: tuple[int, str]) -> None:
+        """Go on after a failure that was mended with a record of its own, which `signed` covers."""
+        self._stopped = False
+        self.signed = signed
+        self.counts.appended += 1
+        self.counts.commits += 1
+
+    def _open_batch(self) -> Batch:
+        if not self._waiting or len(self._waiting[-1].items) >= MAX_BATCH:
+            self._waiting.append(Batch(asyncio.get_running_loop()))
+        if not self._scheduled and self._flying is None and self.loop is not None:
+            self._scheduled = True
+            self.loop.call_soon(self._seal)
+        return self._waiting[-1]
+
+    def _seal(self) -> None:
+        """Insert the next batch and hand its commit to the writer thread."""
+        self._scheduled = False
+        if self._flying is not None or not self._waiting or self._stopped:
+            return
+        batch = self._waiting.popleft()
+        batch.first = self._store.head.size + 1
+        self._flying = batch
+        try:
+            ts_us = microseconds(self._now())
+            batch.notes = self._store.write(batch.items, sign_end=batch.sign_end, ts_us=ts_us)
+        except Exception as error:  # noqa: BLE001 # SECURITY: whatever it was, none of the batch counts as written
+            batch.error = error
+            self._settle(batch)
+        else:
+            self._work.put(partial(self._commit, batch))
+
+    def _commit(self, batch: Batch) -> None:
+        """Commit; in the writer thread."""
+        try:
+            self._store.commit()
+        except Exception as error:  # noqa: BLE001 # SECURITY: as in `_seal`
+            batch.error = error
+        batch.finished.set()
+        with suppress(RuntimeError):  # WHY: the loop may be closed; then `adopt` settles the batch.
+            batch.loop.call_soon_threadsafe(self._settle, batch)
+        if batch.error is None:
+            self._book.add([note for _, note in batch.notes])
+
+    def _settle(self, batch: Batch) -> None:
+        """Tell the callers of `batch` what became of it, and go on with the next."""
+        if self._flying is not batch:
+            return
+        self._flying = None
+        if batch.error is not None:
+            self._waiting.appendleft(batch)  # refused with all the others
+            self._on_failure(batch.error)
+            return
+        self._release(batch)
+        self.counts.appended += len(batch.items)
+        self.counts.commits += 1
+        if batch.notes:
+            self.signed = batch.notes[-1]
+        if not batch.durable.done():
+            batch.durable.set_result(None)
+        self._seal()
+
+    def _release(self, batch: Batch) -> None:
+        self._backlog -= len(batch.items)
+        self._backlog_bytes -= batch.weight
+
+    def _run_work(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
