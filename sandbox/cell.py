@@ -99,7 +99,9 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
     entry_point = f"/plugin/{spec.entry_point}"
     if not os.access(entry_point, os.R_OK):
         raise SandboxError(
-            "code", f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}", fix="chmod a+rX"
+            "code",
+            f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}",
+            fix="chmod a+rX",
         )
     rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
     landlock.restrict(_reaches(spec, kit.template))

@@ -1,0 +1,221 @@
+"""Proves what this host can promise by doing: a probe cell tries deeds, and a plain process does the same as control."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox import frames
+from sandbox.errors import ProtocolError, SandboxError
+from sandbox.launcher import Ending, Launcher
+from sandbox.spec import Limits, Spec
+
+_PROBE_UID = 0x5FFF_FFFF
+_PATIENCE_S = 20.0
+_MEMORY_BYTES = 48 << 20
+_TOO_MUCH_BYTES = 128 << 20
+_PROCESSES = 8
+_CPU_PERCENT = 20
+_CPU_SHARE_AT_MOST = 0.4
+_SPIN_S = 0.6
+_NO_CAPABILITY = "0000000000000000"
+_DELEGATE = "run the gateway as root, or as a systemd unit with `Delegate=yes`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """One promise of the sandbox and whether this host keeps it."""
+
+    name: str
+    held: bool
+    mandatory: bool  # without it no cell is made at all
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Runs deeds in cells and outside."""
+
+    launcher: Launcher
+    code: str
+
+    def inside(
+        self, function: str, limits: Limits | None = None, **kwargs: object
+    ) -> tuple[Mapping[str, Any] | None, Ending]:
+        spec = Spec(
+            plugin_id="probe",
+            code=self.code,
+            uid=_PROBE_UID,
+            limits=limits or Limits(timeout_s=_PATIENCE_S),
+            require_cgroup=False,
+        )
+        with self.launcher.spawn(spec) as cell:
+            cell.channel.settimeout(_PATIENCE_S)
+            frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
+            with contextlib.suppress(ConnectionError, ProtocolError, TimeoutError):
+                frame = frames.read_frame(cell.channel)
+                cell.kill()
+                return (None if frame is None else frame[0]), cell.wait(_PATIENCE_S)
+            cell.kill()
+            return None, cell.wait(_PATIENCE_S)
+
+    def outside(self, function: str, **kwargs: object) -> Any:  # noqa: ANN401  # JSON may be anything
+        order = json.dumps({"function": function, "kwargs": kwargs})
+        done = subprocess.run(  # noqa: S603  # our own file, by our own interpreter
+            [os.path.realpath(sys.executable), "-I", "-S", f"{self.code}/main.py", order],
+            capture_output=True,
+            env={"CONTROL": "1"},
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def is_gone_after_kill(self) -> bool:
+        """Kill a cell that resists and leaves a daemon; its output ends only when nobody is left to print."""
+        spec = Spec(plugin_id="probe", code=self.code, uid=_PROBE_UID, require_cgroup=False)
+        with self.launcher.spawn(spec) as cell:
+            frames.write_frame(cell.channel, {"t": "call", "function": "stay", "kwargs": {}})
+            cell.channel.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                frames.read_frame(cell.channel)
+            cell.kill()
+            cell.wait(_PATIENCE_S)
+            cell.output.settimeout(_PATIENCE_S)
+            return cell.output.recv(1) == b""
+
+
+def probe(launcher: Launcher | None = None) -> tuple[Guarantee, ...]:
+    """Try every barrier on this host; takes about two seconds."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = launcher or stack.enter_context(Launcher())
+            running.start()
+            return tuple(_proven(_Probe(running, stack.enter_context(_probe_code()))))
+        except (SandboxError, TimeoutError) as error:
+            fix = error.fix if isinstance(error, SandboxError) else "try again when the machine is less busy"
+            return (Guarantee(name="cell", held=False, mandatory=True, detail=str(error), fix=fix),)
+
+
+def _proven(probe: _Probe) -> Iterator[Guarantee]:
+    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.NamedTemporaryFile() as secret:
+        os.fchmod(secret.fileno(), 0o644)
+        target = {"port": server.getsockname()[1], "secret": secret.name}
+        told, _ending = probe.inside("look", **target)
+        control = probe.outside("look", **target)
+    if told is None or told.get("t") != "result" or control is None:
+        why = "the cell answered nothing" if told is None else str(told.get("message", "the control did not run"))
+        yield Guarantee(name="cell", held=False, mandatory=True, detail=why)
+        return
+    yield Guarantee(name="cell", held=True, mandatory=True, detail="a plugin's function runs and answers")
+    yield from _judge_look(told["value"], control, probe.launcher)
+    yield _resisting_tree(probe)
+    yield from _limits(probe)
+
+
+def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher: Launcher) -> Iterator[Guarantee]:
+    for name, place in inside["namespaces"].items():
+        held = place != outside["namespaces"][name]
+        yield _mandatory(f"ns_{name}", held, f"its own {name} namespace" if held else f"the host's {name} namespace")
+    for name, deed in (
+        ("no_network", "connected"),
+        ("no_host_files", "secret"),
+        ("read_only_code", "code"),
+        ("seccomp", "new_namespace"),
+    ):
+        yield _deed(name, inside[deed], outside[deed])
+    yield _mandatory("no_interfaces", inside["interfaces"] is not None, inside["interfaces"] or "more than a loopback")
+    yield _mandatory(
+        "no_environment",
+        inside["environment"] == 0 and outside["environment"] > 0,
+        f"{inside['environment']} bytes and names inside, {outside['environment']} in the control",
+    )
+    status = inside["status"]
+    sets = [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    yield _mandatory("no_capabilities", all(each == _NO_CAPABILITY for each in sets), " ".join(sets))
+    yield _mandatory("no_new_privs", status["NoNewPrivs"] == "1", f"NoNewPrivs {status['NoNewPrivs']}")
+    yield _landlock(inside, launcher)
+    own_uid = os.getuid()
+    yield Guarantee(
+        name="uid_per_plugin",
+        held=inside["uid"] == _PROBE_UID,
+        mandatory=False,
+        detail=f"uid {inside['uid']} inside, {own_uid} outside",
+        fix="" if own_uid == 0 else "run the gateway as root; an ordinary user has no other to give",
+    )
+
+
+def _landlock(inside: Mapping[str, Any], launcher: Launcher) -> Guarantee:
+    """Only Landlock refuses to list the cell's own root folder."""
+    return Guarantee(
+        name="landlock",
+        held=launcher.landlock_abi > 0 and inside["root_listed"] is not None,
+        mandatory=False,
+        detail=f"ABI {launcher.landlock_abi}; {inside['root_listed'] or 'the root folder can be listed'}",
+        fix="" if launcher.landlock_abi else "a kernel with Landlock (5.13 or newer, `lsm=` with `landlock`)",
+    )
+
+
+def _resisting_tree(probe: _Probe) -> Guarantee:
+    held = probe.is_gone_after_kill()
+    return _mandatory("kill_whole_tree", held, "a cell that ignores signals and left a daemon is gone after a kill")
+
+
+def _limits(probe: _Probe) -> Iterator[Guarantee]:
+    memory = Limits(timeout_s=_PATIENCE_S, memory_bytes=_MEMORY_BYTES)
+    _told, ending = probe.inside("fill", memory, size=_TOO_MUCH_BYTES)
+    free = probe.outside("fill", size=_TOO_MUCH_BYTES)
+    yield _controller(
+        probe, "memory", lambda: ending.oom and free == _TOO_MUCH_BYTES, f"killed for memory: {ending.oom}"
+    )
+    told, _ending = probe.inside("multiply", Limits(timeout_s=_PATIENCE_S, processes=_PROCESSES))
+    free = probe.outside("multiply")
+    count = told["value"] if told and told.get("t") == "result" else None
+    held = count is not None and count < _PROCESSES <= free
+    yield _mandatory("process_count", held, f"{count} children inside, {free} in the control")
+    yield _controller(probe, "pids", lambda: held, "counted for the whole tree")
+    told, _ending = probe.inside("spin", Limits(timeout_s=_PATIENCE_S, cpu_percent=_CPU_PERCENT), seconds=_SPIN_S)
+    share = told["value"] if told and told.get("t") == "result" else 1.0
+    yield _controller(
+        probe, "cpu", lambda: share < _CPU_SHARE_AT_MOST, f"{share:.0%} of a core where {_CPU_PERCENT}% is allowed"
+    )
+
+
+def _controller(probe: _Probe, name: str, judge: Callable[[], bool], detail: str) -> Guarantee:
+    offered = name in probe.launcher.controllers
+    return Guarantee(
+        name=f"cg_{name}",
+        held=offered and judge(),
+        mandatory=False,
+        detail=detail if offered else "the host offers no writable controller; process limits stand in",
+        fix="" if offered else _DELEGATE,
+    )
+
+
+def _deed(name: str, inside: str | None, outside: str | None) -> Guarantee:
+    if outside is not None:
+        return _mandatory(name, False, f"the control could not do it either, so nothing is proven: {outside}")
+    return _mandatory(name, inside is not None, inside or "it was done inside")
+
+
+def _mandatory(name: str, held: bool, detail: str) -> Guarantee:  # noqa: FBT001  # read as a sentence
+    return Guarantee(name=name, held=held, mandatory=True, detail=detail)
+
+
+@contextlib.contextmanager
+def _probe_code() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="hearthgate-probe-")
+    try:
+        os.chmod(folder, 0o755)  # noqa: S103  # read by the probe cell's user
+        path = shutil.copyfile(os.path.join(os.path.dirname(__file__), "probed.py"), os.path.join(folder, "main.py"))
+        os.chmod(path, 0o644)
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,446 @@
+"""Deeds that no cell may do: run as a plugin's `main.py` in a cell, and as a plain script by the twin that must succeed.
+
+Each deed returns its evidence when it is done and raises when something held it.
+"""
+
+import array
+import ctypes
+import errno
+import json
+import mmap
+import os
+import resource
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+IS_X86 = os.uname().machine == "x86_64"
+
+
+def attempt(_ctx, deed, **given):
+    """Do a deed and tell whether it was done, or what held it."""
+    try:
+        evidence = globals()[f"deed_{deed}"](**given)
+    except BaseException as error:
+        return {"done": False, "by": f"{type(error).__name__}: {error}", "errno": getattr(error, "errno", None)}
+    return {"done": True, "evidence": evidence}
+
+
+def checked(result):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def syscall(x86, arm, *arguments):
+    return checked(
+        libc.syscall(
+            ctypes.c_long(x86 if IS_X86 else arm),
+            *(ctypes.c_long(each) if isinstance(each, int) else each for each in arguments),
+        )
+    )
+
+
+def with_child(use):
+    """Run `use(pid)` on a child that waits."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        return use(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+# Files
+
+
+def deed_read_file(path):
+    return Path(path).read_text()[:20]
+
+
+def deed_read_through_dots(path):
+    return Path(os.path.join(os.path.dirname(__file__), "../" * 20 + path.lstrip("/"))).read_text()[:20]
+
+
+def deed_read_through_symlink(path, scratch):
+    link = Path(scratch, "link")
+    link.symlink_to(path)
+    return link.read_text()[:20]
+
+
+def deed_read_through_proc_roots(path):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            return Path(f"/proc/{pid}/root{path}").read_text()[:20]
+        except OSError:
+            continue
+    raise FileNotFoundError(errno.ENOENT, "below no process's root", path)
+
+
+def deed_hard_link(path, scratch):
+    os.link(path, os.path.join(scratch, "hard"))
+    return "linked"
+
+
+def deed_write_own_code():
+    with open(__file__, "a") as file:
+        file.write("\n# changed\n")
+    return "changed"
+
+
+def deed_replace_own_code():
+    os.rename(__file__, __file__ + ".old")
+    return "moved"
+
+
+def deed_make_device(scratch):
+    os.mknod(os.path.join(scratch, "device"), stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    return "made"
+
+
+def deed_name_to_handle(path):
+    handle = ctypes.create_string_buffer(b"\x80\0\0\0" + bytes(132))
+    mount = ctypes.c_int()
+    syscall(303, 264, -100, path.encode(), ctypes.byref(handle), ctypes.byref(mount), 0)
+    return "named"
+
+
+def deed_shared_memory_folder():
+    Path("/dev/shm/left-behind").write_text("x")
+    os.unlink("/dev/shm/left-behind")
+    return "written"
+
+
+def deed_read_kernel_settings():
+    return Path("/proc/sys/kernel/osrelease").read_text()
+
+
+# Running other code
+
+
+def deed_run_program():
+    return subprocess.run(["/bin/true"], check=True).returncode
+
+
+def deed_run_interpreter():
+    return subprocess.run([os.path.realpath(sys.executable), "-I", "-S", "-c", "pass"], check=True).returncode
+
+
+def deed_run_from_scratch(scratch):
+    program = Path(scratch, "program")
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o700)
+    return subprocess.run([str(program)], check=True).returncode
+
+
+def deed_memory_file():
+    os.close(os.memfd_create("x"))
+    return "made"
+
+
+def deed_load_library_from_scratch(scratch):
+    folder = sysconfig.get_path("platstdlib") + "/lib-dynload"
+    source = next(os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.startswith("_json"))
+    copy = os.path.join(scratch, "library.so")
+    shutil.copyfile(source, copy)
+    ctypes.CDLL(copy)
+    return "loaded"
+
+
+# Secrets
+
+
+def deed_find_in_environment(name):
+    if name in os.environ:
+        return "os.environ"
+    for pid in ("self", os.getppid(), 1):
+        try:
+            if name.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                return f"/proc/{pid}/environ"
+        except OSError:
+            continue
+    raise LookupError(name)
+
+
+def deed_find_in_memory(reversed_secret):
+    # The secret is handed over backwards: the search must not find its own pattern.
+    found = 0
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            span, rights = line.split(" ")[:2]
+            if not rights.startswith("rw") or "[v" in line:
+                continue
+            start, end = (int(each, 16) for each in span.split("-"))
+            found += _count_reversed(memory, start, end, reversed_secret.encode())
+    if not found:
+        raise LookupError("not in this process's memory")
+    return found
+
+
+def _count_reversed(memory, start, end, reversed_secret):
+    try:
+        memory.seek(start)
+        content = memory.read(end - start)
+    except OSError:
+        return 0
+    pattern = bytearray(reversed(reversed_secret))
+    count = content.count(pattern)
+    # Wiped, or a later page of this very search would hold it.
+    pattern[:] = bytes(len(pattern))
+    return count
+
+
+def deed_use_inherited_descriptor():
+    for descriptor in range(5, 1024):
+        try:
+            kind = os.fstat(descriptor).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(kind):
+            return os.pread(descriptor, 20, 0).decode()
+    raise LookupError("no descriptor of a file")
+
+
+def deed_read_parents_environment():
+    return len(Path(f"/proc/{os.getppid()}/environ").read_bytes())
+
+
+def deed_read_parents_memory():
+    with open(f"/proc/{os.getppid()}/mem", "rb", 0):
+        return "opened"
+
+
+# Processes
+
+
+def deed_see_process(pid):
+    return Path(f"/proc/{pid}/status").read_text()[:20]
+
+
+def deed_kill_process(pid):
+    os.kill(pid, signal.SIGKILL)
+    return "killed"
+
+
+def deed_trace_child():
+    def trace(pid):
+        checked(libc.ptrace(16, pid, None, None))
+        os.waitpid(pid, 0)
+        return "attached"
+
+    return with_child(trace)
+
+
+def deed_read_childs_memory():
+    secret = ctypes.create_string_buffer(b"secret")
+
+    class Span(ctypes.Structure):
+        _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+    def read(pid):
+        taken = ctypes.create_string_buffer(6)
+        here, there = Span(ctypes.addressof(taken), 6), Span(ctypes.addressof(secret), 6)
+        syscall(310, 270, pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+        return taken.value.decode()
+
+    return with_child(read)
+
+
+def deed_take_childs_descriptor():
+    return with_child(lambda pid: os.close(syscall(438, 438, os.pidfd_open(pid), 0, 0)) or "taken")
+
+
+# The network
+
+
+def deed_connect(host, port):
+    with socket.create_connection((host, port), timeout=5) as connection:
+        return connection.recv(20).decode()
+
+
+def deed_connect_mapped(port):
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as connection:
+        connection.connect(("::ffff:127.0.0.1", port))
+        return connection.recv(20).decode()
+
+
+def deed_send_datagram(host, port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        return sender.sendto(b"x", (host, port))
+
+
+def deed_listen():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1] > 0
+
+
+def deed_raw_socket():
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    return "opened"
+
+
+def deed_packet_socket():
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    return "opened"
+
+
+def deed_netlink_socket():
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
+    return "opened"
+
+
+def deed_connect_unix(path):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        return connection.recv(20).decode()
+
+
+def deed_reach_unix_from_pair(path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        return ours.sendto(b"x", path)
+
+
+def deed_redirect_a_connected_pair(path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.connect(path)
+        return ours.send(b"x")
+
+
+def deed_look_up_name():
+    return socket.getaddrinfo("localhost", 80)[0][4][0]
+
+
+# The kernel
+
+
+def deed_mount(scratch):
+    checked(libc.mount(b"none", scratch.encode(), b"tmpfs", 0, None))
+    checked(libc.umount2(scratch.encode(), 2))
+    return "mounted"
+
+
+def deed_new_user_namespace():
+    checked(libc.unshare(0x10000000))
+    return "entered"
+
+
+def deed_clone_into_user_namespace():
+    pid = syscall(56, 220, 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return "cloned"
+
+
+def deed_enter_namespace():
+    descriptor = os.open("/proc/self/ns/uts", os.O_RDONLY)
+    checked(libc.setns(descriptor, 0))
+    return "entered"
+
+
+def deed_change_root(scratch):
+    os.chroot(scratch)
+    return "changed"
+
+
+def deed_become_root():
+    os.setuid(0)
+    return os.getuid()
+
+
+def deed_change_group():
+    os.setgroups([])
+    return "changed"
+
+
+def deed_set_host_name():
+    socket.sethostname(socket.gethostname())
+    return "set"
+
+
+def deed_raise_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft + 1, max(hard, soft + 1)))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def deed_add_key():
+    return syscall(248, 217, b"user", b"hearth", b"x", 1, -3) > 0
+
+
+def deed_change_personality():
+    syscall(135, 92, 0x0040000)
+    return "changed"
+
+
+def deed_make_ring():
+    os.close(syscall(425, 425, 4, ctypes.create_string_buffer(120)))
+    return "made"
+
+
+def deed_system_v_memory():
+    number = syscall(29, 194, 0, 4096, 0o600)
+    syscall(31, 195, number, 0, None)
+    return "made"
+
+
+def deed_message_queue():
+    return syscall(68, 186, 0, 0o1600) >= 0
+
+
+def deed_open_terminal():
+    master, slave = os.openpty()
+    os.close(master)
+    os.close(slave)
+    return "opened"
+
+
+def deed_old_system_call_gate():
+    if not IS_X86:
+        raise NotImplementedError("there is no such gate on this machine")
+    with mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
+        page.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")
+        address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        pid = ctypes.CFUNCTYPE(ctypes.c_int)(address)()
+        os._exit(0 if pid == os.getpid() else 1)
+
+
+def deed_pass_descriptor(number):
+    """Hand a descriptor over the channel; the reader must not be given it."""
+    with socket.socket(fileno=os.dup(number)) as channel:
+        channel.sendmsg([b""], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+    return "sent"
+
+
+if __name__ == "__main__":
+    # The twin: no cell, the same interpreter. With `privileged`, it first takes what an ordinary user may take.
+    order = json.loads(sys.argv[1])
+    if order.pop("privileged") and os.getuid() != 0:
+        uid, gid = os.getuid(), os.getgid()
+        checked(libc.unshare(0x10000000 | 0x20000 | 0x4000000 | 0x40000000))
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        if order["deed"] != "change_group":
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    # In a child, as in a cell: the parent is then a process of the same user.
+    child = os.fork()
+    if child == 0:
+        sys.stdout.write(json.dumps(attempt(None, **order)))
+        sys.stdout.flush()
+        os._exit(0)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)

@@ -1,0 +1,80 @@
+"""Runs cells on behalf of a test, as whatever user this process is: one JSON order a line in, one answer a line out."""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, sys.argv[1])
+
+from sandbox import frames
+from sandbox.errors import SandboxError
+from sandbox.launcher import Launcher
+from sandbox.probe import probe
+from sandbox.spec import Spec
+
+KEPT_BYTES = 64 << 10
+
+
+def drain(output: socket.socket, kept: bytearray) -> None:
+    while data := output.recv(1 << 16):
+        kept.extend(data[: KEPT_BYTES - len(kept)])
+
+
+def call(launcher: Launcher, order: dict) -> dict:
+    kept = bytearray()
+    try:
+        cell = launcher.spawn(Spec.from_json(json.dumps(order["spec"])))
+    except SandboxError as error:
+        return {"refused": error.as_json()}
+    with cell:
+        reader = threading.Thread(target=drain, args=(cell.output, kept))
+        reader.start()
+        started = time.monotonic()
+        frames.write_frame(
+            cell.channel,
+            {
+                "t": "call",
+                "function": order["function"],
+                "kwargs": order["kwargs"],
+                "user_id": "alice",
+                "session_id": None,
+                "deadline_s": 20,
+            },
+        )
+        cell.channel.settimeout(order["patience_s"])
+        try:
+            told = frames.read_frame(cell.channel)
+        except TimeoutError:
+            told = ({"t": "silence"}, b"")
+        except (frames.ProtocolError, ConnectionError) as error:
+            told = ({"t": "broken", "message": str(error)}, b"")
+        cell.kill() if told and told[0]["t"] in ("silence", "broken") else None
+        ending = cell.wait(20)
+        reader.join(20)
+        return {
+            "frame": told and told[0],
+            "ending": {name: getattr(ending, name) for name in ending.__slots__},
+            "output": kept.decode("utf-8", "replace"),
+            "wall_s": time.monotonic() - started,
+        }
+
+
+def main() -> None:
+    if len(sys.argv) > 2:
+        os.set_inheritable(os.open(sys.argv[2], os.O_RDONLY), True)
+    with Launcher() as launcher:
+        started = {"pid": os.getpid(), "zygote": launcher.zygote_pid, "uid": os.getuid()}
+        print(json.dumps({**started, "controllers": sorted(launcher.controllers)}), flush=True)
+        for line in sys.stdin:
+            order = json.loads(line)
+            if order.get("probe"):
+                answer = [{name: getattr(each, name) for name in each.__slots__} for each in probe(launcher)]
+            else:
+                answer = call(launcher, order)
+            print(json.dumps(answer), flush=True)
+
+
+main()
