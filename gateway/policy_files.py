@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem
+from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem, UnavailableError
 from gateway.policy.text import GRANTS, PolicyText
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -137,7 +137,7 @@ def _refuse_open_folders(folder: Path, root: Path) -> None:
     inner = [root / name for name in _FOLDERS if (root / name).is_dir()]
     problems = [
         _problem(str(each), f"anybody may write in this folder: chmod o-w {each}")
-        for each in (*inner, root, *root.parents)
+        for each in dict.fromkeys((*inner, root, *root.parents, *folder.absolute().parents))
         if _is_open(each.stat().st_mode) and not _is_shared(each, root)
     ]
     if problems:
@@ -150,7 +150,7 @@ def _is_open(mode: int) -> bool:
 
 def _is_shared(folder: Path, root: Path) -> bool:
     """Tell whether a folder above is like /tmp, where nobody can rename or remove another's things."""
-    return root != folder and root.is_relative_to(folder) and bool(folder.stat().st_mode & stat.S_ISVTX)
+    return folder not in {root, root / "rules", root / "tests"} and bool(folder.stat().st_mode & stat.S_ISVTX)
 
 
 def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
@@ -160,6 +160,7 @@ def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
 
     Raises:
         ConflictError: it says something else by now; nothing was written.
+        UnavailableError: the disk does not take it; nothing was written.
 
     """
     path = folder.resolve(strict=True) / GRANTS
@@ -169,7 +170,10 @@ def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
         there = path.read_bytes() if path.exists() else b""
         if there != expected:
             raise ConflictError(f"{path} was edited meanwhile", way_out="try again")
-        _replace(path, new)
+        try:
+            _replace(path, new)
+        except OSError as error:
+            raise UnavailableError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -112,7 +112,7 @@ def _given(toml: TomlFile, table: Mapping[str, object], *path: str | int) -> Giv
     try:
         return Given(
             at=_moment(table.get("at", STOPPED_CLOCK)),
-            user=parse_user_id(str(table["user"])) if "user" in table else None,
+            user=parse_user_id(toml.text(table, "user", *path) or "") if "user" in table else None,
             roles=_roles(toml, table, *path),
             consents=tuple(_consent(text) for text in toml.texts(table, "consents", *path)),
             approved=_flag(toml, table, "approved", *path),

@@ -12,7 +12,7 @@ from gateway.policy.encode import decode_field
 _PATH = r"(?:subject|resource|action|context|args)(?:\.[A-Za-z_][A-Za-z0-9_-]*)+"
 _COMPARE = re.compile(rf"({_PATH})\s+(==|!=|<=|>=|<|>|in|startswith)\s+(\S.*)\Z")
 _ATTRIBUTE = re.compile(rf"{_PATH}\Z")
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?\Z")
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?\Z", re.ASCII)
 _ORDER = frozenset({Operator.LESS, Operator.AT_MOST, Operator.GREATER, Operator.AT_LEAST})
 Scalar = str | int | float | bool
 

@@ -8,6 +8,8 @@ from gateway.errors import MalformedError
 
 _NEEDS_CODE = frozenset(',%#"')
 _BRACKETS = {")": "(", "]": "["}
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*=-]*\Z")
+_BRACKET = re.compile(r"[()\[\]]")
 _CODE = re.compile(r"%([0-9A-Fa-f]{2})?")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
 _JOINS_TERMS = frozenset(";|<>=!()[]")
@@ -21,6 +23,8 @@ def encode_field(text: str) -> str:
         MalformedError: it holds half a character (a lone surrogate), which no file can hold.
 
     """
+    if _PLAIN.match(text):
+        return text
     odd = set("()[]") if _unbalanced(text) else set()
     last = len(text) - 1
     return "".join(
@@ -66,11 +70,11 @@ def decode_field(text: str) -> str:
 def bracket_trouble(text: str) -> int | None:
     """Give the index of the first bracket without a partner, None if there is none."""
     opened: list[int] = []
-    for i, char in enumerate(text):
-        if char in "([":
-            opened.append(i)
-        elif char in ")]" and (not opened or text[opened.pop()] != _BRACKETS[char]):
-            return i
+    for found in _BRACKET.finditer(text):
+        if found[0] in "([":
+            opened.append(found.start())
+        elif not opened or text[opened.pop()] != _BRACKETS[found[0]]:
+            return found.start()
     return opened[0] if opened else None
 
 

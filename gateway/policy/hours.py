@@ -10,8 +10,8 @@ from gateway.errors import MalformedError
 from gateway.policy.spelling import did_you_mean
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z")
-_TO_MIDNIGHT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-24:00\Z")
+_SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z", re.ASCII)
+_TO_MIDNIGHT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-24:00\Z", re.ASCII)
 _DAYS = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?:-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?\Z")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}\Z")
 _HOST_ZONES = frozenset({"localtime", "posixrules", "Factory"})

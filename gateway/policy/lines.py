@@ -48,6 +48,8 @@ def split_lines(file: str, data: bytes, problems: Problems) -> Iterator[Line]:
 
 
 def _characters_are_plain(file: str, number: int, line: str, problems: Problems, *, is_record: bool) -> bool:
+    if line.isascii() and line.isprintable():
+        return True
     # SECURITY: a carriage return or a zero-width mark makes the line that a person sees another than the one in force.
     hidden = {"Cc", "Cf", "Zl", "Zp", "Zs"} if is_record else {"Cc", "Zl", "Zp"}
     for column, char in enumerate(line, 1):

@@ -7,7 +7,7 @@ class Problems:
     """Every problem of every file, in the order in which a person would go through them."""
 
     def __init__(self) -> None:
-        self._found: list[Problem] = []
+        self._found: dict[Problem, None] = {}
 
     def error(self, file: str, message: str, line: int | None = None, column: int | None = None) -> None:
         """Note something that keeps the policy from taking effect."""
@@ -18,8 +18,7 @@ class Problems:
         self._add(Problem(place=Place(file=file, line=line), message=message, severity="warning"))
 
     def _add(self, problem: Problem) -> None:
-        if problem not in self._found:
-            self._found.append(problem)
+        self._found[problem] = None
 
     def sorted(self) -> tuple[Problem, ...]:
         """Give all of them by file, line and column."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.domain.names import OWNER, PLUGINS_GROUP, split_subject
+from gateway.domain.names import OWNER, PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.domain.permission import Kind
 from gateway.policy.problems import Problems
 from gateway.policy.roles import MAX_HOPS, Membership, build_roles, is_plugin_side
@@ -24,8 +24,8 @@ def check_roles(lines: Sequence[Membership], problems: Problems) -> bool:
             problems.error(ROLES, f"a circle: {' -> '.join(circle)}", line.line)
             return False
     for line in lines:
-        # WHY: the gateway itself puts every plugin into `group:plugins` and a tier, which is one step more.
-        steps = depth[line.member] + is_plugin_side(line.member)
+        # WHY: the gateway itself puts plugins and people into its own groups, which is one step more.
+        steps = depth[line.member] + (is_plugin_side(line.member) or line.member == USERS_GROUP)
         if steps > MAX_HOPS:
             problems.error(
                 ROLES, f"a chain of {steps} memberships from `{line.member}`: Casbin follows {MAX_HOPS}", line.line
@@ -76,7 +76,7 @@ def _plugin_side(lines: Sequence[Membership]) -> frozenset[str]:
 
 def check_known(lines: Sequence[Membership], rules: Sequence[Rule], problems: Problems) -> None:
     """Note groups and roles that nobody is in or that no rule names: mostly a misspelt word."""
-    members = {line.whole for line in lines} | STARTER_ROLES | {PLUGINS_GROUP}
+    members = {line.whole for line in lines} | STARTER_ROLES | {PLUGINS_GROUP, USERS_GROUP}
     ruled = {rule.subject for rule in rules} | {line.member for line in lines}
     for rule in rules:
         if split_subject(rule.subject)[0] in {"role", "group"} and rule.subject not in members:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.domain.names import PLUGINS_GROUP, split_subject
+from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.policy.encode import encode_field
 from gateway.policy.lines import Line, split_lines
 from gateway.policy.problems import Problems
@@ -94,7 +94,7 @@ def _membership(line: Line, problems: Problems) -> Membership | None:
 
 def _may_belong(member: str, whole: str, error: Callable[[str], None]) -> bool:
     prefix, _ = split_subject(whole)
-    if prefix == "tier" or whole == PLUGINS_GROUP:
+    if prefix == "tier" or whole in {PLUGINS_GROUP, USERS_GROUP}:
         error(f"nobody is put into `{whole}` by hand: the gateway does that from its registry")
         return False
     if prefix not in {"group", "role"}:

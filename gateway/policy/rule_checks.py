@@ -10,7 +10,7 @@ from gateway.domain.permission import FAMILIES
 from gateway.policy.problems import Problems
 from gateway.policy.rule import Rule
 
-_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z")
+_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,9 @@ from gateway.policy.spelling import did_you_mean
 WORDS = ("consent", "approval", "hours", "rate", "risk", "from", "until", "in", "startswith", "true", "false")
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _CALL = re.compile(r"([a-z]+)\s*\((.*)\)\Z")
-_RISK = re.compile(r"risk\s*<=\s*(\d{1,3})\Z")
-_RATE = re.compile(r"(\d{1,9})\s*/\s*(\d{1,6})([smhd])\Z")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)\Z")
+_RISK = re.compile(r"risk\s*<=\s*(\d{1,3})\Z", re.ASCII)
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(\d{1,6})([smhd])\Z", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_RATE_S = 31 * 86400
 

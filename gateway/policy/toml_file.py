@@ -96,7 +96,7 @@ def parse_toml(file: str, data: bytes, problems: Problems) -> TomlFile | None:
         return None
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         problems.error(file, *_syntax_error(str(error), text))
         return None
     return TomlFile(file=file, content=content, lines=find_lines(text), problems=problems)
@@ -141,7 +141,10 @@ def _under_last(path: Path, counts: Mapping[Path, int]) -> Path:
 
 def _keys(text: str) -> Path:
     path: list[str] = []
-    value: object = tomllib.loads(f"{text} = 0")
+    try:
+        value: object = tomllib.loads(f"{text} = 0")
+    except ValueError:
+        return (text,)
     while isinstance(value, dict):
         key, value = next(iter(value.items()))
         path.append(key)
