@@ -1,0 +1,158 @@
+"""Every verb does what it says, with a gateway running on the home and without one."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Ask = Callable[..., Any]
+
+HEARTHGATE = str(Path(sys.executable).with_name("hearthgate"))
+
+
+@pytest.fixture(params=["alone", "served"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Give a home with the example plugins, once without and once with a gateway that serves it."""
+    folder = tmp_path / "house"
+    subprocess.run([HEARTHGATE, "init", folder, "--plugins"], check=True, capture_output=True, timeout=60)
+    if request.param == "alone":
+        yield folder
+        return
+    command = [HEARTHGATE, "serve", "--home", folder, "--listen", "127.0.0.1:0"]
+    gateway = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert gateway.stdout is not None
+    for line in gateway.stdout:
+        if "hearthgate.sock" in line:
+            break
+    yield folder
+    gateway.terminate()
+    gateway.wait(30)
+    gateway.stdout.close()
+
+
+@pytest.fixture
+def ask(hearthgate: Run, home: Path) -> Ask:
+    """Give a function that runs a verb with `--json` and gives its document."""
+
+    def run(*arguments: object, status: int = 0, stdin: str = "") -> Any:  # noqa: ANN401 (any JSON value)
+        left = hearthgate("--home", home, "--json", *arguments, stdin=stdin)
+        assert left.returncode == status, left.stdout + left.stderr
+        assert "Traceback" not in left.stderr
+        return json.loads(left.stdout)
+
+    return run
+
+
+def test_a_plugin_goes_its_whole_way(ask: Ask) -> None:
+    assert ask("plugin", "register", "notes")["status"] == "registered"
+    assert ask("permission", "requests")["requests"][0]["plugin_id"] == "notes"
+    assert ask("plugin", "run", "notes", "{}", status=1)["type"].endswith("illegal_transition")
+    assert ask("plugin", "approve", "notes", "--reason", "read its code")["status"] == "active"
+    assert {grant["permission"] for grant in ask("permission", "grants", "notes")["grants"]} > {"vault_read"}
+    ran = ask("plugin", "run", "notes", '{"action": "remember", "text": "buy bread"}')
+    assert (ran["success"], ran["outcome"]) == (True, "returned")
+    ran = ask("plugin", "run", "notes", "-", stdin='{"action": "recall", "word": "bread"}')
+    assert ran["output"] == ["buy bread"]
+    assert ask("plugin", "suspend", "notes", "--reason", "lunch")["status"] == "suspended"
+    assert ask("plugin", "resume", "notes", "--reason", "back")["status"] == "active"
+    assert ask("permission", "revoke", "notes", "--permission", "vault_write", "--reason", "no more")["revoked"]
+    ran = ask("plugin", "run", "notes", '{"action": "remember", "text": "more"}', status=1)
+    assert ran["outcome"] == "failed"
+    assert ask("plugin", "revoke", "notes", "--reason", "enough")["status"] == "revoked"
+    events = [event["event_type"] for event in ask("plugin", "timeline", "notes")["events"]]
+    assert events[:3] == ["registered", "approved", "activated"]
+    assert events[-1] == "revoked"
+    assert ask("plugin", "list", "--status", "active")["plugins"] == []
+    assert ask("plugin", "uninstall", "notes", "--reason", "gone")["status"] == "uninstalled"
+    assert ask("plugin", "show", "notes", status=1)["type"].endswith("not_found")
+
+
+def test_consents_keys_and_lockdowns_come_and_go(ask: Ask) -> None:
+    ask("plugin", "register", "notes")
+    ask("plugin", "approve", "notes", "--reason", "x")
+    what = ["--user", "alice", "--plugin", "notes", "--permission", "vault_read", "--scope", "user_data/diary"]
+    given = ask("consent", "add", *what)
+    assert [one["id"] for one in ask("consent", "list", "--user", "alice")["consents"]] == [given["id"]]
+    ask("consent", "withdraw", given["id"], "--reason", "changed my mind")
+    key = ask("key", "add", "alice", "--scope", "execute")
+    assert key["key"]
+    assert [one["id"] for one in ask("key", "list")["keys"]] == [key["id"]]
+    assert "key" not in ask("key", "list")["keys"][0]
+    ask("key", "revoke", key["id"], "--reason", "lost")
+    lockdown = ask("lockdown", "on", "plugin:notes", "--reason", "strange")
+    assert [one["scope"] for one in ask("lockdown", "list")["lockdowns"]] == ["plugin:notes"]
+    denied = ask("plugin", "run", "notes", '{"action": "recall", "word": ""}', status=3)
+    assert denied["type"].endswith("denied")
+    ask("lockdown", "off", lockdown["id"], "--reason", "harmless")
+    assert ask("plugin", "run", "notes", '{"action": "recall", "word": ""}')["output"] == []
+
+
+def test_the_log_is_searched_shown_exported_and_verified(ask: Ask, hearthgate: Run, home: Path, tmp_path: Path) -> None:
+    ask("plugin", "register", "notes")
+    newest = ask("audit", "tail", "-n", "3")["records"]
+    assert len(newest) == 3
+    (registered,) = ask("audit", "search", "--plugin", "notes", "--event-type", "registered")["records"]
+    assert ask("audit", "show", registered["event_id"])["seq"] == registered["seq"]
+    assert ask("audit", "show", "audit-0", status=1)
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.write_text(ask("audit", "checkpoint")["checkpoint"])
+    told = ask("audit", "export", "--format", "jsonl", "-o", tmp_path / "log.jsonl")
+    lines = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
+    assert told["records"] == len(lines)
+    assert (tmp_path / "log.jsonl").stat().st_mode & 0o077 == 0
+
+    key = home / "data" / "keys" / "log.pub"
+    verify = ("audit", "verify", tmp_path / "log.jsonl", "--json")
+    told = json.loads(hearthgate(*verify, "--key", key, "--since", checkpoint).stdout)
+    assert (told["ok"], told["complete"], told["signer_checked"]) == (True, True, True)
+    told = json.loads(hearthgate(*verify).stdout)
+    assert (told["ok"], told["signer_checked"]) == (True, False)
+
+    at = next(i for i, line in enumerate(lines) if b'"registered"' in line)
+    lines[at] = lines[at].replace(b'"registered"', b'"revoked"')
+    (tmp_path / "log.jsonl").write_bytes(b"".join(lines))
+    left = hearthgate("audit", "verify", tmp_path / "log.jsonl", "--key", key)
+    assert left.returncode == 6
+    assert f"line {at + 1} was changed" in left.stdout
+
+
+def test_the_policy_in_force_is_told_and_explained(ask: Ask, home: Path) -> None:
+    assert ask("policy", "status")["in_force"]
+    asked = ["--subject", "user:alice", "--permission", "gateway_admin", "--scope", "policy"]
+    explained = ask("policy", "explain", *asked)
+    assert explained["decision"]["effect"] == "deny"
+    assert explained["decision"]["dry_run"]
+    assert explained["sentences"]
+    assert ask("policy", "check")["ok"]
+    assert ask("policy", "test")["ok"]
+    assert ask("permission", "export")["version"] == 1
+    assert home.is_dir()
+
+
+def test_doctor_tells_what_the_host_gives(ask: Ask) -> None:
+    told = ask("doctor")
+    assert told["ok"], told["missing"]
+    assert told["host"]
+
+
+def test_tables_for_people_are_plain_away_from_a_terminal(hearthgate: Run, home: Path) -> None:
+    hearthgate("--home", home, "plugin", "register", "weather")
+    told = hearthgate("--home", home, "plugin", "list")
+    assert told.stdout.splitlines()[0].split() == ["id", "status", "version", "risk", "tier", "name"]
+    assert told.stdout.splitlines()[1].split()[:2] == ["weather", "registered"]
+    assert "\x1b" not in told.stdout
+
+
+def test_two_verbs_at_once_wait_for_each_other(hearthgate: Run, home: Path) -> None:
+    command = [HEARTHGATE, "--home", str(home), "plugin", "list", "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    for one in both:
+        told, why = one.communicate(timeout=60)
+        assert one.returncode == 0, why
+        assert json.loads(told) == {"plugins": []}
+    assert hearthgate("--home", home, "plugin", "list").returncode == 0
