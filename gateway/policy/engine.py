@@ -1,5 +1,6 @@
 """The policy set: immutable rules that give a verdict on a request."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from gateway.policy.stock import StockCasbin, check_casbin
 from gateway.policy.text import GRANTS
 
 __all__ = ["PolicySet", "build_policy_set", "check_casbin"]
+LOGGER = logging.getLogger("hearthgate.policy")
 _ERROR = Verdict(effect=Effect.DENY, reason=Reason.ERROR)
 Misses = Sequence[tuple[Rule, tuple[tuple[str, Unmet], ...]]]
 
@@ -106,7 +108,9 @@ class PolicySet:
         # SECURITY: whatever goes wrong while deciding is a deny.
         try:
             return self._decide(request, facts)
-        except Exception:  # noqa: BLE001 (see above)
+        except Exception as error:  # noqa: BLE001 (see above)
+            # WHY: only the type: a message may hold what a person wrote.
+            LOGGER.error("deciding failed: %s", type(error).__name__)  # noqa: TRY400 (same)
             return _ERROR
 
     def _decide(self, request: AccessRequest, facts: Facts) -> Verdict:
@@ -117,6 +121,7 @@ class PolicySet:
         verdict = self._judge(request, facts)
         # INVARIANT: the answer is stock Casbin's; ours explains it. If they differ nobody may pass.
         if self.stock.allows(request, facts) is not (verdict.effect is Effect.ALLOW):
+            LOGGER.critical("casbin and its explanation differ on kind %s of %s", request.kind, self.version)
             return _ERROR
         return replace(verdict, counters=counters)
 

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 
 from gateway.domain.names import split_subject
+from gateway.domain.permission import Kind
 from gateway.domain.request import AccessRequest, Json
 from gateway.policy.problems import Problems
 from gateway.policy.toml_file import TomlFile, parse_toml
 
 Entities = Mapping[tuple[str, str], Mapping[str, Json]]
+_CONSENTS = "consents/"  # whose consents a request to the gateway is about
 ROOTS = ("subject", "resource", "action", "context", "args")
 
 
@@ -55,5 +57,7 @@ def attributes_of(
         "id": request.scope,
         "type": request.kind,
     }
+    if request.kind == Kind.GATEWAY and request.scope.startswith(_CONSENTS):
+        found["resource"] = {**found["resource"], "user": request.scope.removeprefix(_CONSENTS)}
     found["action"] = {**found["action"], "name": request.level}
     return found

@@ -135,11 +135,22 @@ def test_whatever_breaks_while_deciding_is_a_deny(policy: PolicySet, ask: Ask, n
     assert policy.decide(nonsense, noon).reason is Reason.ERROR
 
 
-def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(policy: PolicySet, ask: Ask, noon: Facts) -> None:
+def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(
+    policy: PolicySet, ask: Ask, noon: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
     other = build_policy_set(policy.parsed, memberships={}, generation=2)
     blind = dataclasses.replace(policy, stock=other.stock, by_subject={})
     verdict = blind.decide(ask("plugin:notes", "vault", "read", "notes/today"), noon)
     assert (verdict.effect, verdict.reason) == (Effect.DENY, Reason.ERROR)
+    assert "casbin and its explanation differ" in caplog.text
+
+
+def test_people_settle_consents_of_their_own_whatever_the_caller_sends(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build("p, a, plugin:notes, vault, read, x, -, allow, why", {"user:bob": ("group:users",)})
+    for whose, effect in (("bob", Effect.ALLOW), ("alice", Effect.DENY)):
+        request = ask("user:bob", "gateway", "write", f"consents/{whose}")
+        attributes = policy.attributes(request, {"resource": {"user": "bob"}, "subject": {"id": whose}})
+        assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).effect is effect
 
 
 def test_a_case_of_letters_is_another_subject(policy: PolicySet, ask: Ask, noon: Facts) -> None:
