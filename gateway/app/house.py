@@ -14,8 +14,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from sandbox.probe import probe
-
 import sandbox
 from gateway.app.home import check_home
 from gateway.audit.log import DecisionLog
@@ -32,6 +30,7 @@ from gateway.executor.pool import Pool
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recover import recover
 from gateway.flows.reload_policy import open_policy, reload_policy
+from gateway.flows.tell import tell_untold
 from gateway.http.application import build_application
 from gateway.http.doors import Refusals
 from gateway.policy.current import CurrentPolicy
@@ -53,9 +52,11 @@ from gateway.resources.users import Users
 from gateway.resources.vault import Vault
 from gateway.watch import FolderWatch
 from sandbox.launcher import Launcher
+from sandbox.probe import probe
 
 _log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
+_UNTOLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await open_policy(parts, by=parts.owner)
         await recover(parts, owner)
         stack.callback(_watch(parts))
+        stack.push_async_callback(_every(_UNTOLD_S, partial(tell_untold, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         yield House(asgi=build_application(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
 

@@ -42,10 +42,7 @@ async def authorize(
         DeniedError: the key is not meant for this, or the policy says no; both are recorded.
         LogUnavailableError: the answer could not be recorded.
     """
-    if key_scope is not None and not caller.holds(key_scope):
-        await _refuse_credential(parts, caller, f"it lacks the scope `{key_scope}`", scope)
-    if caller.read_only and level is not Level.READ:
-        await _refuse_credential(parts, caller, "the socket is set to `read`", scope)
+    await check_credential(parts, caller, level, scope, key_scope=key_scope)
     decision = judge_caller(parts, caller, level, scope)
     context = Context(trace_id=caller.trace_id)
     if not decision.allowed and caller.owner and scope in _OWNER_ALWAYS:
@@ -56,6 +53,19 @@ async def authorize(
     if decision.verdict.effect is not Effect.ALLOW:
         raise denied(decision)
     return decision
+
+
+async def check_credential(parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None) -> None:
+    """Refuse a credential that was not given for this, whatever the policy says of its user.
+
+    Raises:
+        DeniedError: it was not; recorded.
+        LogUnavailableError: the refusal could not be recorded.
+    """
+    if key_scope is not None and not caller.holds(key_scope):
+        await _refuse_credential(parts, caller, f"it lacks the scope `{key_scope}`", scope)
+    if caller.read_only and level is not Level.READ:
+        await _refuse_credential(parts, caller, "the socket is set to `read`", scope)
 
 
 def denied(decision: Decision) -> DeniedError:

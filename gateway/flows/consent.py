@@ -13,6 +13,7 @@ from gateway.flows.authorize import authorize
 from gateway.flows.event import event
 from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
+from gateway.flows.tell import tell
 from gateway.registry.consents import ConsentRecord
 
 
@@ -82,7 +83,7 @@ async def withdraw_consent(parts: Parts, caller: Caller, consent_id: str) -> Con
     parts.pool.kill(
         lambda job: job.plugin_id == consent.plugin_id and job.user_id == consent.user_id, "a consent was withdrawn"
     )
-    await parts.log.append(event(parts, caller, "consent_withdrawn", consent.plugin_id, _facts(ended)))
+    await tell(parts, event(parts, caller, "consent_withdrawn", consent.plugin_id, _facts(ended)))
     return ended
 
 

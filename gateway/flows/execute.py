@@ -24,7 +24,7 @@ from gateway.errors import (
 from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.flows.adopt_code import adopt_code
-from gateway.flows.authorize import denied, judge_caller
+from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.call import Call, Execution
 from gateway.flows.decide import Context, decide, record_decisions
 from gateway.flows.deeds import Asking
@@ -62,7 +62,9 @@ async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
         parse_plugin_id(call.plugin_id)
     except MalformedError:
         raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
-    by_caller = judge_caller(parts, caller, Level.EXECUTE, f"plugins/{call.plugin_id}")
+    scope = f"plugins/{call.plugin_id}"
+    await check_credential(parts, caller, Level.EXECUTE, scope, key_scope="execute")
+    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope)
     context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id)
     if not by_caller.allowed:
         await record_decisions(parts, [by_caller], context)

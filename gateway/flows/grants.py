@@ -11,12 +11,14 @@ from gateway.domain.caller import Caller
 from gateway.domain.grant import Grant
 from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import PluginId, plugin_subject
-from gateway.domain.record import Record, Resolution
+from gateway.domain.record import Record
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HearthgateError
+from gateway.flows.event import event
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import activate, build, parse
+from gateway.flows.tell import tell
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
 from gateway.policy.engine import build_policy_set
 from gateway.policy.text import GRANTS
@@ -100,6 +102,8 @@ async def take_grants(
 ) -> None:
     """Take grants away: held at once, then out of the file and out of the set in force.
 
+    Waits for the edit that is under way only when the hold already denies; call it without `parts.editing`.
+
     Raises:
         LogUnavailableError: it could not be recorded; the holds are set all the same.
     """
@@ -112,21 +116,12 @@ async def take_grants(
     # INVARIANT: the hold comes before the record, for taking away waits for nothing.
     parts.registry.holds.hold(holds)
     parts.registry.grants.end([grant.number for grant in grants], by=caller.user_id, at=at, reason=reason)
+    parts.pool.kill(lambda job: job.plugin_id == plugin_id, "its grants were revoked")
     taken: list[Json] = [grant.as_json() for grant in grants]
-    await parts.log.append(
-        Record(
-            event_id=parts.event_id(),
-            at=at,
-            event_type="permission_revoked",
-            resolution=Resolution.COMPLETED,
-            plugin_id=plugin_id,
-            user_id=caller.user_id,
-            details={"grants": taken, "reason": reason},
-            trace_id=caller.trace_id,
-        )
-    )
-    if await drop_lines(parts, frozenset(grant.id for grant in grants), by=caller.user_id):
-        parts.registry.holds.lift(holds)
+    await tell(parts, event(parts, caller, "permission_revoked", plugin_id, {"grants": taken, "reason": reason}))
+    async with parts.editing:
+        if await drop_lines(parts, frozenset(grant.id for grant in grants), by=caller.user_id):
+            parts.registry.holds.lift(holds)
 
 
 async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:

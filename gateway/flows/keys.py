@@ -11,6 +11,7 @@ from gateway.flows.authorize import authorize
 from gateway.flows.event import event, naming
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
+from gateway.flows.tell import tell
 from gateway.registry.keys import KEY_SCOPES, Key
 
 
@@ -51,7 +52,7 @@ async def revoke_key(parts: Parts, caller: Caller, key_id: str) -> Key:
         raise NotFoundError(f"there is no key `{key_id[:80]}`")
     # INVARIANT: over before its record is awaited: taking away waits for nothing.
     parts.registry.keys.revoke(key, at=parts.now())
-    await parts.log.append(naming(event(parts, caller, "key_revoked", None, {"key_id": key.id}), holder=key.user_id))
+    await tell(parts, naming(event(parts, caller, "key_revoked", None, {"key_id": key.id}), holder=key.user_id))
     async with parts.editing:
         await refresh_memberships(parts, by=caller.user_id, why="a key was revoked")
     return parts.registry.keys.get(key_id) or key

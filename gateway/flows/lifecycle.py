@@ -1,4 +1,7 @@
-"""The life of a plugin: register, approve, suspend, resume, revoke, uninstall. The record comes before the change."""
+"""The life of a plugin: register, approve, suspend, resume, revoke, uninstall.
+
+Where something is given the record comes before the change; where something is taken away nothing comes before it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +22,7 @@ from gateway.flows.grants import Giving, give_grants, take_grants
 from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
+from gateway.flows.tell import tell
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
@@ -177,8 +181,8 @@ async def revoke(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> P
         IllegalTransitionError: it is revoked already.
     """
     plugin = await _take_away(parts, caller, plugin_id, Verb.REVOKE, "revoked", reason)
+    await take_grants(parts, caller, plugin.id, parts.registry.grants.live(plugin.id), reason=reason)
     async with parts.editing:
-        await take_grants(parts, caller, plugin.id, parts.registry.grants.live(plugin.id), reason=reason)
         pending = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
         parts.registry.requests.decide(pending, RequestState.REVOKED, by=caller.user_id, at=parts.now(), reason=reason)
     return plugin
@@ -192,12 +196,12 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
         NotFoundError: there is no such plugin.
     """
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="admin")
+    plugin = find(parts, plugin_id)
+    stopped = parts.registry.plugins.move(plugin, State.REVOKED, reason="being uninstalled", at=parts.now())
+    parts.pool.kill(lambda job: job.plugin_id == plugin.id, "the plugin was uninstalled")
+    await tell(parts, event(parts, caller, "uninstalled", plugin.id, {"reason": reason}))
+    await take_grants(parts, caller, plugin.id, parts.registry.grants.live(plugin.id), reason=reason)
     async with parts.editing:
-        plugin = find(parts, plugin_id)
-        await parts.log.append(event(parts, caller, "uninstalled", plugin.id, {"reason": reason}))
-        stopped = parts.registry.plugins.move(plugin, State.REVOKED, reason="being uninstalled", at=parts.now())
-        parts.pool.kill(lambda job: job.plugin_id == plugin.id, "the plugin was uninstalled")
-        await take_grants(parts, caller, plugin.id, parts.registry.grants.live(plugin.id), reason=reason)
         parts.registry.plugins.forget(stopped)
         parts.registry.consents.forget(plugin.id)
         parts.registry.holds.forget(plugin.id)
@@ -206,12 +210,13 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
 
 async def _take_away(parts: Parts, caller: Caller, plugin_id: str, verb: Verb, event_type: str, reason: str) -> Plugin:
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="admin")
-    # INVARIANT: waits for no edit of the policy; the new state denies at once.
     plugin = find(parts, plugin_id)
-    _check(plugin, verb)
-    await parts.log.append(event(parts, caller, event_type, plugin.id, {"reason": reason}))
+    # INVARIANT: waits for no edit of the policy and for no record; the new state denies at once.
     moved = _move(parts, plugin.id, verb, reason)
     parts.pool.kill(lambda job: job.plugin_id == plugin.id, f"the plugin was {event_type}")
+    await tell(parts, event(parts, caller, event_type, plugin.id, {"reason": reason}))
+    async with parts.editing:
+        await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was {event_type}")
     return moved
 
 

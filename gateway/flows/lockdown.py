@@ -9,6 +9,7 @@ from gateway.executor.broker import Job
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event
 from gateway.flows.parts import Parts
+from gateway.flows.tell import tell
 from gateway.registry.holds import Lockdown
 
 
@@ -25,9 +26,7 @@ async def lock_down(parts: Parts, caller: Caller, scope: str, reason: str) -> Lo
     # INVARIANT: in force before its record is awaited: taking away waits for nothing.
     parts.registry.holds.lock(lockdown)
     parts.pool.kill(lambda job: _names(scope, job), "a lockdown is in force")
-    await parts.log.append(
-        event(parts, caller, "lockdown_on", _plugin_of(scope), {"id": lockdown.id, "reason": reason})
-    )
+    await tell(parts, event(parts, caller, "lockdown_on", _plugin_of(scope), {"id": lockdown.id, "reason": reason}))
     return lockdown
 
 

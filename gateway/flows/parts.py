@@ -1,12 +1,14 @@
 """What every story is told with: the parts of one home, put together by `gateway.app`."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from gateway.audit.log import DecisionLog
+from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
@@ -69,6 +71,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
 
     @property
     def policies(self) -> Path:

@@ -142,8 +142,8 @@ async def revoke_permissions(
     )
     if not taken:
         raise NotFoundError(f"`{plugin.id}` holds no such grant")
+    await take_grants(parts, caller, plugin.id, taken, reason=reason)
     async with parts.editing:
-        await take_grants(parts, caller, plugin.id, taken, reason=reason)
         await refresh_memberships(parts, by=caller.user_id, why=f"grants of {plugin.id} were revoked")
     return taken
 
