@@ -7,7 +7,7 @@ from gateway.domain.permission import Kind
 from gateway.policy.problems import Problems
 from gateway.policy.roles import MAX_HOPS, Membership, build_roles, is_plugin_side
 from gateway.policy.rule import Rule
-from gateway.policy.spelling import did_you_mean
+from gateway.policy.spelling import did_you_mean, nearest
 from gateway.policy.text import ROLES
 
 STARTER_ROLES = frozenset({OWNER, "role:operator", "role:approver", "role:auditor", "role:member"})
@@ -80,9 +80,18 @@ def check_known(lines: Sequence[Membership], rules: Sequence[Rule], problems: Pr
     ruled = {rule.subject for rule in rules} | {line.member for line in lines}
     for rule in rules:
         if split_subject(rule.subject)[0] in {"role", "group"} and rule.subject not in members:
-            hint = did_you_mean(rule.subject, members)
-            problems.warning(rule.file, f"nobody is in `{rule.subject}`{hint or ': see roles.csv'}", rule.line)
+            _tell_unknown(rule, members, problems)
     for line in lines:
         if line.whole not in ruled | STARTER_ROLES:
             hint = did_you_mean(line.whole, ruled)
             problems.warning(ROLES, f"no rule names `{line.whole}`{hint}", line.line)
+
+
+def _tell_unknown(rule: Rule, members: Iterable[str], problems: Problems) -> None:
+    # SECURITY: a misspelt name of the gateway's own groups would leave everybody in them unguarded.
+    near = nearest(rule.subject, (PLUGINS_GROUP, USERS_GROUP))
+    if near is not None:
+        problems.error(rule.file, f"subject '{rule.subject}': did you mean `{near}`?", rule.line)
+        return
+    hint = did_you_mean(rule.subject, members)
+    problems.warning(rule.file, f"nobody is in `{rule.subject}`{hint or ': see roles.csv'}", rule.line)
