@@ -37,6 +37,8 @@ async def _serve(home: Path, listen: str | None) -> None:
         logging.basicConfig(
             level=house.settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        # WHY: it tells of its start and end, which the lines below and the decision log tell better.
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         listeners = Listeners(house.asgi)
         host, port = _address(listen or house.settings.http.listen)
         host, port = listeners.listen_tcp(host, port)

@@ -74,14 +74,20 @@ def denied(decision: Decision) -> DeniedError:
     why = verdict.rule.why if verdict.rule is not None and verdict.reason is Reason.RULE else ""
     return DeniedError(
         f"`{request.subject}` may not {request.level} `{request.scope}`" + (f" ({why})" if why else ""),
-        way_out=_WAYS_OUT.get(verdict.reason),
+        way_out=_way_out(request, verdict.reason),
         decision_id=decision.decision_id,
         extra={"reason": verdict.reason.value, "decision": decision.as_json()},
     )
 
 
+def _way_out(request: AccessRequest, reason: Reason) -> str | None:
+    if reason is Reason.NO_RULE and request.kind == Kind.GATEWAY:
+        return f"no rule allows it: policies/roles.csv can give a role, as `g, {request.subject}, role:member`"
+    return _WAYS_OUT.get(reason)
+
+
 _WAYS_OUT = {
-    Reason.NO_RULE: "no rule allows it; a person can add one below policies/",
+    Reason.NO_RULE: "no rule allows it; a person can add one below policies/rules/",
     Reason.CONSENT_REQUIRED: "the user's consent is needed",
     Reason.RATE_LIMITED: "wait and try again",
     Reason.INACTIVE: "the plugin is not active",
