@@ -11,16 +11,7 @@ from gateway.errors import NoHomeError, NotFoundError, UsageError
 
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
 
-_COLUMNS = columns(
-    when="timestamp",
-    event="event_type",
-    plugin="plugin_id",
-    user="user_id",
-    result="resolution",
-    risk="#risk_score",
-    asked="asked",
-    because="because",
-)
+_COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="#risk_score", what="what")
 
 _UNVERIFIED = 6
 
@@ -160,12 +151,18 @@ def _show(call: Call, params: dict[str, Any]) -> None:
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    decision = record.get("decision") or {}
-    asked = f"{decision['permission']} {decision['scope']}" if decision else None
-    rule = (decision.get("rule") or {}).get("id")
-    because = f"{decision.get('reason')} {rule}" if rule else decision.get("reason")
-    seconds = str(record["timestamp"])[:19].replace("T", " ")
-    return {**record, "timestamp": seconds, "asked": asked, "because": because}
+    return {**record, "what": _what(record)}
+
+
+def _what(record: dict[str, Any]) -> str:
+    decision, details = record["decision"], record["details"]
+    if decision is None:
+        more = [str(details[name]) for name in ("function", "outcome", "reason") if details.get(name)]
+        return ": ".join([record["event_type"], *more])
+    rule = decision["rule"] or next(iter(decision["near_misses"]), None)
+    because = decision["reason"] if rule is None else f"{decision['reason']} {rule['id']}"
+    dry = ", dry run" if decision["dry_run"] else ""
+    return f"{decision['effect']} {decision['permission']} {decision['scope']} ({because}{dry})"
 
 
 def _own_key(call: Call) -> Path | None:

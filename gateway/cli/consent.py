@@ -9,9 +9,7 @@ from gateway.cli.output import columns, print_table, print_text
 
 app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
 
-_COLUMNS = columns(
-    id="id", user="user_id", plugin="plugin_id", permission="permission", scope="scope", until="until", ended="ended_at"
-)
+_COLUMNS = columns(id="!id", user="user_id", plugin="plugin_id", to="to", until="until", ended="ended_at")
 
 
 @verb(app, "add")
@@ -42,7 +40,8 @@ def list_consents(
 ) -> None:
     """List consents."""
     found = call.ask("GET", "/v1/consents", params={"user_id": user})
-    call.show(found, lambda: print_table(_COLUMNS, found["consents"], empty="no consents"))
+    rows = [{**consent, "to": f"{consent['permission']} {consent['scope']}"} for consent in found["consents"]]
+    call.show(found, lambda: print_table(_COLUMNS, rows, empty="no consents"))
 
 
 @verb(app, "withdraw")

@@ -11,7 +11,7 @@ from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_json, print_table, print_text
 from gateway.errors import NoHomeError
 
-_GUARANTEES = columns(guarantee="name", held="held", needed="mandatory", accepted="accepted", detail="detail")
+_GUARANTEES = columns(guarantee="!name", held="held", needed="mandatory", accepted="accepted", detail="detail")
 
 
 class Schema(StrEnum):

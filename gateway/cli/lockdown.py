@@ -9,7 +9,7 @@ from gateway.cli.output import columns, print_table, print_text
 
 app = typer.Typer(help="The kill switch: on, off, list.", no_args_is_help=True)
 
-_COLUMNS = columns(id="id", scope="scope", since="at", by="by", reason="reason")
+_COLUMNS = columns(id="!id", scope="scope", since="at", by="by", reason="reason")
 
 
 @verb(app, "on")

@@ -1,17 +1,19 @@
 """What is printed: one JSON document for programs, tables and sentences for people, errors on stderr."""
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
 from gateway.errors import HearthgateError
 
 NOTHING = "-"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +23,18 @@ class Column:
     head: str
     member: str
     right: bool = False
+    whole: bool = False  # never folded, however narrow the terminal
 
 
 def columns(**members: str) -> tuple[Column, ...]:
-    """Give columns from `heading="member"`; a member that begins with `#` is a number."""
+    """Give columns from `heading="member"`; `#member` is a number, `!member` is never folded."""
     return tuple(
-        Column(head=head.replace("_", " "), member=member.removeprefix("#"), right=member.startswith("#"))
+        Column(
+            head=head.replace("_", " "),
+            member=member.lstrip("#!"),
+            right=member.startswith("#"),
+            whole=member.startswith(("#", "!")),
+        )
         for head, member in members.items()
     )
 
@@ -80,7 +88,7 @@ def print_facts(body: Mapping[str, Any], wanted: Sequence[Column]) -> None:
 
 
 def cell_text(row: Mapping[str, Any], member: str) -> str:
-    """Give the text of a member of a row; `-` if it is missing or null."""
+    """Give the text of a member of a row; `-` if it is missing or null, and moments (UTC) to the second."""
     value: Any = row
     for name in member.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -93,6 +101,8 @@ def cell_text(row: Mapping[str, Any], member: str) -> str:
             return ", ".join(clean(str(entry)) for entry in value)
         case dict():
             return clean(json.dumps(value, ensure_ascii=False))
+        case str() if _MOMENT.match(value):
+            return value[:19].replace("T", " ")
         case _:
             return clean(str(value))
 
@@ -119,9 +129,10 @@ def _print_rich_table(wanted: Sequence[Column], cells: Sequence[Sequence[str]]) 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in wanted:
-        table.add_column(column.head, justify="right" if column.right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.head, justify=justify, overflow="fold", no_wrap=column.whole)
     for row in cells:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     Console().print(table)
@@ -143,6 +154,7 @@ _STYLES = {
 
 
 def _print_plain_table(wanted: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    cells = [[cell.replace("\n", ", ") for cell in row] for row in cells]
     widths = [max(len(column.head), *(len(row[at]) for row in cells)) for at, column in enumerate(wanted)]
     for row in ([column.head for column in wanted], *cells):
         padded = [

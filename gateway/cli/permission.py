@@ -10,12 +10,8 @@ from gateway.cli.output import columns, note, print_json, print_table, print_tex
 
 app = typer.Typer(help="Requests, grants, and taking them back.", no_args_is_help=True)
 
-_REQUESTS = columns(
-    id="id", plugin="plugin_id", status="status", asked="requested_at", permissions="summary", reason="reason"
-)
-_GRANTS = columns(
-    id="id", permission="permission", scope="scope", condition="condition", file="file", line="#line", why="why"
-)
+_REQUESTS = columns(id="!id", plugin="plugin_id", status="!status", asks_for="summary")
+_GRANTS = columns(id="!id", permission="!permission", scope="scope", condition="condition", place="place", why="why")
 
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id.")]
 
@@ -64,7 +60,8 @@ def deny(call: Call, request_id: RequestArgument, reason: Reason = "") -> None:
 def grants(call: Call, plugin_id: Annotated[str, typer.Argument(metavar="PLUGIN")]) -> None:
     """List what a plugin may do now."""
     found = call.ask("GET", f"/v1/plugins/{plugin_id}/permissions")
-    call.show(found, lambda: print_table(_GRANTS, found["grants"], empty=f"`{plugin_id}` has no grants"))
+    rows = [{**grant, "place": f"{grant['file']}:{grant['line']}"} for grant in found["grants"]]
+    call.show(found, lambda: print_table(_GRANTS, rows, empty=f"`{plugin_id}` has no grants"))
 
 
 @verb(app, "revoke")
@@ -103,4 +100,4 @@ def export(
 
 
 def _summary(request: dict[str, Any]) -> str:
-    return ", ".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])
+    return "\n".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])

@@ -13,7 +13,7 @@ from gateway.errors import MalformedError
 app = typer.Typer(help="Plugins: register, approve, run, suspend, revoke ...", no_args_is_help=True)
 
 _COLUMNS = columns(
-    id="plugin_id", status="status", version="version", risk="#risk.score", tier="risk.tier", name="name"
+    id="!plugin_id", status="!status", version="version", risk="#risk.score", tier="risk.tier", name="name"
 )
 _FACTS = columns(
     id="plugin_id",
@@ -30,7 +30,7 @@ _FACTS = columns(
     registered="registered_at",
     changed="changed_at",
 )
-_EVENTS = columns(when="timestamp", event="event_type", by="user_id", result="resolution", details="details")
+_EVENTS = columns(when="!timestamp", event="!event_type", by="user_id", why="details.reason")
 _UNKNOWN = 5
 _FAILED = 1
 _STDIN = "-"

@@ -45,7 +45,8 @@ class Story:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows."""
-        table = Table(box=box.SIMPLE_HEAD if self.console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
+        style = box.SIMPLE_HEAD if self.console.is_terminal else None
+        table = Table(box=style, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name in head:
             table.add_column(name, overflow="fold")
         for row in rows:
