@@ -103,7 +103,8 @@ class Spec:
         told = _members("a specification", raw)
         mounts = told.pop("mounts", [])
         limits = told.pop("limits", {})
-        _check_type("mounts", mounts, list)
+        if not isinstance(mounts, list):
+            raise SpecError("mounts must be a list")
         try:
             return cls(
                 **told,  # type: ignore[arg-type]  # checked by __post_init__

@@ -205,10 +205,10 @@ class Zygote:
         ending["timed_out"] = running.timed_out
         self._old_groups.append(running.group)
         self._sweep()
-        _tell(running.status, {"t": "end", **ending})
         running.report.close()
-        running.status.close()
         os.close(running.handle)
+        _tell(running.status, {"t": "end", **ending})
+        running.status.close()
 
     def _kill(self, running: Running) -> None:
         with contextlib.suppress(ProcessLookupError):

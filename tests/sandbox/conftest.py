@@ -19,7 +19,8 @@ from sandbox.spec import Limits, Spec
 TESTDATA = Path(__file__).parent.parent / "testdata" / "sandbox"
 NOBODY = 65534
 SYSTEM_PYTHON = "/usr/bin/python3"
-SECRET = "hearth-secret-31337"
+SECRET_IN_ENVIRONMENT = "hearth-secret-31337"
+SECRET_IN_FILE_AND_MEMORY = "hoarded-secret-73313"
 CELL_UID = 0x6000_0123
 PATIENCE_S = 20.0
 
@@ -31,13 +32,14 @@ class Host:
         self.uid = uid
         self.interpreter = interpreter
         self.folder = folder
+        self.secret = SECRET_IN_FILE_AND_MEMORY
         secret = folder / "secret.txt"
-        secret.write_text(SECRET)
+        secret.write_text(self.secret)
         self.secret_file = str(secret)
         self.code = self.snapshot(TESTDATA.joinpath("deeds.py").read_text())
         copy = folder / "lib"
         shutil.copytree(Path(sandbox.__file__).parent, copy / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
-        self._process = self._popen([str(TESTDATA_COPY(folder)), str(copy), self.secret_file], stdin=subprocess.PIPE)
+        self._process = self._popen([str(shutil.copy(TESTDATA / "driver.py", folder)), str(copy), self.secret_file], stdin=subprocess.PIPE)
         self.started = self._read()
 
     def snapshot(self, text: str, name: str = "main.py") -> str:
@@ -57,7 +59,13 @@ class Host:
         return path
 
     def call(
-        self, function: str, *, code: str | None = None, spec: dict[str, Any] | None = None, **kwargs: object
+        self,
+        function: str,
+        *,
+        code: str | None = None,
+        spec: dict[str, Any] | None = None,
+        patience_s: float = PATIENCE_S,
+        **kwargs: object,
     ) -> dict[str, Any]:
         """Call a function of a plugin in a fresh cell."""
         whole = {
@@ -67,7 +75,6 @@ class Host:
             "require_cgroup": self.uid == 0,
             **(spec or {}),
         }
-        patience_s = PATIENCE_S
         order = {"spec": whole, "function": function, "kwargs": kwargs, "patience_s": patience_s}
         return self._ask(order)
 
@@ -111,14 +118,10 @@ class Host:
             [self.interpreter, "-I", "-S", *argv],
             stdout=subprocess.PIPE,
             text=True,
-            env={"HEARTH_SECRET": SECRET},
+            env={"HEARTH_SECRET": SECRET_IN_ENVIRONMENT},
             **ids,
             **more,
         )
-
-
-def TESTDATA_COPY(folder: Path) -> Path:  # noqa: N802
-    return Path(shutil.copy(TESTDATA / "driver.py", folder))
 
 
 def users() -> list[Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -168,3 +169,28 @@ def test_a_cell_holds_what_its_twin_can_do(attack: Attack, host: Any, world: Wor
         return
     outside = host.twin(attack.deed, privileged=attack.privileged, **given_to(attack, host, world, in_cell=False))
     assert outside["done"], f"without the barrier the deed must succeed, else this proves nothing: {outside}"
+
+
+def test_a_secret_in_the_launchers_memory_is_in_no_cell(host: Any) -> None:
+    backwards = host.secret[::-1]
+    inside = host.call("attempt", deed="find_in_memory", reversed_secret=backwards)
+    assert inside["frame"]["value"] == {"done": False, "by": "LookupError: not in this process's memory", "errno": None}
+    forked = host.twin("find_in_memory", reversed_secret=backwards, hold=host.secret_file)
+    assert forked["done"], "a process forked from one that holds the secret must find it"
+    clean = host.twin("find_in_memory", reversed_secret=backwards)
+    assert not clean["done"], "the search must not find its own pattern"
+
+
+@pytest.mark.parametrize("function", ["x32_call", "old_gate"])
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other ways into the kernel exist on x86_64 alone")
+def test_another_way_into_the_kernel_ends_the_process(host: Any, function: str) -> None:
+    ending = host.call(function)["ending"]
+    assert ending["signal"] == signal.SIGSYS
+
+
+def test_killing_everyone_reaches_nobody_outside(host: Any, world: World) -> None:
+    told = host.call("kill_everyone")
+    assert told["frame"]["value"] == 2
+    assert world.victim.poll() is None
+    assert host.call("attempt", deed="look_up_name")["frame"]["t"] == "result"
+    assert host.twin("kill_process", pid=world.victim.pid)["done"]

@@ -2,6 +2,7 @@
 
 Each deed returns its evidence when it is done and raises when something held it.
 """
+# ruff: noqa: ANN, ARG, PTH, S, T201, FBT003, TRY, PLR, BLE001  # written as plugin authors write, and worse
 
 import array
 import ctypes
@@ -425,9 +426,163 @@ def deed_pass_descriptor(number):
     return "sent"
 
 
+# What uses up, and what stays
+
+
+def fill_memory(_ctx, size):
+    held = bytearray(size)
+    for offset in range(0, size, 4096):
+        held[offset] = 1
+    return len(held)
+
+
+def fill_memory_in_children(_ctx, children, size):
+    pids = []
+    for _ in range(children):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                fill_memory(None, size)
+                signal.pause()
+            finally:
+                os._exit(1)
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def fork_until_refused(_ctx, most):
+    for count in range(most):
+        try:
+            if os.fork() == 0:
+                signal.pause()
+                os._exit(0)
+        except OSError as error:
+            return {"count": count, "errno": error.errno}
+    return {"count": most, "errno": None}
+
+
+def fill_disk(_ctx, scratch, size):
+    written = 0
+    try:
+        for number in range(1000):
+            with open(os.path.join(scratch, f"full-{number}"), "wb", 0) as file:
+                for _ in range(1024):
+                    written += file.write(b"x" * 65536)
+                    if written > size:
+                        return {"written": written, "errno": None}
+    except OSError as error:
+        return {"written": written, "errno": error.errno}
+
+
+def fill_inodes(_ctx, scratch, most):
+    for count in range(most):
+        try:
+            open(os.path.join(scratch, f"inode-{count}"), "wb").close()
+        except OSError as error:
+            return {"count": count, "errno": error.errno}
+    return {"count": most, "errno": None}
+
+
+def open_until_refused(_ctx, most):
+    held = []
+    try:
+        while len(held) < most:
+            held.append(open("/dev/null", "rb"))
+    except OSError as error:
+        return {"count": len(held), "errno": error.errno}
+    return {"count": len(held), "errno": None}
+
+
+def spin(_ctx):
+    while True:
+        pass
+
+
+def print_much(_ctx, megabytes):
+    block = b"x" * (1 << 20)
+    for _ in range(megabytes):
+        os.write(1, block)
+    return "printed"
+
+
+def resist(_ctx):
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        signal.pause()
+
+
+def stop_oneself(_ctx):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def kill_everyone(_ctx):
+    for pid in (1, -1):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
+    return os.getpid()
+
+
+def leave_daemon(_ctx, name, stay=False):
+    """Leave a process that belongs to nobody; its name tells it to whoever looks from outside."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        libc.prctl(15, name.encode(), 0, 0, 0)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    with open("/proc/self/comm") as file:
+        own = file.read()
+    while not stay and not _named(name):
+        pass
+    if stay:
+        signal.pause()
+    return own
+
+
+def _named(name):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def leave_orphans(_ctx, count):
+    for _ in range(count):
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os._exit(0)
+            os._exit(0)
+    return count
+
+
+def x32_call(_ctx):
+    libc.syscall(ctypes.c_long(0x40000000 + 39))
+    return "came back"
+
+
+def old_gate(_ctx):
+    deed_old_system_call_gate()
+
+
+def say_raw(_ctx, text, then_wait=False):
+    os.write(3, bytes.fromhex(text))
+    if then_wait:
+        signal.pause()
+
+
 if __name__ == "__main__":
     # The twin: no cell, the same interpreter. With `privileged`, it first takes what an ordinary user may take.
     order = json.loads(sys.argv[1])
+    held = Path(order.pop("hold")).read_text() if "hold" in order else None
     if order.pop("privileged") and os.getuid() != 0:
         uid, gid = os.getuid(), os.getgid()
         checked(libc.unshare(0x10000000 | 0x20000 | 0x4000000 | 0x40000000))

@@ -63,10 +63,11 @@ def call(launcher: Launcher, order: dict) -> dict:
 
 
 def main() -> None:
-    if len(sys.argv) > 2:
-        os.set_inheritable(os.open(sys.argv[2], os.O_RDONLY), True)
+    secret = os.open(sys.argv[2], os.O_RDONLY)
+    os.set_inheritable(secret, True)  # noqa: FBT003  # a mistake that must not matter
+    held = os.pread(secret, 100, 0)
     with Launcher() as launcher:
-        started = {"pid": os.getpid(), "zygote": launcher.zygote_pid, "uid": os.getuid()}
+        started = {"held": len(held), "pid": os.getpid(), "zygote": launcher.zygote_pid, "uid": os.getuid()}
         print(json.dumps({**started, "controllers": sorted(launcher.controllers)}), flush=True)
         for line in sys.stdin:
             order = json.loads(line)

@@ -1,0 +1,95 @@
+"""Each limit, broken for real; with the same deed done without limits where that is harmless."""
+
+import errno
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MB = 1 << 20
+
+
+def limits(**changed: object) -> dict[str, object]:
+    return {"limits": {"timeout_s": 15, "memory_bytes": 64 * MB, "processes": 12, "open_files": 40, **changed}}
+
+
+def test_a_memory_bomb_ends_alone(host: Any) -> None:
+    told = host.call("fill_memory", spec=limits(), size=160 * MB)
+    if "memory" in host.started["controllers"]:
+        assert told["ending"]["signal"] == signal.SIGKILL
+        assert told["ending"]["oom"]
+        assert told["ending"]["memory_peak_bytes"] <= 64 * MB
+    else:
+        assert told["frame"]["type"] == "MemoryError"
+    assert host.call("fill_memory", spec=limits(), size=16 * MB)["frame"]["value"] == 16 * MB
+
+
+def test_memory_is_counted_for_the_whole_tree(host: Any) -> None:
+    if "memory" not in host.started["controllers"]:
+        pytest.skip("process limits alone cannot count a tree's memory: the probe tells so")
+    told = host.call("fill_memory_in_children", spec=limits(timeout_s=1), children=4, size=40 * MB)
+    assert told["ending"]["oom"]
+    assert told["ending"]["memory_peak_bytes"] <= 64 * MB
+
+
+def test_a_fork_bomb_stays_small(host: Any) -> None:
+    told = host.call("fork_until_refused", spec=limits(), most=200)
+    assert told["frame"]["value"]["errno"] == errno.EAGAIN
+    assert told["frame"]["value"]["count"] < 12
+
+
+def test_files_cannot_fill_more_than_the_scratch_folder(host: Any) -> None:
+    told = host.call("fill_disk", spec=limits(scratch_bytes=8 * MB), scratch="/scratch", size=64 * MB)["frame"]["value"]
+    assert told["errno"] in {errno.EFBIG, errno.ENOSPC}
+    assert told["written"] <= 8 * MB
+
+
+def test_names_cannot_fill_the_scratch_folder_without_end(host: Any) -> None:
+    told = host.call("fill_inodes", spec=limits(scratch_bytes=8 * MB), scratch="/scratch", most=10_000)
+    assert told["frame"]["value"]["errno"] == errno.ENOSPC
+
+
+def test_open_files_are_bounded(host: Any) -> None:
+    told = host.call("open_until_refused", spec=limits(), most=200)["frame"]["value"]
+    assert told["errno"] == errno.EMFILE
+    assert told["count"] < 40
+
+
+def test_a_gigabyte_of_output_is_read_away_and_bounded(host: Any) -> None:
+    told = host.call("print_much", spec=limits(), megabytes=1024)
+    assert told["frame"] == {"t": "result", "value": "printed"}
+    assert len(told["output"]) == 64 << 10
+
+
+@pytest.mark.parametrize("function", ["spin", "resist", "stop_oneself"])
+def test_the_sandboxs_own_clock_ends_what_goes_on(host: Any, function: str) -> None:
+    told = host.call(function, spec=limits(timeout_s=0.2))
+    assert told["ending"]["timed_out"]
+    assert told["ending"]["signal"] == signal.SIGKILL
+    assert told["frame"] is None
+
+
+def test_time_used_and_memory_used_are_told(host: Any) -> None:
+    ending = host.call("fill_memory", spec=limits(), size=20 * MB)["ending"]
+    assert ending["cpu_s"] > 0
+    assert 20 * MB < ending["memory_peak_bytes"] < 64 * MB
+    assert ending == {**ending, "exit": 0, "signal": None, "oom": False, "timed_out": False}
+
+
+def test_no_group_of_an_ended_cell_is_left(host: Any) -> None:
+    assert host.call("leave_orphans", spec=limits(), count=3)["ending"]["exit"] == 0
+    groups = list(Path("/sys/fs/cgroup").glob(f"**/hearthgate-{host.started['zygote']}/cell-*"))
+    assert groups == []
+
+
+def test_orphans_that_nobody_waits_for_never_use_up_the_process_count(host: Any) -> None:
+    for _ in range(8):
+        told = host.call("leave_orphans", spec=limits(), count=4)
+        assert told["frame"] == {"t": "result", "value": 4}, told
+
+
+def test_two_cells_of_one_user_do_not_count_as_one(host: Any) -> None:
+    told = host.call("fork_until_refused", spec=limits(), most=200)["frame"]["value"]["count"]
+    again = host.call("fork_until_refused", spec=limits(), most=200)["frame"]["value"]["count"]
+    assert told == again
