@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from gateway.client.embedded import EmbeddedTransport
 from gateway.client.home import socket_of
 from gateway.client.loop import Held, LoopThread
 from gateway.client.problems import error_of
@@ -169,13 +170,13 @@ class Client:
             self._closers.append(undo.pop_all().close)
         return httpx.AsyncHTTPTransport(uds=str(path))
 
-    def _embedded_transport(self) -> httpx.ASGITransport:
+    def _embedded_transport(self) -> EmbeddedTransport:
         from gateway.app import open_house  # noqa: PLC0415 (half a second that a running gateway makes needless)
 
         house = Held(self._loop, open_house(self.home))
         self._closers.append(house.close)
         # SECURITY: only the one who may open the home gets here, so this peer is the owner.
-        return httpx.ASGITransport(house.value.asgi, client=(f"unix-uid:{os.getuid()}", 0))
+        return EmbeddedTransport(house.value.asgi, client=(f"unix-uid:{os.getuid()}", 0))
 
 
 def _short_path(path: Path, undo: ExitStack) -> Path:
