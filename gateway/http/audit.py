@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import MediaType, get
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
 from gateway.audit.export import ExportRequest, begin_export
@@ -24,15 +24,15 @@ _DEFAULT_LIMIT = 100
 
 def wanted(  # noqa: PLR0913 (one argument for each filter of the contract)
     *,
-    plugin: str | None = None,
-    user: str | None = None,
-    event_type: str | None = None,
-    category: str | None = None,
-    effect: str | None = None,
-    min_risk: Annotated[int | None, Parameter(ge=0, le=100)] = None,
-    since: str | None = None,
-    until: str | None = None,
-    q: str | None = None,
+    plugin: FromQuery[str | None] = None,
+    user: FromQuery[str | None] = None,
+    event_type: FromQuery[str | None] = None,
+    category: FromQuery[str | None] = None,
+    effect: FromQuery[str | None] = None,
+    min_risk: Annotated[int | None, QueryParameter(ge=0, le=100)] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    q: FromQuery[str | None] = None,
 ) -> Filter:
     """Take the query's members as a filter; a word that no record can have is an error, not an empty answer.
 
@@ -66,9 +66,9 @@ async def search(  # noqa: PLR0913 (one argument for each thing a search needs)
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
     reader: NamedDependency[LogReader],
-    limit: int = _DEFAULT_LIMIT,
-    cursor: str | None = None,
-    event_id: str | None = None,
+    limit: FromQuery[int] = _DEFAULT_LIMIT,
+    cursor: FromQuery[str | None] = None,
+    event_id: FromQuery[str | None] = None,
 ) -> dict[str, Any]:
     """Give records, newest first; `cursor` of an answer asks for the ones behind it."""
     await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
@@ -85,7 +85,7 @@ async def export(
     wanted: NamedDependency[Filter],
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
-    format: str = "jsonl",  # noqa: A002 (the name is the contract's)
+    format: FromQuery[str] = "jsonl",  # noqa: A002 (the name is the contract's)
 ) -> Stream:
     """Stream records, oldest first; the last line is this export's own record with a signed checkpoint."""
     await authorize(parts, caller, Level.READ, "audit", key_scope="audit")

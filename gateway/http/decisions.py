@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
@@ -21,7 +22,9 @@ from gateway.policy.explain import explain
 
 
 @post("/v1/decisions", status_code=200)
-async def ask(data: DecisionBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def ask(
+    data: JSONBody[DecisionBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """Decide and record; a deny is an answer, not an error."""
     request = access_request(data.subject, data.permission, data.level, data.scope, data.user or caller.acts_for)
     await authorize_question(parts, caller, request, dry_run=data.dry_run)
@@ -37,7 +40,10 @@ async def ask(data: DecisionBody, parts: NamedDependency[Parts], caller: NamedDe
 
 @get("/v1/decisions/{decision_id:str}")
 async def show(
-    decision_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+    decision_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
 ) -> dict[str, Any]:
     """Give a decision as it was recorded."""
     return await _recorded(decision_id, parts, caller, reader)
@@ -45,7 +51,10 @@ async def show(
 
 @get("/v1/decisions/{decision_id:str}/explain")
 async def explained(
-    decision_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+    decision_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
 ) -> dict[str, Any]:
     """Give a decision in sentences, from its record alone."""
     decision = await _recorded(decision_id, parts, caller, reader)

@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import delete, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateway.domain.caller import Caller
 from gateway.domain.names import parse_plugin_id, parse_user_id
@@ -20,8 +21,8 @@ from gateway.http.bodies import ConsentBody, KeyBody, LiftBody, LockdownBody, us
 async def list_consents(
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
-    user_id: str | None = None,
-    plugin_id: str | None = None,
+    user_id: FromQuery[str | None] = None,
+    plugin_id: FromQuery[str | None] = None,
 ) -> dict[str, Any]:
     """List the consents of a user, or of all."""
     user = user_or_none(user_id)
@@ -32,7 +33,7 @@ async def list_consents(
 
 @post("/v1/consents", status_code=201)
 async def give_consent(
-    data: ConsentBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[ConsentBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Consent, as oneself or as the owner on a user's behalf."""
     permission = parse_permission(data.permission)
@@ -51,7 +52,7 @@ async def give_consent(
 
 @delete("/v1/consents/{consent_id:str}", status_code=200)
 async def withdraw_consent(
-    consent_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    consent_id: FromPath[str], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Withdraw a consent; the next use is denied."""
     return (await consent.withdraw_consent(parts, caller, consent_id)).as_json()
@@ -66,7 +67,7 @@ async def list_lockdowns(parts: NamedDependency[Parts], caller: NamedDependency[
 
 @post("/v1/lockdown", status_code=201)
 async def lock_down(
-    data: LockdownBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[LockdownBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Forbid everything that a scope names, at once."""
     return (await lockdown.lock_down(parts, caller, data.scope, data.reason)).as_json()
@@ -74,7 +75,7 @@ async def lock_down(
 
 @delete("/v1/lockdown/{lockdown_id:str}", status_code=200)
 async def lift_lockdown(
-    lockdown_id: str, data: LiftBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    lockdown_id: FromPath[str], data: JSONBody[LiftBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Lift a lockdown."""
     return (await lockdown.lift(parts, caller, lockdown_id, data.reason)).as_json()
@@ -88,14 +89,18 @@ async def list_keys(parts: NamedDependency[Parts], caller: NamedDependency[Calle
 
 
 @post("/v1/keys", status_code=201)
-async def add_key(data: KeyBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def add_key(
+    data: JSONBody[KeyBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """Make a key; its text is in this answer and nowhere else."""
     key, text = await keys.add_key(parts, caller, parse_user_id(data.user), frozenset(data.scopes), data.expires)
     return {**key.as_json(), "key": text}
 
 
 @delete("/v1/keys/{key_id:str}", status_code=200)
-async def revoke_key(key_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def revoke_key(
+    key_id: FromPath[str], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """End a key."""
     return (await keys.revoke_key(parts, caller, key_id)).as_json()
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import timestamp
@@ -27,7 +28,7 @@ EXPORT_VERSION = 1
 
 @get("/v1/permission-requests")
 async def list_requests(
-    parts: NamedDependency[Parts], caller: NamedDependency[Caller], status: str | None = None
+    parts: NamedDependency[Parts], caller: NamedDependency[Caller], status: FromQuery[str | None] = None
 ) -> dict[str, Any]:
     """List the approval queue, or the requests of a state."""
     await authorize(parts, caller, Level.READ, "plugins")
@@ -39,7 +40,7 @@ async def list_requests(
 
 @post("/v1/permission-requests", status_code=201)
 async def ask(
-    data: PermissionRequestBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[PermissionRequestBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Ask for permissions for a plugin."""
     wanted = Wanted(
@@ -50,7 +51,10 @@ async def ask(
 
 @post("/v1/permission-requests/{request_id:str}/approve", status_code=200)
 async def approve(
-    request_id: str, data: ApproveRequestBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    request_id: FromPath[str],
+    data: JSONBody[ApproveRequestBody],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
 ) -> dict[str, Any]:
     """Approve a request: whole, a part of it, or for a time."""
     chosen = None
@@ -67,7 +71,10 @@ async def approve(
 
 @post("/v1/permission-requests/{request_id:str}/deny", status_code=200)
 async def deny(
-    request_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    request_id: FromPath[str],
+    data: JSONBody[ReasonBody],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
 ) -> dict[str, Any]:
     """Deny a request."""
     return (await deny_request(parts, caller, request_id, data.reason)).as_json()

@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateway.audit.query import Filter, LogReader
 from gateway.domain.caller import Caller
@@ -56,7 +57,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
 
 @post("/v1/plugins", status_code=201, request_max_body_size=MAX_MANIFEST_BYTES)
 async def register(
-    data: dict[str, Any], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[dict[str, Any]], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Register a plugin by its manifest, or by its folder's name."""
     return plugin_json(parts, await lifecycle.register(parts, caller, data))
@@ -64,7 +65,7 @@ async def register(
 
 @get("/v1/plugins")
 async def list_all(
-    parts: NamedDependency[Parts], caller: NamedDependency[Caller], status: str | None = None
+    parts: NamedDependency[Parts], caller: NamedDependency[Caller], status: FromQuery[str | None] = None
 ) -> dict[str, Any]:
     """List the plugins, those of a state if one is named."""
     await authorize(parts, caller, Level.READ, "plugins")
@@ -73,20 +74,27 @@ async def list_all(
 
 
 @get("/v1/plugins/{plugin_id:str}")
-async def show(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def show(
+    plugin_id: FromPath[str], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """Give one plugin."""
     return plugin_json(parts, await _readable(parts, caller, plugin_id))
 
 
 @get("/v1/plugins/{plugin_id:str}/manifest")
-async def manifest(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def manifest(
+    plugin_id: FromPath[str], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """Give a plugin's manifest as it was registered."""
     return dict((await _readable(parts, caller, plugin_id)).manifest.raw)
 
 
 @get("/v1/plugins/{plugin_id:str}/timeline")
 async def timeline(
-    plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller], reader: NamedDependency[LogReader]
+    plugin_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
 ) -> dict[str, Any]:
     """Give the lifecycle events of a plugin, oldest first."""
     plugin = await _readable(parts, caller, plugin_id)
@@ -95,7 +103,9 @@ async def timeline(
 
 
 @get("/v1/plugins/{plugin_id:str}/permissions")
-async def permissions(plugin_id: str, parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def permissions(
+    plugin_id: FromPath[str], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
     """Give what a plugin is granted now, read from the policy in force."""
     plugin = await _readable(parts, caller, plugin_id)
     return {"plugin_id": plugin.id, "grants": grants_in_force(parts, plugin.id)}
@@ -103,7 +113,10 @@ async def permissions(plugin_id: str, parts: NamedDependency[Parts], caller: Nam
 
 @post("/v1/plugins/{plugin_id:str}/permissions/revoke", status_code=200)
 async def revoke_some(
-    plugin_id: str, data: RevokePermissionsBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str],
+    data: JSONBody[RevokePermissionsBody],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
 ) -> dict[str, Any]:
     """Take back grants of a plugin; what runs of it is killed."""
     permission = None if data.permission is None else parse_permission(data.permission)
@@ -113,7 +126,7 @@ async def revoke_some(
 
 @post("/v1/plugins/{plugin_id:str}/approve", status_code=200)
 async def approve(
-    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Approve a plugin; it becomes active with what it asked for."""
     return plugin_json(parts, await lifecycle.approve(parts, caller, plugin_id, data.reason))
@@ -121,7 +134,7 @@ async def approve(
 
 @post("/v1/plugins/{plugin_id:str}/suspend", status_code=200)
 async def suspend(
-    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Stop a plugin for now."""
     return plugin_json(parts, await lifecycle.suspend(parts, caller, plugin_id, data.reason))
@@ -129,7 +142,7 @@ async def suspend(
 
 @post("/v1/plugins/{plugin_id:str}/resume", status_code=200)
 async def resume(
-    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Let a suspended plugin act again."""
     return plugin_json(parts, await lifecycle.resume(parts, caller, plugin_id, data.reason))
@@ -137,7 +150,7 @@ async def resume(
 
 @post("/v1/plugins/{plugin_id:str}/revoke", status_code=200)
 async def revoke(
-    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Take everything away from a plugin for good."""
     return plugin_json(parts, await lifecycle.revoke(parts, caller, plugin_id, data.reason))
@@ -145,7 +158,7 @@ async def revoke(
 
 @post("/v1/plugins/{plugin_id:str}/uninstall", status_code=200)
 async def uninstall(
-    plugin_id: str, data: ReasonBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Remove a plugin; its folder stays."""
     await lifecycle.uninstall(parts, caller, plugin_id, data.reason)
@@ -154,8 +167,8 @@ async def uninstall(
 
 @post("/v1/plugins/{plugin_id:str}/execute", status_code=200, request_max_body_size=MAX_EXECUTE_BYTES)
 async def execute(
-    plugin_id: str,
-    data: ExecuteBody,
+    plugin_id: FromPath[str],
+    data: JSONBody[ExecuteBody],
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
     once: NamedDependency[Once],

@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
@@ -29,7 +30,7 @@ async def status(parts: NamedDependency[Parts], caller: NamedDependency[Caller])
 
 @post("/v1/policy/check", status_code=200, request_max_body_size=MAX_POLICY_BYTES)
 async def check(
-    data: PolicyFilesBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[PolicyFilesBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Read and test posted policy files; nothing comes into force."""
     await authorize(parts, caller, Level.READ, "policy")
@@ -44,7 +45,7 @@ async def check(
 
 @post("/v1/policy/explain", status_code=200)
 async def explained(
-    data: ExplainBody, parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+    data: JSONBody[ExplainBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Say in sentences what would be decided; uses up nothing."""
     request = access_request(data.subject, data.permission, None, data.scope, data.user or caller.acts_for)
