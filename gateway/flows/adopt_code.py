@@ -10,6 +10,8 @@ from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder, store_snapshot
 from gateway.registry.plugins import Plugin
 
+_DEFAULT_ENTRY_POINT = "main.py"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
@@ -63,10 +65,16 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
         details={"digest": code.digest, "why": "code was put into the plugin's folder"},
     )
     await parts.log.append(record)
-    return parts.registry.plugins.adopt_code(plugin, code.digest, at=parts.now())
+    # INVARIANT: judged by what is there now; while the record was written the plugin may have become another.
+    there = parts.registry.plugins.get(plugin.id)
+    if there is None or there.generation != plugin.generation:
+        raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="try again")
+    if there.digest is not None:
+        return there
+    return parts.registry.plugins.adopt_code(plugin.id, code.digest, at=parts.now())
 
 
 def _has_code(folder: PluginFolder, entry_point: str | None) -> bool:
-    if entry_point is None:
-        return any(path.endswith(".py") for path, _, _ in folder.files)
-    return any(path == entry_point for path, _, _ in folder.files)
+    named = folder.manifest.get("entry_point") if isinstance(folder.manifest, dict) else None
+    wanted = entry_point or (named if isinstance(named, str) else _DEFAULT_ENTRY_POINT)
+    return any(path == wanted for path, _, _ in folder.files)

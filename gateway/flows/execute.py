@@ -13,6 +13,7 @@ from gateway.domain.permission import Kind, Level
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
 from gateway.errors import (
+    HearthgateError,
     HostCannotKeepError,
     IllegalTransitionError,
     LogUnavailableError,
@@ -83,7 +84,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     try:
         plugin = await _ready(parts, call.plugin_id)
         steps = plan(plugin.manifest, call.payload)
-    except (NotFoundError, IllegalTransitionError, MalformedError):
+    except HearthgateError:
+        # INVARIANT: what was decided has a record, also where nothing comes of it.
         if asked is not None:
             await record_decisions(parts, [asked], context)
         raise
@@ -92,7 +94,16 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     execution_id = parts.new_id()
     for step in steps:
         run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id())
-        result, by_plugin = await run.to_the_end(asked if not results else None)
+        try:
+            result, by_plugin = await run.to_the_end(asked if not results else None)
+        except OutcomeUnknownError:
+            raise
+        except HearthgateError as error:
+            if not results:
+                raise
+            # WHY: the calls before it ran, and their caller must learn how they ended.
+            results.append(RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
+            continue
         results.append(result)
         decisions.append(by_plugin)
     return Execution(
@@ -159,6 +170,14 @@ def _spelt(capability: Capability) -> str:
 
 
 async def _ready(parts: Parts, plugin_id: str) -> Plugin:
+    plugin = _active(parts, plugin_id)
+    if plugin.digest is not None:
+        return plugin
+    await adopt_code(parts, plugin)
+    return _active(parts, plugin_id)
+
+
+def _active(parts: Parts, plugin_id: str) -> Plugin:
     plugin = parts.registry.plugins.get(plugin_id)
     if plugin is None:
         raise NotFoundError(f"there is no plugin `{plugin_id}`")
@@ -169,7 +188,7 @@ async def _ready(parts: Parts, plugin_id: str) -> Plugin:
             way_out=f"what can be done: {', '.join(legal) or 'nothing'}",
             extra={"state": plugin.state.value, "legal": list(legal)},
         )
-    return plugin if plugin.digest is not None else await adopt_code(parts, plugin)
+    return plugin
 
 
 @dataclass(frozen=True, slots=True)

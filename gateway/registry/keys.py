@@ -59,7 +59,7 @@ class Keys:
 
     def users(self) -> frozenset[UserId]:
         """Name everybody who holds a key that was not revoked."""
-        return frozenset(key.user_id for key in self._keys.values() if key.revoked_at is None)
+        return frozenset(key.user_id for key in tuple(self._keys.values()) if key.revoked_at is None)
 
     def add(
         self, user_id: UserId, scopes: frozenset[str], *, expires_at: datetime | None, at: datetime

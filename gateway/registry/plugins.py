@@ -96,14 +96,14 @@ class Plugins:
         self._plugins[plugin.id] = moved
         return moved
 
-    def adopt_code(self, plugin: Plugin, digest: str, *, at: datetime) -> Plugin:
-        """Write which snapshot of code is the plugin's."""
-        adopted = replace(plugin, digest=digest, changed_at=timestamp(at))
+    def adopt_code(self, plugin_id: PluginId, digest: str, *, at: datetime) -> Plugin:
+        """Write which snapshot of code is the plugin's; nothing else about it changes."""
+        adopted = replace(self._plugins[plugin_id], digest=digest, changed_at=timestamp(at))
         with transaction(self._connection) as connection:
             connection.execute(
-                "UPDATE plugin SET digest=?, changed_at=? WHERE plugin_id=?", (digest, adopted.changed_at, plugin.id)
+                "UPDATE plugin SET digest=?, changed_at=? WHERE plugin_id=?", (digest, adopted.changed_at, plugin_id)
             )
-        self._plugins[plugin.id] = adopted
+        self._plugins[plugin_id] = adopted
         return adopted
 
     def forget(self, plugin: Plugin) -> None:
