@@ -116,6 +116,7 @@ class Store:
             self._connection.execute("COMMIT")
             self._wal_identity = _identity(self._wal)
             self._identity = self._identity or _identity(self._path)
+            self._least_bytes = max(self._least_bytes, self._path.stat().st_size)
             self.head = read_head(self._connection)
         except BaseException:
             self._connection.close()

@@ -263,3 +263,26 @@ def test_personal_values_are_not_in_what_the_tree_commits_to(folder: Path, open_
     assert made.decision is not None
     assert row["decision"] == made.decision.as_json()
     assert row["replay"] == {"resource": {"owner": "rosalind"}}
+
+
+def test_every_commit_waits_for_the_disk_and_what_is_deleted_is_overwritten(open_log: Open) -> None:
+    log = open_log()
+    wanted = {"synchronous": 2, "journal_mode": "wal", "secure_delete": 1, "trusted_schema": 0, "page_size": 4096}
+    connection = log._store._connection
+    assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
+    asyncio.run(log.close())
+
+
+def test_nobody_else_can_read_what_the_log_wrote(folder: Path, open_log: Open, record: Make) -> None:
+    log = open_log()
+
+    async def story() -> None:
+        await log.append(record())
+        await log.checkpoint()
+
+    asyncio.run(story())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "log.pub"]
+    assert {path.name for path in files} >= {"audit.db", "audit.db-wal", "checkpoints.txt", "log.key"}
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    asyncio.run(log.close())

@@ -159,6 +159,75 @@ def test_a_database_that_is_not_the_one_opened_is_never_continued(
     assert gap["details"]["refused"] >= 3
 
 
+def test_what_goes_into_a_file_just_moved_away_is_not_acknowledged_and_its_trace_is_told(
+    folder: Path, tmp_path: Path, open_log: Open, record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record()
+
+    async def story() -> None:
+        log = open_log()
+        await log.append(record())
+        write = log._store.write
+
+        def write_and_move(*batch: Any, **how: Any) -> list[tuple[int, str]]:  # noqa: ANN401 # passed on
+            notes = write(*batch, **how)
+            (folder / "audit.db").rename(tmp_path / "aside.db")
+            return notes
+
+        with monkeypatch.context() as patch:
+            patch.setattr(log._store, "write", write_and_move)
+            with pytest.raises(LogUnavailableError, match=r"audit\.db"):
+                await log.append(made)
+        (tmp_path / "aside.db").rename(folder / "audit.db")
+        assert await until_taken(log, record) == 4
+        await log.close()
+
+    asyncio.run(story())
+    (gap,) = LogReader(folder).find(Filter(event_type="recovered")).rows
+    assert (gap["seq"], gap["details"]["kept_unacknowledged"]) == (3, 1)
+    assert LogReader(folder).get(made.event_id)
+
+
+def test_a_file_that_comes_back_with_less_in_it_is_not_continued(
+    folder: Path, tmp_path: Path, open_log: Open, record: Make
+) -> None:
+    fill(open_log, record, 5)
+
+    async def story() -> None:
+        log = open_log()
+        (folder / "audit.db").rename(tmp_path / "audit.db")
+        with pytest.raises(LogUnavailableError):
+            await log.append(record())
+        cut(tmp_path)
+        (tmp_path / "audit.db").rename(folder / "audit.db")
+        async with asyncio.timeout(20):
+            while "no longer holds" not in str(log.why):
+                with pytest.raises(LogUnavailableError):
+                    await log.append(record())
+                await asyncio.sleep(0.02)
+        with pytest.raises(LogUnavailableError):
+            await log.append(record())
+        await log.close()
+
+    asyncio.run(story())
+    with pytest.raises(VerificationError):
+        fill(open_log, record, 1)
+
+
+def test_a_database_cut_short_under_the_log_is_not_continued(folder: Path, open_log: Open, record: Make) -> None:
+    fill(open_log, record, 5)
+
+    async def story() -> None:
+        log = open_log()
+        os.truncate(folder / "audit.db", 8192)
+        with pytest.raises(LogUnavailableError, match="cut short"):
+            await log.append(record())
+        assert not log.healthy
+        await log.close()
+
+    asyncio.run(story())
+
+
 def test_an_idle_log_notices_that_its_file_is_gone(
     folder: Path, open_log: Open, record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +291,7 @@ def cut(folder: Path) -> None:
     connection.execute("DROP TRIGGER record_stays")
     connection.execute("DELETE FROM record WHERE seq > 3")
     connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 

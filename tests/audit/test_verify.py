@@ -1,6 +1,7 @@
 """An auditor who trusts nobody, and the ways to deceive one."""
 
 import asyncio
+import base64
 import json
 import sqlite3
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from gateway.audit import canonical
 from gateway.audit import line as line_module
+from gateway.audit.checkpoint import LogKey, read_or_make_key
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.leaf import commitment
 from gateway.audit.log import DecisionLog
-from gateway.audit.query import Filter
+from gateway.audit.query import Filter, LogReader
 from gateway.audit.verify import FILTERED_NOTE, UNSIGNED_NOTE, Verification, verify_file
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
@@ -141,6 +143,7 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int | None, st
     ),
     "a value is put in": (lambda lines: put(lines, 13, changed(lines[12], replay={})), 13, "never committed"),
     "a member is put in": (lambda lines: put(lines, 3, changed(lines[2], extra=1)), 3, "its content"),
+    "a salt is put in": (lambda lines: put(lines, 5, changed(lines[4], salt={"user_id": "00" * 16})), 5, "a salt for"),
     "a leaf is edited": (lambda lines: put(lines, 3, changed(lines[2], leaf="00" * 32)), 3, "its content"),
     "a value is edited and all rehashed": (
         lambda lines: put(lines, 3, rehashed(changed(lines[2], user_id="mallory"))),
@@ -230,8 +233,6 @@ def test_a_filtered_export_cannot_lose_gain_or_change_a_line(
 def test_a_file_signed_by_somebody_else_is_not_believed(
     exported: Exported, verify: Callable[..., Verification], tmp_path: Path
 ) -> None:
-    from gateway.audit.checkpoint import read_or_make_key
-
     other = read_or_make_key(tmp_path / "other")
     result = verify(exported["whole"], key=str(other.verifier))
     assert "not signed by the key given" in str(result.findings[0])
@@ -269,6 +270,79 @@ def test_a_log_rewritten_with_the_key_in_hand_does_not_continue_an_older_checkpo
     (finding,) = verify(exported["whole"], key=exported["key"], since=later).findings
     assert "the log was cut short or replaced" in str(finding)
     assert not verify(exported["filtered"], key=exported["key"], since=exported["older"]).ok
+
+
+def test_a_line_cannot_be_exchanged_for_another_of_the_log(
+    exported: Exported, verify: Callable[..., Verification], folder: Path
+) -> None:
+    lines = exported["filtered"]
+    stranger = json.loads(exported["whole"][1])
+    _, proof = LogReader(folder).inclusion(stranger["event_id"], ROWS + 2)
+    genuine = changed(exported["whole"][1], proof=[each.hex() for each in proof])
+    (finding,) = verify([genuine, *lines[1:]], key=exported["key"]).findings
+    assert "not the ones that were exported" in str(finding)
+
+
+def resigned(note: str, key: LogKey, *, origin: str | None = None) -> str:
+    body = note.partition("\n\n")[0] + "\n"
+    if origin is not None:
+        body = origin + body[body.index("\n") :]
+    signature = base64.b64encode(key.verifier.key_id + key._private.sign(body.encode())).decode()
+    return f"{body}\n\u2014 {key.verifier.name} {signature}\n"
+
+
+def test_the_key_must_have_signed_for_its_own_log_and_the_older_checkpoint_too(
+    exported: Exported, verify: Callable[..., Verification], folder: Path
+) -> None:
+    own, lines = read_or_make_key(folder / "keys"), exported["whole"]
+    note = json.loads(lines[-1])["checkpoint"]
+    assert resigned(note, own) == note
+    elsewhere = put(lines, 13, changed(lines[-1], checkpoint=resigned(note, own, origin="elsewhere")))
+    assert "not signed by the key given" in str(verify(elsewhere, key=exported["key"]).findings[0])
+    impostor = LogKey(own.verifier.name, bytes(32))
+    (finding,) = verify(lines, key=exported["key"], since=resigned(exported["older"], impostor)).findings
+    assert "older checkpoint is not signed" in str(finding)
+    (finding,) = verify(lines, since=resigned(exported["older"], own, origin="elsewhere")).findings
+    assert "of another log" in str(finding)
+
+
+def test_whatever_a_record_holds_its_export_verifies(
+    verify: Callable[..., Verification],
+    folder: Path,
+    open_log: Callable[[], DecisionLog],
+    record: Callable[..., Record],
+) -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    big = {str(number): "x" * 1000 for number in range(3000)}
+    members: list[dict[str, Any]] = [
+        {"details": {"a": 1, "\ufffd": 2}, "personal": {"a": 2, "\ud800": 3}},
+        {"details": {"omitted": 1}, "personal": big},
+        {"details": big | {"omitted_bytes": 1}, "personal": {"omitted_bytes": 2}},
+        {
+            "details": {"decision.user": 1, "details.x": 2},
+            "personal": {"user_id": 3, "details.x": 4, "": 5, "x.y": None},
+        },
+        {"details": {"a": deep}, "personal": {"a": deep}, "replay": {"a": deep}},
+        {"user_id": "\ud800", "plugin_id": "\x00'", "trace_id": "\ud800", "details": {"\ud800": 10**5000}},
+        {"user_id": "x" * 100_000, "personal": {"a\x1f": "b", "a": "\x1f"}},
+    ]
+    made = [record(**each) for each in members]
+    lines: list[bytes] = []
+
+    async def story() -> str:
+        log = open_log()
+        await log.append(*made)
+        request = ExportRequest(event_id=record().event_id, at=record().at, user_id=None)
+        lines.extend(b"".join((await begin_export(log, folder, request)).chunks()).split(b"\n")[:-1])
+        await log.close()
+        return log.verifier
+
+    result = verify(lines, key=asyncio.run(story()))
+    assert (result.findings, result.lines) == ([], len(members) + 1)
+    for row in LogReader(folder).find(Filter()).rows:
+        json.dumps(row, allow_nan=False)
 
 
 def test_an_erased_person_leaves_a_file_that_still_verifies(
