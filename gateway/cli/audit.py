@@ -1,5 +1,6 @@
 """The decision log: read it, take it away, prove it."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +16,19 @@ _COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="
 
 _UNVERIFIED = 6
 
-Plugin = Annotated[str | None, typer.Option("--plugin", metavar="ID")]
-User = Annotated[str | None, typer.Option("--user", metavar="USER")]
-EventType = Annotated[str | None, typer.Option("--event-type", metavar="TYPE", help="As access_denied.")]
-Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help="As security.")]
-Effect = Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="allow or deny.")]
-MinRisk = Annotated[int | None, typer.Option("--min-risk", metavar="N", help="0 to 100.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="RFC 3339.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")]
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which records are wanted; every one given must hold."""
+
+    plugin: Annotated[str | None, typer.Option("--plugin", metavar="ID")] = None
+    user: Annotated[str | None, typer.Option("--user", metavar="USER")] = None
+    event_type: Annotated[str | None, typer.Option("--event-type", metavar="TYPE", help="As access_denied.")] = None
+    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="As security.")] = None
+    effect: Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="allow or deny.")] = None
+    min_risk: Annotated[int | None, typer.Option("--min-risk", metavar="N", help="0 to 100.")] = None
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="RFC 3339.")] = None
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")] = None
 
 
 @verb(app, "tail")
@@ -34,34 +40,12 @@ def tail(call: Call, lines: Annotated[int, typer.Option("-n", "--lines", metavar
 @verb(app, "search")
 def search(
     call: Call,
-    *,
+    filters: Filters,
     q: Annotated[str | None, typer.Argument(metavar="WORDS", help="Words to look for.")] = None,
-    plugin: Plugin = None,
-    user: User = None,
-    event_type: EventType = None,
-    category: Category = None,
-    effect: Effect = None,
-    min_risk: MinRisk = None,
-    since: Since = None,
-    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000)] = 50,
 ) -> None:
     """Find records, the newest last."""
-    _show(
-        call,
-        {
-            "q": q,
-            "plugin": plugin,
-            "user": user,
-            "event_type": event_type,
-            "category": category,
-            "effect": effect,
-            "min_risk": min_risk,
-            "since": since,
-            "until": until,
-            "limit": limit,
-        },
-    )
+    _show(call, {**asdict(filters), "q": q, "limit": limit})
 
 
 @verb(app, "show")
@@ -79,6 +63,7 @@ def show(
 @verb(app, "export")
 def export(
     call: Call,
+    filters: Filters,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl.")] = "jsonl",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
 ) -> None:
@@ -88,7 +73,7 @@ def export(
     if output is None and call.as_json:
         raise UsageError("the export itself is many documents", way_out="name a file with -o FILE")
     with call.client() as client:
-        lines = client.stream_lines("/v1/audit/export", params={"format": form})
+        lines = client.stream_lines("/v1/audit/export", params={**asdict(filters), "format": form})
         if output is None:
             import sys
 

@@ -2,9 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
@@ -68,16 +68,23 @@ class Call:
 
 
 def verb(app: typer.Typer, name: str) -> Callable[[Callable[Concatenate[Call, P], None]], Callable[..., None]]:
-    """Add a verb that also takes `--home` and `--json`; it gets both as its first argument, a `Call`."""
+    """Add a verb that also takes `--home` and `--json`; it gets both as its first argument, a `Call`.
+
+    An argument whose type is a dataclass stands for the options that are its members.
+    """
 
     def add(function: Callable[Concatenate[Call, P], None]) -> Callable[..., None]:
         def run(ctx: typer.Context, home: Path | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401
             defaults = ctx.find_root().obj or Defaults()
             call = Call(home_option=home or defaults.home, as_json=as_json or defaults.as_json)
+            for argument, group in groups.items():
+                given[argument] = group(**{member.name: given.pop(member.name) for member in fields(group)})
             function(call, **given)  # type: ignore[call-arg] # typer gives what the signature below says
 
         signature = inspect.signature(function, eval_str=True)
-        own = list(signature.parameters.values())[1:]
+        taken = list(signature.parameters.values())[1:]
+        groups: dict[str, type[Any]] = {one.name: one.annotation for one in taken if _is_group(one.annotation)}
+        own = [option for one in taken for option in (_members(one.annotation) if one.name in groups else [one])]
         shared = [
             inspect.Parameter("home", _Keyword, default=None, annotation=_HOME),
             inspect.Parameter("as_json", _Keyword, default=False, annotation=_JSON),
@@ -91,6 +98,18 @@ def verb(app: typer.Typer, name: str) -> Callable[[Callable[Concatenate[Call, P]
         return function
 
     return add
+
+
+def _is_group(annotation: object) -> bool:
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
+def _members(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(member.name, _Keyword, default=member.default, annotation=hints[member.name])
+        for member in fields(group)
+    ]
 
 
 _HOME = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=HOME_HELP)]

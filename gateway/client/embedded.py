@@ -89,6 +89,8 @@ class _Exchange(httpx.AsyncByteStream):
             if message.get("body"):
                 await self._pieces.put(message["body"])
             if not message.get("more_body"):
+                # WHY: a server tells so, too; who streams waits for this word before it ends.
+                self._hung_up.set()
                 await self._pieces.put(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -113,6 +113,10 @@ def test_the_log_is_searched_shown_exported_and_verified(ask: Ask, hearthgate: R
     told = json.loads(hearthgate(*verify).stdout)
     assert (told["ok"], told["signer_checked"]) == (True, False)
 
+    told = ask("audit", "export", "--event-type", "registered", "-o", tmp_path / "part.jsonl")
+    assert told["records"] == 2
+    assert hearthgate("audit", "verify", tmp_path / "part.jsonl", "--key", key).returncode == 0
+
     at = next(i for i, line in enumerate(lines) if b'"registered"' in line)
     lines[at] = lines[at].replace(b'"registered"', b'"revoked"')
     (tmp_path / "log.jsonl").write_bytes(b"".join(lines))

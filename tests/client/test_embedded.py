@@ -115,6 +115,21 @@ def test_an_application_that_raises_is_heard(told: int) -> None:
     asyncio.run(main())
 
 
+def test_an_application_that_waits_for_the_end_of_its_answer_hears_of_it() -> None:
+    async def application(_scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(START)
+        await send(body(b"ok", more=False))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def main() -> None:
+        async with client(application) as asking:
+            assert (await asking.get("/")).text == "ok"
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_work_after_the_answer_is_waited_for() -> None:
     done = False
 
