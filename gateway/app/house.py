@@ -28,7 +28,7 @@ from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.parts import Parts, Registry, Resources
-from gateway.flows.recover import recover
+from gateway.flows.recover import mend_grants_file, recover
 from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import tell_untold
 from gateway.http.application import build_application
@@ -94,6 +94,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(parts.pool.close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
+        await mend_grants_file(parts)
         await open_policy(parts, by=parts.owner)
         await recover(parts, owner)
         stack.callback(_watch(parts))

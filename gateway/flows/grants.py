@@ -126,7 +126,7 @@ async def take_grants(
 
 async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
     """Take rules out of grants.csv and of the set in force; tells whether both are done."""
-    dropped = await _drop_from_file(parts, ids)
+    dropped = await drop_from_file(parts, ids)
     policy = parts.policy.get()
     if policy is not None:
         text = policy.parsed.text
@@ -146,7 +146,8 @@ async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
     return False
 
 
-async def _drop_from_file(parts: Parts, ids: frozenset[str]) -> bool:
+async def drop_from_file(parts: Parts, ids: frozenset[str]) -> bool:
+    """Take rules out of grants.csv, however broken the files are; tells whether none of them is there any more."""
     path = parts.policies / GRANTS
     for _ in range(_TRIES):
         try:

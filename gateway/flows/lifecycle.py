@@ -74,6 +74,8 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
                 )
             ),
         )
+        # INVARIANT: judged again, for while the records were written the plugin may have been revoked.
+        _check_registrable(caller, parts.registry.plugins.get(manifest.plugin_id))
         if before is not None:
             superseded = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=manifest.plugin_id)
             parts.registry.requests.decide(
@@ -102,6 +104,9 @@ async def approve(
             pending = tuple(each for each in pending if each.type == "register")
         wanted = [each for request in pending for each in request.permissions] if given is None else list(given)
         check_four_eyes(parts, caller, plugin.registered_by, wanted)
+        for request in pending:
+            # SECURITY: each by who asked for it; another may have registered the plugin.
+            check_four_eyes(parts, caller, request.requested_by, request.permissions)
         grants = await give_grants(
             parts,
             Giving(plugin_id=plugin.id, wanted=[_to_run(plugin.id), *wanted], reason=reason, joining=True),
@@ -189,7 +194,9 @@ async def revoke(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> P
 
 
 async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> None:
-    """Remove a plugin with its grants, consents, holds and requests; its folder stays.
+    """Remove a plugin with its grants, consents and requests; its folder stays.
+
+    Its holds go with the lines that they hold; one whose line cannot be taken out yet stays until it is.
 
     Raises:
         DeniedError: the caller may not.
@@ -204,7 +211,6 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
     async with parts.editing:
         parts.registry.plugins.forget(stopped)
         parts.registry.consents.forget(plugin.id)
-        parts.registry.holds.forget(plugin.id)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was uninstalled")
 
 

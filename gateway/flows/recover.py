@@ -5,9 +5,16 @@ from gateway.domain.lifecycle import State
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.flows.event import event
-from gateway.flows.grants import drop_lines
+from gateway.flows.grants import drop_from_file, drop_lines, take_grants
 from gateway.flows.parts import Parts
 from gateway.registry.requests import RequestState
+
+
+async def mend_grants_file(parts: Parts) -> None:
+    """Take out of grants.csv what was held when the gateway stopped, so that its lines do not break the policy."""
+    held = frozenset(f"grant-{each.grant_number}" for each in parts.registry.holds.holds.values())
+    if held:
+        await drop_from_file(parts, held)
 
 
 async def recover(parts: Parts, caller: Caller) -> None:
@@ -17,8 +24,8 @@ async def recover(parts: Parts, caller: Caller) -> None:
         LogUnavailableError: it could not be recorded.
     """
     await _close_lost(parts)
+    await _finish_revocations(parts, caller)
     await _undo_half_approvals(parts, caller)
-    await _finish_revocations(parts)
 
 
 async def _close_lost(parts: Parts) -> None:
@@ -38,6 +45,25 @@ async def _close_lost(parts: Parts) -> None:
         await parts.log.append(*lost)
 
 
+async def _finish_revocations(parts: Parts, caller: Caller) -> None:
+    holds = tuple(parts.registry.holds.holds.values())
+    held = {each.grant_number for each in holds}
+    unfinished = [grant for grant in parts.registry.grants.live() if grant.number in held]
+    if unfinished:
+        ids: list[Json] = [grant.id for grant in unfinished]
+        facts: dict[str, Json] = {"why": "the gateway stopped while these were revoked", "grants": ids}
+        await parts.log.append(event(parts, caller, "recovered", None, facts))
+        parts.registry.grants.end(
+            [grant.number for grant in unfinished], by=caller.user_id, at=parts.now(), reason="its revocation was begun"
+        )
+    if holds and await drop_lines(parts, frozenset(f"grant-{number}" for number in held), by=parts.owner):
+        parts.registry.holds.lift(holds)
+    for plugin in parts.registry.plugins.all():
+        if plugin.state is State.REVOKED:
+            left = parts.registry.grants.live(plugin.id)
+            await take_grants(parts, caller, plugin.id, left, reason="the plugin was revoked before")
+
+
 async def _undo_half_approvals(parts: Parts, caller: Caller) -> None:
     for plugin in parts.registry.plugins.all():
         if plugin.state is not State.APPROVED:
@@ -46,16 +72,8 @@ async def _undo_half_approvals(parts: Parts, caller: Caller) -> None:
         ids: list[Json] = [grant.id for grant in live]
         facts: dict[str, Json] = {"why": "the gateway stopped during an approval: approve it again", "grants": ids}
         await parts.log.append(event(parts, caller, "recovered", plugin.id, facts))
-        parts.registry.grants.end(
-            [grant.number for grant in live], by=caller.user_id, at=parts.now(), reason="the approval was not finished"
-        )
-        await drop_lines(parts, frozenset(grant.id for grant in live), by=caller.user_id)
+        await take_grants(parts, caller, plugin.id, live, reason="the approval was not finished")
         parts.registry.plugins.move(plugin, State.REGISTERED, reason="its approval was not finished", at=parts.now())
         approved = parts.registry.requests.find(state=RequestState.APPROVED, plugin_id=plugin.id)
-        parts.registry.requests.reopen([each for each in approved if each.type == "register"])
-
-
-async def _finish_revocations(parts: Parts) -> None:
-    holds = tuple(parts.registry.holds.holds.values())
-    if holds and await drop_lines(parts, frozenset(f"grant-{each.grant_number}" for each in holds), by=parts.owner):
-        parts.registry.holds.lift(holds)
+        # SECURITY: the last one alone; an earlier one is of an earlier life of this id.
+        parts.registry.requests.reopen([each for each in approved if each.type == "register"][-1:])

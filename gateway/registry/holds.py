@@ -66,10 +66,6 @@ class Holds:
         for each in holds:
             self.holds.pop(each.id, None)
 
-    def forget(self, plugin_id: PluginId) -> None:
-        """Drop what the registry no longer holds of an uninstalled plugin."""
-        self.holds = {key: each for key, each in self.holds.items() if each.plugin_id != plugin_id}
-
     def lock(self, lockdown: Lockdown) -> None:
         """Set a lockdown, durably."""
         with transaction(self._connection) as connection:

@@ -107,9 +107,12 @@ class Plugins:
         return adopted
 
     def forget(self, plugin: Plugin) -> None:
-        """Delete a plugin with its grants, consents, holds and requests; the same id later inherits nothing."""
+        """Delete a plugin with its consents and requests; the same id later inherits nothing."""
+        there = self._plugins.get(plugin.id)
+        if there is None or there.generation != plugin.generation:
+            return
         with transaction(self._connection) as connection:
-            for table in ("plugin", "permission_request", "hold", "consent"):
+            for table in ("plugin", "permission_request", "consent"):
                 connection.execute(f"DELETE FROM {table} WHERE plugin_id=?", (plugin.id,))  # noqa: S608 (names above)
         del self._plugins[plugin.id]
 
