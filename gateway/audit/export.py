@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit import canonical
-from gateway.audit.leaf import row_of
+from gateway.audit.leaf import Stored, row_of
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import inclusion_proof
 from gateway.audit.query import STORED, Filter, LogReader, conditions, take
@@ -55,6 +55,7 @@ class Export:
 
         Raises:
             LogUnavailableError: the log cannot be read; what came so far has no checkpoint and so proves nothing.
+            VerificationError: a record was changed so that it cannot be read.
 
         """
         with LogReader(self.folder).connect() as connection:
@@ -112,7 +113,7 @@ def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
     return size, details
 
 
-def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterator[list[tuple[Any, ...]]]:
+def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:
     """Read what `wanted` describes, oldest first; each page is a read of its own, so the writer is never held up."""
     where, values = conditions(wanted, connection)
     sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
@@ -131,11 +132,10 @@ def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], list[s
     return prove
 
 
-def _row(stored: tuple[Any, ...], prove: Callable[[int], list[str]] | None) -> dict[str, Any]:
-    seq, *parts = stored
-    row = row_of(tuple(parts), canonical.decode_exact)
+def _row(stored: Stored, prove: Callable[[int], list[str]] | None) -> dict[str, Any]:
+    row = row_of(stored, canonical.decode_exact)
     if prove is not None:
-        row["proof"] = prove(seq)
+        row["proof"] = prove(stored[0])
     return row
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec import Raw
+from msgspec import MsgspecError, Raw
 
 from gateway.audit import canonical
 from gateway.domain.decision import Decision, timestamp
 from gateway.domain.record import CATEGORY_OF, Record
 from gateway.domain.request import Json
 from gateway.domain.risk import MAX_SCORE
-from gateway.errors import MalformedError, TooLargeError
+from gateway.errors import MalformedError, TooLargeError, VerificationError
 
 FORMAT = 1
 SALT_BYTES = 16
@@ -222,15 +222,24 @@ def _omitted(encoded: bytes) -> dict[str, Json]:
     return {"omitted_bytes": len(encoded), "omitted_sha256": hashlib.sha256(encoded).hexdigest()}
 
 
-def row_of(
-    stored: tuple[str, bytes, str | None, bytes | None],
-    decode: Callable[[str], Any] = canonical.decode,
-) -> dict[str, Any]:
+Stored = tuple[int, str, bytes, str | None, bytes | None]  # seq, committed, leaf, personal, salts
+
+
+def row_of(stored: Stored, decode: Callable[[str], Any] = canonical.decode) -> dict[str, Any]:
     """Put a stored record together again as people and exports see it; what was erased is null or absent.
 
-    `stored` is its committed text, leaf, personal text and salts.
+    Raises:
+        VerificationError: what is stored is not what the log wrote.
+
     """
-    committed, leaf, personal, salts = stored
+    try:
+        return _row_of(stored, decode)
+    except (MsgspecError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise VerificationError(f"record {stored[0]} in audit.db was changed: it cannot be read") from error
+
+
+def _row_of(stored: Stored, decode: Callable[[str], Any]) -> dict[str, Any]:
+    _, committed, leaf, personal, salts = stored
     record = decode(committed)
     values: dict[str, Any] = {} if personal is None else decode(personal)
     details, decision = record["details"], record["decision"]

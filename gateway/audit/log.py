@@ -38,15 +38,12 @@ class DecisionLog:
     def __init__(
         self,
         folder: Path,
-        lock: LockFile,
-        key: LogKey,
+        held: tuple[LockFile, Store, LogKey],
         clock: tuple[Callable[[], datetime], Callable[[], str]],
     ) -> None:
-        self._lock = lock
-        self._key = key
+        self._lock, self._store, self._key = held
         self._now, self._new_id = clock
         self._book = CheckpointBook(folder)
-        self._store = Store(folder, key)
         self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
         self.why: str | None = None
         self._since: datetime | None = None
@@ -78,12 +75,18 @@ class DecisionLog:
         try:
             key = read_or_make_key(folder / "keys")
             _check_presence(folder, key)
-            log = cls(folder, lock, key, (now, new_id))
-            log._check_history()
+            store = Store(folder, key)
         except _FAILURES as error:
             lock.release()
             raise LogUnavailableError(f"the decision log in `{folder}` cannot be opened: {error}") from error
         except BaseException:
+            lock.release()
+            raise
+        try:
+            log = cls(folder, (lock, store, key), (now, new_id))
+            log._check_history()
+        except BaseException:
+            store.close()
             lock.release()
             raise
         log._commits.start()
@@ -95,14 +98,18 @@ class DecisionLog:
         told = self._book.last(self._key.verifier)
         notes = [] if stored is None else [parse_note(stored[1])]
         for note in notes if told is None else [*notes, told]:
-            whole = self._key.verifier.signed(note) and self._store.head.size >= note.size
-            if not whole or self._store.root_at(note.size) != note.root:
-                self._store.close()
+            if not self._key.verifier.signed(note) or self._root_at(note.size) != note.root:
                 raise VerificationError(
                     f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
                     way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
                 )
             self._commits.signed = (note.size, note.text)
+
+    def _root_at(self, size: int) -> bytes | None:
+        try:
+            return self._store.root_at(size) if self._store.head.size >= size else None
+        except LookupError:
+            return None
 
     @property
     def healthy(self) -> bool:

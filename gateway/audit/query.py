@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit import canonical
-from gateway.audit.leaf import event_bytes, microseconds, row_of
+from gateway.audit.leaf import Stored, event_bytes, microseconds, row_of
 from gateway.audit.merkle import TILE, consistency_proof, inclusion_proof
 from gateway.audit.store import FILE
 from gateway.audit.tree import stored_node
@@ -108,7 +108,7 @@ class LogReader:
             sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
             found = _run(connection, sql, [*values, limit + 1])
         shown = found[:limit] if len(found) > limit or not _full(found) else found[:-1]
-        rows = [row_of(tuple(stored)) for _, *stored in shown]
+        rows = [row_of(stored) for stored in shown]
         return Page(rows=rows, cursor=f"s{shown[-1][0]}" if len(found) > len(shown) else None)
 
     def get(self, event_id: str) -> Row | None:
@@ -127,7 +127,7 @@ class LogReader:
             sql = f"{STORED} WHERE ref = ? AND record.seq > ? AND plugin IS ? ORDER BY record.seq LIMIT ?"
             began = connection.execute("SELECT seq, plugin FROM record WHERE id = ?", (wanted,)).fetchone()
             found = [] if began is None else _run(connection, sql, [wanted, *began, MAX_LIMIT])
-        return [row_of(tuple(stored)) for _, *stored in found]
+        return [row_of(stored) for stored in found]
 
     def outcome(self, event_id: str) -> Row | None:
         """Give the record of how an execution ended, None while there is none."""
@@ -137,7 +137,7 @@ class LogReader:
         with self.connect() as connection:
             sql = f"{STORED} WHERE {where} ORDER BY record.seq LIMIT 1"
             found = _run(connection, sql, [value])
-        return row_of(tuple(found[0][1:])) if found else None
+        return row_of(found[0]) if found else None
 
     def inclusion(self, event_id: str, size: int) -> tuple[int, list[bytes]]:
         """Prove that an event is in the tree of `size` records: its index, counted from 0, and the hashes.
@@ -172,9 +172,9 @@ class LogReader:
         return None if row is None else str(row[0])
 
 
-def take(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def take(found: Iterable[Stored]) -> list[Stored]:
     """Read stored records until they are many bytes: a page is bounded, whatever its rows hold."""
-    taken: list[tuple[Any, ...]] = []
+    taken: list[Stored] = []
     weight = 0
     for stored in found:
         taken.append(stored)
@@ -184,7 +184,7 @@ def take(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return taken
 
 
-def _full(taken: list[tuple[Any, ...]]) -> bool:
+def _full(taken: list[Stored]) -> bool:
     return sum(len(stored[1]) + len(stored[3] or "") for stored in taken) > MAX_PAGE_CHARACTERS and len(taken) > 1
 
 
@@ -251,7 +251,7 @@ def _parse_cursor(cursor: str) -> int:
     return int(digits)
 
 
-def _run(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+def _run(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[Stored]:
     steps = iter(range(BUDGET_STEPS))
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
     try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.audit.checkpoint import LogKey
-from gateway.audit.leaf import Prepared
+from gateway.audit.leaf import Prepared, Stored
 from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
 from gateway.audit.schema import migrate
 from gateway.audit.tree import stored_node
@@ -245,10 +245,10 @@ class Store:
         row: tuple[int, str] | None = self._connection.execute(sql).fetchone()
         return row
 
-    def open_intents(self) -> list[tuple[str, bytes, str | None, bytes | None]]:
+    def open_intents(self) -> list[Stored]:
         """Give the stored form of every execution that began and has no outcome, oldest first."""
         return self._connection.execute(
-            "SELECT committed, leaf, personal, salts FROM intent JOIN record USING (seq) "
+            "SELECT seq, committed, leaf, personal, salts FROM intent JOIN record USING (seq) "
             "LEFT JOIN pii USING (seq) ORDER BY seq",
         ).fetchall()
 

@@ -14,7 +14,7 @@ from gateway.audit.merkle import proves_consistency, proves_inclusion
 from gateway.audit.query import Filter, LogReader
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
-from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, UnavailableError
+from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, UnavailableError, VerificationError
 
 Open = Callable[[], DecisionLog]
 Make = Callable[..., Record]
@@ -193,3 +193,16 @@ def test_an_erased_record_shows_nothing_of_the_person(folder: Path, open_log: Op
     assert (row["user_id"], row["decision"]["user"], row["decision"]["scope"], row["replay"]) == (None,) * 4
     assert row["salt"] == {}
     assert row["decision"]["effect"] == "allow"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"v":1}', "\x00", "[" * 10_000])
+def test_a_record_changed_in_the_database_is_an_answer_that_names_it(
+    content: str, folder: Path, open_log: Open, record: Make
+) -> None:
+    write(open_log, record(), record())
+    with sqlite3.connect(folder / "audit.db") as connection:
+        connection.execute("DROP TRIGGER record_keeps")
+        connection.execute("UPDATE record SET committed = ? WHERE seq = 2", (content,))
+    connection.close()
+    with pytest.raises(VerificationError, match=r"record 2 in audit\.db was changed"):
+        LogReader(folder).find(Filter())
