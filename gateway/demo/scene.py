@@ -50,13 +50,15 @@ class Scene:
                 return policy, waited
             time.sleep(_POLL_S)
 
-    def run_as_alice(self, plugin_id: str, payload: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def run_as_alice(
+        self, plugin_id: str, payload: Mapping[str, Any], *, timeout_s: float = _CALL_S
+    ) -> tuple[int, dict[str, Any]]:
         """Execute a plugin over HTTP with alice's key; give status and body."""
         answer = httpx.post(
             f"{self.url}/v1/plugins/{plugin_id}/execute",
             headers={"Authorization": f"Bearer {self.state['key']}"},
-            json={"payload": dict(payload)},
-            timeout=_CALL_S,
+            json={"payload": dict(payload), "timeout_s": timeout_s},
+            timeout=2 * _CALL_S,
         )
         body: dict[str, Any] = {}
         with suppress(ValueError):
