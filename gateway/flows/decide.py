@@ -85,8 +85,9 @@ async def record_decisions(parts: Parts, decisions: list[Decision], context: Con
     spent = [each for each in decisions if each.allowed and not each.dry_run]
     for each in spent:
         _charge(parts, each)
-    # INVARIANT: taken before the first await, so that no second call can use a consent for one use.
-    once = [consent for each in spent if (consent := _take_consent(parts, each)) is not None]
+    # INVARIANT: used up, durably, before the first await, so that neither a second call nor a restart can use a
+    # consent for one use again.
+    once = [consent for each in spent if (consent := _use_up_consent(parts, each)) is not None]
     try:
         await parts.log.append(*(decision_record(each, context) for each in decisions), *further)
     except LogUnavailableError:
@@ -95,8 +96,6 @@ async def record_decisions(parts: Parts, decisions: list[Decision], context: Con
         for consent in once:
             parts.registry.consents.put_back(consent)
         raise
-    for consent in once:
-        parts.registry.consents.end(consent, at=parts.now(), reason="used once")
 
 
 def decision_record(decision: Decision, context: Context) -> Record:
@@ -237,11 +236,11 @@ def _give_back(parts: Parts, decision: Decision) -> None:
         parts.registry.rates.give_back(charge, subject=request.subject, user=request.user, at=decision.at)
 
 
-def _take_consent(parts: Parts, decision: Decision) -> ConsentRecord | None:
+def _use_up_consent(parts: Parts, decision: Decision) -> ConsentRecord | None:
     consent = parts.registry.consents.get(decision.consent_id or "")
     if consent is None or not consent.once:
         return None
-    parts.registry.consents.take(consent)
+    parts.registry.consents.end(consent, at=decision.at, reason="used once")
     return consent
 
 

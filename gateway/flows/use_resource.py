@@ -3,14 +3,18 @@
 A call that came through other plugins acts with the intersection of the rights of all of them.
 """
 
+import re
 from collections.abc import Mapping
 
 from gateway.domain.decision import Decision
+from gateway.domain.names import plugin_subject
 from gateway.domain.request import Json
 from gateway.errors import HearthgateError, MalformedError
 from gateway.executor.broker import Answer, Ask
 from gateway.flows.decide import Context, decide, record_decisions
 from gateway.flows.deeds import DEEDS, Args, Asking
+
+_TERM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 def asking_as(asking: Asking) -> Ask:
@@ -49,7 +53,7 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
     await record_decisions(asking.parts, decisions, context)
     refused = next((each for each in decisions if not each.allowed), None)
     if refused is not None:
-        return _denied(op, refused)
+        return _denied(asking, op, refused)
     decision = decisions[0]
     try:
         done = await deed.do(asking)
@@ -62,12 +66,12 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
     )
 
 
-def _denied(op: str, decision: Decision) -> Answer:
-    own = f"plugin:{decision.request.subject.removeprefix('plugin:')}"
+def _denied(asking: Asking, op: str, decision: Decision) -> Answer:
+    own = _rules_naming(asking, decision)
     misses: list[Json] = [
-        {"id": miss.rule.id, "unmet": [term.split("(")[0].split(" ")[0] for term in miss.unmet]}
+        {"id": miss.rule.id, "unmet": [_kind_of(term) for term in miss.unmet]}
         for miss in decision.verdict.near_misses
-        if decision.request.subject == own
+        if miss.rule.id in own
     ]
     return Answer(
         body={
@@ -79,6 +83,19 @@ def _denied(op: str, decision: Decision) -> Answer:
         },
         note={"op": op, "decision_id": decision.decision_id, "effect": "deny", "ok": False},
     )
+
+
+def _rules_naming(asking: Asking, decision: Decision) -> frozenset[str]:
+    """Give the ids of the rules that name the asking plugin itself; what others are granted is not its business."""
+    policy, subject = asking.parts.policy.get(), plugin_subject(asking.plugin.id)
+    if policy is None or decision.request.subject != subject:
+        return frozenset()
+    return frozenset(rule.id for rule in policy.candidates(decision.request) if rule.subject == subject)
+
+
+def _kind_of(term: str) -> str:
+    name = _TERM_NAME.match(term)
+    return name[0] if name else "condition"
 
 
 def _failed(op: str, message: str, decision: Decision | None = None) -> Answer:

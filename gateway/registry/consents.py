@@ -114,13 +114,14 @@ class Consents:
             )
         self._live[consent.id] = consent
 
-    def take(self, consent: ConsentRecord) -> None:
-        """Let nobody else use a consent that is about to be used up."""
-        self._live.pop(consent.id, None)
-
     def put_back(self, consent: ConsentRecord) -> None:
-        """Give back a consent whose use could not be recorded."""
-        self._live[consent.id] = consent
+        """Give back a consent whose only use could not be recorded, unless it was forgotten meanwhile."""
+        with transaction(self._connection) as connection:
+            found = connection.execute(
+                "UPDATE consent SET ended_at=NULL, end_reason=NULL WHERE id=? RETURNING id", (consent.id,)
+            ).fetchall()
+        if found:
+            self._live[consent.id] = consent
 
     def end(self, consent: ConsentRecord, *, at: datetime, reason: str) -> ConsentRecord:
         """Withdraw one, or note that its only use is over."""
