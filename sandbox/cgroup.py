@@ -53,9 +53,12 @@ class Group:
 
     def join(self) -> None:
         """Put this process, and all that come from it, under the limits."""
+        # WHY: in v1 a thread that moves itself, and this process has one, waits for no lock of the whole
+        # system; `cgroup.procs` does, for milliseconds. v2 has no such file for controllers of memory.
+        file = "cgroup.procs" if self.unified else "tasks"
         for folder in sorted(set(self.folders.values())):
             try:
-                _write(os.path.join(folder, "cgroup.procs"), "0")
+                _write(os.path.join(folder, file), "0")
             except OSError as error:
                 raise SandboxError.from_os("cgroup", error) from None
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
@@ -87,7 +87,7 @@ class Cell:
                 self._handle = None
         self.status.close()
 
-    def __enter__(self) -> "Cell":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -194,6 +194,8 @@ class Launcher:
             ours.close()
             self._stop()
             raise
+        # INVARIANT: no wait without an end: a zygote that stands still takes no more orders.
+        ours.settimeout(_SPAWN_S)
         self._control = ours
         self.landlock_abi = int(told.get("landlock_abi", 0))
         self.controllers = frozenset(told.get("controllers", ()))
@@ -211,7 +213,7 @@ class Launcher:
                 self._process.wait()
             self._process = None
 
-    def __enter__(self) -> "Launcher":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

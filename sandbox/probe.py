@@ -1,4 +1,4 @@
-"""Proves what this host can promise by doing: a probe cell tries deeds, and a plain process does the same as control."""
+"""Proves what this host can promise by doing: a cell tries deeds, and a plain process does the same as control."""
 
 import contextlib
 import json
@@ -201,12 +201,13 @@ def _controller(probe: _Probe, name: str, judge: Callable[[], bool], detail: str
 
 def _deed(name: str, inside: str | None, outside: str | None) -> Guarantee:
     if outside is not None:
-        return _mandatory(name, False, f"the control could not do it either, so nothing is proven: {outside}")
+        detail = f"the control could not do it either, so nothing is proven: {outside}"
+        return Guarantee(name=name, held=False, mandatory=True, detail=detail)
     return _mandatory(name, inside is not None, inside or "it was done inside")
 
 
-def _mandatory(name: str, held: bool, detail: str) -> Guarantee:  # noqa: FBT001  # read as a sentence
-    return Guarantee(name=name, held=held, mandatory=True, detail=detail)
+def _mandatory(name: str, held: object, detail: str) -> Guarantee:
+    return Guarantee(name=name, held=bool(held), mandatory=True, detail=detail)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def _run(call: Mapping[str, Any], channel: Channel, entry_point: str) -> object:
     module = _load(entry_point)
     function = getattr(module, call["function"], None)
     if not callable(function):
-        raise AttributeError(f"`{entry_point}` has no function `{call['function']}`")
+        raise AttributeError(f"`{entry_point}` has no function `{call['function']}`")  # noqa: TRY004  # it is missing
     context = Context(channel, call)
     value = function(context, **call["kwargs"])
     return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
@@ -63,6 +63,7 @@ async def _awaited(value: Any) -> object:  # noqa: ANN401  # whatever the plugin
 
 def _load(entry_point: str) -> ModuleType:
     sys.path.insert(0, _PLUGIN)
+    sys.argv = [os.path.join(_PLUGIN, entry_point)]
     path = os.path.join(_PLUGIN, entry_point)
     name = entry_point.removesuffix(".py")
     spec = importlib.util.spec_from_file_location(name, path)

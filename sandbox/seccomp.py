@@ -94,7 +94,7 @@ def _socketpair() -> bpf.Block:
 
 
 def _prlimit() -> bpf.Block:
-    """Reading a limit is harmless; a new limit's address must be null, both halves of it."""
+    """Let a limit be read: the address of a new one must be null, both halves of it."""
     inner = (bpf.load(bpf.high_word_of(2)), *bpf.when_equal(0, _ALLOW), *_REFUSE)
     return (bpf.load(bpf.low_word_of(2)), *bpf.when_equal(0, inner), *_REFUSE)
 

@@ -138,14 +138,20 @@ class Zygote:
     def _fork(self) -> int:
         """Fork the first process of a new pid namespace."""
         kernel.unshare(kernel.CLONE_NEWPID)
+        pid = -1
         try:
             pid = os.fork()
-        except OSError:
-            kernel.enter_namespace(self._own_pids, kernel.CLONE_NEWPID)
-            raise
-        if pid != 0:
-            kernel.enter_namespace(self._own_pids, kernel.CLONE_NEWPID)
+        finally:
+            if pid != 0:
+                self._come_back()
         return pid
+
+    def _come_back(self) -> None:
+        try:
+            kernel.enter_namespace(self._own_pids, kernel.CLONE_NEWPID)
+        except OSError as error:
+            # SECURITY: a cell may be born already that nobody would watch; ending here ends it too.
+            raise SystemExit(f"the zygote lost its pid namespace: {error}") from None
 
     def _keep(
         self, pid: int, report: socket.socket, status: socket.socket, group: cgroup.Group, timeout_s: float
@@ -160,8 +166,8 @@ class Zygote:
             timeout_s=timeout_s,
             kill_at=time.monotonic() + _SETUP_S,
         )
-        report.setblocking(False)
-        status.setblocking(False)
+        report.settimeout(0)
+        status.settimeout(0)
         self._cells[pid] = running
         self._selector.register(report, selectors.EVENT_READ, pid)
         self._selector.register(handle, selectors.EVENT_READ, pid)
@@ -265,13 +271,13 @@ def _settle() -> None:
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
     try:
         # WHY: a cell outlives neither this process nor, through this, the one that cleans up after it.
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         libraries.preload()
         kit = cell.Kit(
             filter=seccomp.build_filter(kernel.machine()),

@@ -1,4 +1,5 @@
 """What every test of the sandbox starts from: cells run by root and by an ordinary user, and plain twins."""
+# ruff: noqa: ANN401, S105  # answers are JSON; the secrets are made up
 
 import json
 import os
@@ -39,7 +40,9 @@ class Host:
         self.code = self.snapshot(TESTDATA.joinpath("deeds.py").read_text())
         copy = folder / "lib"
         shutil.copytree(Path(sandbox.__file__).parent, copy / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
-        self._process = self._popen([str(shutil.copy(TESTDATA / "driver.py", folder)), str(copy), self.secret_file], stdin=subprocess.PIPE)
+        self._process = self._popen(
+            [str(shutil.copy(TESTDATA / "driver.py", folder)), str(copy), self.secret_file], stdin=subprocess.PIPE
+        )
         self.started = self._read()
 
     def snapshot(self, text: str, name: str = "main.py") -> str:
@@ -86,8 +89,7 @@ class Host:
         """Do a deed without any barrier."""
         order = json.dumps({"deed": deed, "privileged": privileged, **given})
         code = self.snapshot(TESTDATA.joinpath("deeds.py").read_text())
-        with open(self.secret_file, "rb") as inherited:
-            os.set_inheritable(inherited.fileno(), True)
+        with Path(self.secret_file).open("rb") as inherited:
             done = self._popen([f"{code}/main.py", order], pass_fds=(inherited.fileno(),))
             out, _ = done.communicate(timeout=PATIENCE_S)
         return json.loads(out) if out else {"done": done.returncode == 0, "by": f"exit {done.returncode}"}
@@ -134,7 +136,7 @@ def users() -> list[Any]:
 
 def _needs_system_python() -> pytest.MarkDecorator:
     probe = [SYSTEM_PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-    fits = os.path.exists(SYSTEM_PYTHON) and subprocess.run(probe, check=False).returncode == 0
+    fits = Path(SYSTEM_PYTHON).exists() and subprocess.run(probe, check=False).returncode == 0
     return pytest.mark.skipif(not fits, reason=f"an ordinary user needs a {SYSTEM_PYTHON} of 3.11 or newer")
 
 

@@ -1,4 +1,5 @@
 """Each deed is tried in a cell, where it must fail, and by a plain twin, where it must succeed."""
+# ruff: noqa: ANN401  # the fixture's class lies in conftest, which tests do not import
 
 import contextlib
 import os

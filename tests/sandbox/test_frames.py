@@ -36,7 +36,9 @@ def raw(text: bytes, blob: bytes = b"") -> bytes:
 
 
 @given(st.lists(st.tuples(HEADERS, st.binary(max_size=50)), max_size=4), st.data())
-def test_what_is_written_is_read_however_it_is_cut(frames: list[tuple[dict[str, object], bytes]], data: st.DataObject) -> None:
+def test_what_is_written_is_read_however_it_is_cut(
+    frames: list[tuple[dict[str, object], bytes]], data: st.DataObject
+) -> None:
     wire = b"".join(encode(header, blob) for header, blob in frames)
     decoder, read = Decoder(), []
     while wire:

@@ -1,4 +1,5 @@
 """Each limit, broken for real; with the same deed done without limits where that is harmless."""
+# ruff: noqa: ANN401  # the fixture's class lies in conftest, which tests do not import
 
 import errno
 import signal

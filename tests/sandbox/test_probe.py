@@ -1,4 +1,5 @@
 """The probe tells what this host keeps: as root all of it, as an ordinary user what such a one can have."""
+# ruff: noqa: ANN401  # the fixture's class lies in conftest, which tests do not import
 
 from typing import Any
 

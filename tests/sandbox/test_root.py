@@ -1,4 +1,5 @@
 """What a cell sees of files: what it was given, nothing missing in silence, nothing more."""
+# ruff: noqa: ANN401, S108  # paths as a cell names them; the fixture's class lies in conftest, which tests do not import
 
 import os
 from collections.abc import Callable
@@ -38,9 +39,24 @@ def processes(ctx):
 
 def packages(ctx):
     import sys
-    return [path for path in sys.path], [n for p in sys.path if os.path.isdir(p) for n in os.listdir(p) if "-packages" in n and os.listdir(os.path.join(p, n))]
+    folders = [path for path in sys.path if os.path.isdir(path)]
+    inner = [os.path.join(path, name) for path in folders for name in os.listdir(path) if "-packages" in name]
+    return sys.path, [path for path in inner if os.listdir(path)]
 """
-HOST_PATHS = ["/etc", "/bin", "/home", "/var", "/sys", "/run", "/work", "/usr/bin", "/proc/sys", "/proc/kcore", "/dev/shm", "/proc/1"]  # noqa: S108
+HOST_PATHS = [
+    "/etc",
+    "/bin",
+    "/home",
+    "/var",
+    "/sys",
+    "/run",
+    "/work",
+    "/usr/bin",
+    "/proc/sys",
+    "/proc/kcore",
+    "/dev/shm",
+    "/proc/1",
+]
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +124,8 @@ def test_a_mount_below_the_private_tmp_folder_is_seen(host: Any, looking: str) -
     shared = Path(host.scratch())
     shared.chmod(0o755)
     (shared / "file").write_text("text")
-    spec = {"mounts": [{"source": str(shared), "target": "/tmp/given", "writable": False}]}  # noqa: S108
-    assert value(host.call("tried", code=looking, spec=spec, path="/tmp/given/file", text="x"))[0] == "text"  # noqa: S108
+    spec = {"mounts": [{"source": str(shared), "target": "/tmp/given", "writable": False}]}
+    assert value(host.call("tried", code=looking, spec=spec, path="/tmp/given/file", text="x"))[0] == "text"
 
 
 def test_code_that_all_may_write_is_still_not_written(host: Any) -> None:
@@ -158,7 +174,9 @@ def test_limits_that_no_controller_keeps_are_an_error_unless_the_caller_does_wit
         assert "Delegate=yes" in told["refused"]["fix"]
 
 
-def test_a_mount_over_the_standard_library_is_an_error(launcher: Launcher, spec_of: Callable[..., Spec], tmp_path: Path) -> None:
-    inside = os.path.dirname(os.__file__) + "/json"
+def test_a_mount_over_the_standard_library_is_an_error(
+    launcher: Launcher, spec_of: Callable[..., Spec], tmp_path: Path
+) -> None:
+    inside = f"{Path(os.__file__).parent}/json"
     with pytest.raises(SandboxError):
         launcher.spawn(spec_of("def f(ctx): pass", mounts=(Mount(source=str(tmp_path), target=inside + "/x"),)))

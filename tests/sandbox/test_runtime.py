@@ -1,4 +1,5 @@
 """What a plugin's function gives, raises and asks, as the gateway sees it."""
+# ruff: noqa: S608  # the plugin code in these texts is no query
 
 import json
 import socket
@@ -58,7 +59,9 @@ VALUES: list[tuple[str, object]] = [
 @pytest.mark.parametrize(("expression", "value"), VALUES)
 @pytest.mark.parametrize("word", ["def", "async def"])
 def test_a_functions_value_is_the_result(talk: Talk, word: str, expression: str, value: object) -> None:
-    assert talk(f"{word} f(ctx, more):\n    return {expression}", more="given") == [({"t": "result", "value": value}, b"")]
+    assert talk(f"{word} f(ctx, more):\n    return {expression}", more="given") == [
+        ({"t": "result", "value": value}, b"")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,12 @@ def test_what_is_no_result_is_an_error_in_bounds(talk: Talk, body: str, kind: st
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("def g(ctx): pass", "AttributeError"), ("f = 3", "AttributeError"), ("f(", "SyntaxError"), ("1 / 0", "ZeroDivisionError")],
+    [
+        ("def g(ctx): pass", "AttributeError"),
+        ("f = 3", "AttributeError"),
+        ("f(", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
 )
 def test_code_that_cannot_be_called_is_an_error(talk: Talk, text: str, kind: str) -> None:
     assert talk(text)[0][0]["type"] == kind
@@ -108,7 +116,8 @@ def test_an_errors_trace_names_the_plugins_own_lines(talk: Talk) -> None:
     assert any("/plugin/main.py:4 in g" in line for line in frame["trace"])
 
 
-ASKS: list[tuple[str, str, dict[str, Any], bytes, Frame, object]] = [
+Ask = tuple[str, str, dict[str, Any], bytes, Frame, object]
+ASKS: list[Ask] = [
     ("ctx.vault.read('a')", "vault.read", {"scope": "a"}, b"", yes({"x": 1}), {"x": 1}),
     ("ctx.vault.list('a')", "vault.list", {"scope": "a"}, b"", yes(["a/b"]), ["a/b"]),
     ("ctx.vault.write('a', [1])", "vault.write", {"scope": "a", "value": [1]}, b"", yes(), None),
@@ -158,10 +167,9 @@ ASKS: list[tuple[str, str, dict[str, Any], bytes, Frame, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("expression", "op", "arguments", "blob", "answer", "value"), ASKS, ids=[each[0] for each in ASKS])
-def test_each_call_of_ctx_is_one_question(
-    talk: Talk, expression: str, op: str, arguments: dict[str, Any], blob: bytes, answer: Frame, value: object
-) -> None:
+@pytest.mark.parametrize("case", ASKS, ids=[each[0] for each in ASKS])
+def test_each_call_of_ctx_is_one_question(talk: Talk, case: Ask) -> None:
+    expression, op, arguments, blob, answer, value = case
     ask, result = talk(f"def f(ctx):\n    return {expression}", answer)
     assert ask == ({"t": "ask", "id": 1, "op": op, "args": arguments}, blob)
     assert result[0] == {"t": "result", "value": value}
@@ -236,11 +244,48 @@ def test_an_answer_that_was_not_asked_for_is_passed_over(launcher: Launcher, spe
         assert frames.read_frame(cell.channel) == ({"t": "result", "value": "right"}, b"")
 
 
-MODULES = (
-    "asyncio bz2 concurrent.futures ctypes csv datetime decimal email fractions hashlib heapq html.parser http.client json "
-    "lzma math multiprocessing pickle queue random re secrets select socket sqlite3 ssl statistics struct subprocess "
-    "tempfile threading time tomllib unicodedata urllib.request uuid xml.etree.ElementTree zlib zoneinfo _elementtree"
-).split()
+MODULES = [
+    "asyncio",
+    "bz2",
+    "concurrent.futures",
+    "ctypes",
+    "csv",
+    "datetime",
+    "decimal",
+    "email",
+    "fractions",
+    "hashlib",
+    "heapq",
+    "html.parser",
+    "http.client",
+    "json",
+    "lzma",
+    "math",
+    "multiprocessing",
+    "pickle",
+    "queue",
+    "random",
+    "re",
+    "secrets",
+    "select",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "statistics",
+    "struct",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "tomllib",
+    "unicodedata",
+    "urllib.request",
+    "uuid",
+    "xml.etree.ElementTree",
+    "zlib",
+    "zoneinfo",
+    "_elementtree",
+]
 
 
 def test_ordinary_code_works(talk: Talk) -> None:
@@ -268,7 +313,12 @@ def f(ctx):
     os.waitpid(pid, 0)
     return [len(done), base.execute("select x from t").fetchone()[0], hashlib.sha256(b"").hexdigest()[:4], sys.argv]
 """
-    assert talk(text)[0][0].get("value") == [4, 1, "e3b0", talk("import sys\ndef f(ctx):\n    return sys.argv")[0][0]["value"]]
+    assert talk(text)[0][0].get("value") == [
+        4,
+        1,
+        "e3b0",
+        talk("import sys\ndef f(ctx):\n    return sys.argv")[0][0]["value"],
+    ]
 
 
 def test_two_cells_draw_different_random_numbers(talk: Talk) -> None:

@@ -18,7 +18,9 @@ GOOD: dict[str, Any] = {"plugin_id": "notes", "code": "/srv/notes", "uid": 1000}
     st.floats(min_value=0.01, max_value=1e6),
     st.none() | st.integers(1, 100),
 )
-def test_a_specification_written_is_read_as_it_was(uid: int, paths: list[str], timeout_s: float, cpu: int | None) -> None:
+def test_a_specification_written_is_read_as_it_was(
+    uid: int, paths: list[str], timeout_s: float, cpu: int | None
+) -> None:
     spec = Spec(
         plugin_id="notes",
         code="/srv/notes",

@@ -1,0 +1,120 @@
+"""The system call filter of both architectures, run by a small interpreter of the kernel's filter machine."""
+
+import errno
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox import seccomp
+
+ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
+ALLOW, KILL = 0x7FFF_0000, 0x8000_0000
+MACHINES = sorted(ARCHITECTURES)
+FILTERS = {machine: seccomp.build_filter(machine) for machine in MACHINES}
+NEW_NAMESPACE_FLAGS = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
+DANGEROUS = (
+    "mount umount2 pivot_root chroot unshare setns ptrace process_vm_readv process_vm_writev bpf perf_event_open "
+    "keyctl add_key request_key init_module finit_module delete_module kexec_load reboot swapon personality "
+    "userfaultfd open_by_handle_at name_to_handle_at execve execveat connect bind listen accept accept4 setuid setgid "
+    "setresuid setrlimit capset seccomp pidfd_getfd mknod mknodat quotactl acct settimeofday shmget msgget semget "
+    "mq_open fanotify_init landlock_restrict_self move_mount fsopen fsmount open_tree mount_setattr"
+)
+
+
+def refuse(number: int) -> int:
+    return 0x0005_0000 | number
+
+
+def run(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+    """Run the filter on one call and give its answer."""
+    values = [each & (1 << 64) - 1 for each in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
+    data = struct.pack("<IIQ6Q", number, architecture or ARCHITECTURES[machine], 0, *values)
+    program = list(struct.iter_unpack("=HBBI", FILTERS[machine]))
+    at, word = 0, 0
+    while True:
+        code, if_true, if_false, value = program[at]
+        at += 1
+        match code:
+            case 0x20:
+                word = struct.unpack_from("<I", data, value)[0]
+            case 0x54:
+                word &= value
+            case 0x15:
+                at += if_true if word == value else if_false
+            case 0x35:
+                at += if_true if word >= value else if_false
+            case 0x06:
+                return int(value)
+            case _:
+                raise AssertionError(code)
+
+
+def number_of(machine: str, name: str) -> int:
+    return seccomp.read_table(machine)[name][0]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_call_of_the_table_is_judged_by_its_rule(machine: str) -> None:
+    table = seccomp.read_table(machine)
+    numbers = [number for number, _ in table.values()]
+    assert len(numbers) == len(set(numbers))
+    for number, rule in table.values():
+        match rule:
+            case "allow":
+                assert run(machine, number) == ALLOW
+            case "enosys":
+                assert run(machine, number) == refuse(errno.ENOSYS)
+            case "no_family":
+                assert run(machine, number, 2, 1) == refuse(errno.EAFNOSUPPORT)
+
+
+@given(st.sampled_from(MACHINES), st.integers(0, 2**30 - 1))
+def test_a_call_that_is_not_in_the_table_is_refused(machine: str, number: int) -> None:
+    known = {each for each, _ in seccomp.read_table(machine).values()}
+    if number not in known:
+        assert run(machine, number) == refuse(errno.EPERM)
+
+
+@given(st.sampled_from(MACHINES), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_another_architectures_call_ends_the_process(machine: str, number: int, architecture: int) -> None:
+    if architecture not in {0, ARCHITECTURES[machine]}:
+        assert run(machine, number, architecture=architecture) == KILL
+
+
+@given(st.integers(2**30, 2**32 - 1))
+def test_a_call_of_the_x32_kind_ends_the_process(number: int) -> None:
+    assert run("x86_64", number) == KILL
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(flag=st.sampled_from(NEW_NAMESPACE_FLAGS), others=st.integers(0, 2**64 - 1))
+def test_no_clone_makes_a_namespace(machine: str, flag: int, others: int) -> None:
+    clone = number_of(machine, "clone")
+    assert run(machine, clone, flag | others) == refuse(errno.EPERM)
+    plain = others & ~0x7E02_0000
+    assert run(machine, clone, plain) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_arguments_decide_where_the_table_says_so(machine: str) -> None:
+    pair, limit = number_of(machine, "socketpair"), number_of(machine, "prlimit64")
+    control, process = number_of(machine, "ioctl"), number_of(machine, "prctl")
+    stream, datagram, flags = 1, 2, 0o2000000 | 0o4000
+    assert run(machine, pair, 1, stream | flags) == ALLOW
+    assert run(machine, pair, 1, datagram | flags) == refuse(errno.EPERM)
+    assert run(machine, pair, 2, stream) == refuse(errno.EPERM)
+    assert run(machine, limit, 0, 7, 0) == ALLOW
+    assert run(machine, limit, 0, 7, 0x1000) == refuse(errno.EPERM)
+    assert run(machine, limit, 0, 7, 1 << 32) == refuse(errno.EPERM)
+    assert run(machine, control, 1, 0x5401) == ALLOW
+    assert run(machine, control, 1, 0x5412) == refuse(errno.ENOTTY)
+    assert run(machine, control, 1, 0x541C) == refuse(errno.ENOTTY)
+    assert run(machine, process, 15) == ALLOW
+    assert run(machine, process, 22) == refuse(errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_nothing_dangerous_is_in_the_table(machine: str) -> None:
+    assert set(DANGEROUS.split()) & set(seccomp.read_table(machine)) == set()
