@@ -114,10 +114,9 @@ def _report(call: Call) -> dict[str, Any]:
 
 def _host_report() -> dict[str, Any]:
     """Tell of the host alone, where no home is named."""
-    from sandbox.launcher import Launcher
     from sandbox.probe import probe
 
-    guarantees = probe(Launcher())
+    guarantees = probe()
     missing = [one for one in guarantees if one.mandatory and not one.held]
     return {
         "ok": not missing,

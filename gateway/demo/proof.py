@@ -12,6 +12,7 @@ from gateway.demo.scene import Scene
 _ENOUGH_DEEDS = 10
 _BY_POLICY = re.compile(r"^PermissionDenied: denied: (\w+)")
 _BY_KERNEL = re.compile(r"^\w+: (E[A-Z]+): ")
+_ERROR_NAME = re.compile(r"^\w+: (\[Errno -?\d+\] )?")
 _KERNEL_WORDS = {
     "ENOENT": "there is no such file in there",
     "EACCES": "no access",
@@ -55,7 +56,8 @@ def _held_by(text: str) -> str:
     if policy:
         return f"the policy: {policy[1]}"
     kernel = _BY_KERNEL.search(text)
-    return f"the sandbox: {_KERNEL_WORDS.get(kernel[1], kernel[1])}" if kernel else f"the sandbox: {text[:60]}"
+    words = _KERNEL_WORDS.get(kernel[1], kernel[1]) if kernel else _ERROR_NAME.sub("", text)[:60]
+    return f"the sandbox: {words}"
 
 
 def proven_log(scene: Scene) -> None:

@@ -23,6 +23,7 @@ from gateway.demo.chapters import (
     plugins_apply,
     refused_call,
 )
+from gateway.demo.host import prove_host
 from gateway.demo.process import serving
 from gateway.demo.proof import hostile_plugin, proven_log
 from gateway.demo.scene import ALICE, Scene
@@ -79,6 +80,7 @@ def _scene(story: Story) -> Iterator[Scene]:
             f"p, alice-runs, user:{ALICE}, gateway, execute, plugins/*, -, allow, alice may run plugins\n", "utf-8"
         )
         story.tell(f"hearthgate init made {len(made)} files below {home}")
+        prove_host(story, home)
         service = open_things.enter_context(weather_service())
         begun = time.monotonic()
         url = open_things.enter_context(serving(home, folder / "gateway.log"))

@@ -46,7 +46,7 @@ class Story:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows."""
         style = box.SIMPLE_HEAD if self.console.is_terminal else None
-        table = Table(box=style, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(box=style, show_edge=False, pad_edge=False, padding=(0, 1 if style else 2, 0, 0))
         for name in head:
             table.add_column(name, overflow="fold")
         for row in rows:
