@@ -185,8 +185,8 @@ class Home:
         return shown
 
     def install(
-        self, plugin_id: str, code: str | None = PUPPET, *, wants: tuple[str, ...] = (), **manifest: Any
-    ) -> None:  # noqa: ANN401 (members of a manifest)
+        self, plugin_id: str, code: str | None = PUPPET, *, wants: tuple[str, ...] = (), **manifest: object
+    ) -> None:
         """Write, register and approve a plugin; `wants` are permissions with scopes, as `vault_read notes`."""
         if wants:
             manifest["requested_permissions"] = [

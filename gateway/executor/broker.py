@@ -78,13 +78,18 @@ class Conversation:
             outcome, output, error = Outcome.TIMED_OUT, None, f"it ran longer than {self._job.timeout_s:g} s"
         except ProtocolError as problem:
             outcome, output, error = Outcome.KILLED, None, f"it broke the protocol: {problem}"
+        except BaseException:
+            # INVARIANT: a call that is given up leaves no cell and no descriptor behind.
+            draining.cancel()
+            self._cell.close()
+            raise
         finally:
             self._cell.kill()
             for task in self._asks:
                 task.cancel()
             await asyncio.gather(*self._asks, return_exceptions=True)
         wall_s = time.monotonic() - started
-        ending = await asyncio.to_thread(self._cell.wait, _REAP_S)
+        ending = await self._reap()
         await self._finish(draining)
         if outcome is Outcome.UNKNOWN:
             outcome, error = self._how_it_died(ending)
@@ -171,6 +176,14 @@ class Conversation:
                 self._printed += data[: max(0, _KEPT_OUTPUT_BYTES - len(self._printed))]
         finally:
             writer.close()
+
+    async def _reap(self) -> Ending:
+        try:
+            return await asyncio.to_thread(self._cell.wait, _REAP_S)
+        except TimeoutError:
+            # WHY: what the call answered stands; the kernel ends what was killed, sooner or later.
+            self._cell.close()
+            return Ending(signal=int(signal.SIGKILL))
 
     async def _finish(self, draining: "asyncio.Task[None]") -> None:
         with contextlib.suppress(TimeoutError, ConnectionError, OSError):

@@ -8,7 +8,7 @@ from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.errors import HostCannotKeepError, OverloadedError, UnavailableError
 from gateway.executor.broker import Ask, Conversation, Job
 from sandbox.errors import SandboxError
-from sandbox.launcher import Launcher
+from sandbox.launcher import Cell, Launcher
 from sandbox.spec import Spec
 
 _RETRY_AFTER_S = 1
@@ -19,7 +19,8 @@ class Pool:
 
     def __init__(self, launcher: Launcher, *, max_cells: int, max_waiting: int) -> None:
         self._launcher = launcher
-        self._slots = asyncio.Semaphore(max_cells)
+        self._max_cells = max_cells
+        self._slots: dict[int, asyncio.Semaphore] = {}
         self._max_waiting = max_waiting
         self._waiting = 0
         self._jobs: dict[str, Job] = {}
@@ -34,8 +35,8 @@ class Pool:
         """The calls that run or wait for a cell."""
         return tuple(self._jobs.values())
 
-    async def run(self, job: Job, spec: Spec, ask: Ask, *, nested: bool = False) -> RunResult:
-        """Run one call to its end; a nested one, which another call waits for, takes no place in the queue.
+    async def run(self, job: Job, spec: Spec, ask: Ask, *, depth: int = 0) -> RunResult:
+        """Run one call to its end; `depth` counts the calls that wait for it.
 
         Raises:
             OverloadedError: too many wait already; nothing ran.
@@ -43,29 +44,29 @@ class Pool:
         """
         if self._closing:
             raise UnavailableError("the gateway is shutting down")
-        if not nested and self._slots.locked() and self._waiting >= self._max_waiting:
+        # WHY: cells of their own for each depth. A nested call that waited for a cell of its callers' depth could
+        # wait for its own caller; without a number at all, few calls could start cells without end.
+        slots = self._slots.setdefault(depth, asyncio.Semaphore(self._max_cells))
+        if slots.locked() and self._waiting >= self._max_waiting:
             raise OverloadedError("too many calls are waiting for a cell", retry_after_s=_RETRY_AFTER_S)
         self._jobs[job.execution_id] = job
         self._idle.clear()
         try:
-            # WHY: a nested call that waited for a place could wait for its own caller's.
-            if nested:
-                return await self._run_in_cell(job, spec, ask)
-            await self._take_slot()
+            await self._take(slots)
             try:
                 return await self._run_in_cell(job, spec, ask)
             finally:
-                self._slots.release()
+                slots.release()
         finally:
             self._jobs.pop(job.execution_id, None)
             if not self._jobs:
                 self._idle.set()
             self._doomed.pop(job.execution_id, None)
 
-    async def _take_slot(self) -> None:
+    async def _take(self, slots: asyncio.Semaphore) -> None:
         self._waiting += 1
         try:
-            await self._slots.acquire()
+            await slots.acquire()
         finally:
             self._waiting -= 1
 
@@ -73,7 +74,7 @@ class Pool:
         if (why := self._doomed.get(job.execution_id)) is not None:
             return _never_began(why)
         try:
-            cell = await asyncio.to_thread(self._launcher.spawn, spec)
+            cell = await self._spawn(spec)
         except SandboxError as error:
             raise HostCannotKeepError(
                 f"the sandbox could not be raised: {error}", way_out="`hearthgate doctor` says what is missing"
@@ -87,6 +88,15 @@ class Pool:
             return await conversation.run()
         finally:
             self._conversations.pop(job.execution_id, None)
+
+    async def _spawn(self, spec: Spec) -> Cell:
+        spawning = asyncio.ensure_future(asyncio.to_thread(self._launcher.spawn, spec))
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            # INVARIANT: a cell that is made for nobody is ended, not forgotten.
+            spawning.add_done_callback(_end_unwanted)
+            raise
 
     def kill(self, which: Callable[[Job], bool], why: str) -> int:
         """End every call that `which` names, running or waiting; gives how many."""
@@ -104,6 +114,11 @@ class Pool:
         self.kill(lambda _job: True, "the gateway is shutting down")
         await self._idle.wait()
         await asyncio.to_thread(self._launcher.close)
+
+
+def _end_unwanted(spawning: "asyncio.Future[Cell]") -> None:
+    if not spawning.cancelled() and spawning.exception() is None:
+        spawning.result().close()
 
 
 def _never_began(why: str) -> RunResult:

@@ -262,7 +262,7 @@ class _Run:
             execution_id=self.execution_id,
             run_plugin=lambda call, context: run_plugin(self.parts, call, context, None),
         )
-        return await self.parts.pool.run(job, spec, asking_as(asking), nested=bool(self.call.chain))
+        return await self.parts.pool.run(job, spec, asking_as(asking), depth=len(self.call.chain))
 
     def _checked(self, result: RunResult) -> RunResult:
         capability = self.step.capability
