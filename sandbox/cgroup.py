@@ -144,11 +144,12 @@ def _bound_swap(group: Group, limits: Limits) -> None:
     folder = group.folders.get("memory")
     if folder is None:
         return
-    file, value = ("memory.swap.max", "0") if group.unified else ("memory.memsw.limit_in_bytes", limits.memory_bytes)
-    path = os.path.join(folder, file)
-    # WHY: the file is there only where the kernel counts swap.
-    if os.path.exists(path):
-        _write(path, str(value))
+    wanted = {"memory.memsw.limit_in_bytes": str(limits.memory_bytes), "memory.swappiness": "0"}
+    for file, value in ({"memory.swap.max": "0"} if group.unified else wanted).items():
+        path = os.path.join(folder, file)
+        # WHY: some are there only where the kernel counts swap.
+        if os.path.exists(path):
+            _write(path, value)
 
 
 def _mounted() -> dict[str, tuple[str, str]]:

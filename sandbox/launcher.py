@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
@@ -21,6 +21,7 @@ _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
 _START_S = 20.0
 _SPAWN_S = 15.0
 _END_S = 10.0
+_SILENCE_S = 12.0  # the zygote itself ends a cell that is not ready after ten
 _LINE_BYTES = 64 << 10
 
 
@@ -42,14 +43,16 @@ class Cell:
     `channel` carries frames, `output` what it prints, `status` a last line when it is gone.
     """
 
-    def __init__(self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int) -> None:
+    def __init__(
+        self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int, heard: bytes = b""
+    ) -> None:
         self.channel = channel
         self.output = output
         self.status = status
         self._handle: int | None = handle
         self._lock = threading.Lock()
         self._ending: Ending | None = None
-        self._heard = bytearray()
+        self._heard = bytearray(heard)
 
     def kill(self) -> None:
         """End every process of the cell, whatever it does; harmless when it is gone."""
@@ -132,12 +135,14 @@ class Launcher:
             finally:
                 for sock in theirs:
                     sock.close()
-            handle = _await_ready(ours[2], deadline)
+            if not _is_readable(ours[2], deadline):
+                self._give_up(timeout_s)
+            handle, heard = _await_ready(ours[2])
         except BaseException:
             for sock in ours:
                 sock.close()
             raise
-        return Cell(*ours, handle)
+        return Cell(*ours, handle, heard)
 
     def close(self) -> None:
         """End every cell and the zygote."""
@@ -161,7 +166,18 @@ class Launcher:
                 self._stop()
                 socket.send_fds(self._ensure_running(), [order], descriptors)
             except OSError as error:
+                self._stop()
                 raise SandboxError.from_os("zygote", error, detail="the order was not taken") from None
+
+    def _give_up(self, waited_s: float) -> NoReturn:
+        """Tell of a cell that is not ready; a zygote silent for longer than it gives a cell is ended."""
+        if waited_s < _SILENCE_S:
+            raise SandboxError("cell", f"it was not ready in {waited_s:g} s")
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+            self._stop()
+        raise SandboxError("zygote", f"it stood still for {waited_s:g} s, so it and every cell were ended")
 
     def _ensure_running(self) -> socket.socket:
         if self._closed:
@@ -239,23 +255,18 @@ def _hello(control: socket.socket) -> Mapping[str, Any]:
     return told
 
 
-def _await_ready(status: socket.socket, deadline: float) -> int:
-    """Wait for the line that says all barriers are up; gives the handle by which the cell is killed."""
-    _wait_readable(status, deadline, "the cell was not ready in time")
+def _await_ready(status: socket.socket) -> tuple[int, bytes]:
+    """Take the line that says all barriers are up; gives the cell's handle and what was said after it."""
     data, descriptors, _flags, _address = socket.recv_fds(status, _LINE_BYTES, 1)
     if not data:
         raise SandboxError("zygote", "it died while the cell was made")
-    told = json.loads(data.partition(b"\n")[0])
+    line, _, heard = data.partition(b"\n")
+    told = json.loads(line)
     if told.get("t") == "ready" and descriptors:
-        return descriptors[0]
+        return descriptors[0], heard
     for descriptor in descriptors:
         os.close(descriptor)
     raise SandboxError.from_json(told) if told.get("t") == "error" else SandboxError("cell", "it ended at once")
-
-
-def _wait_readable(sock: socket.socket, deadline: float, complaint: str) -> None:
-    if not _is_readable(sock, deadline):
-        raise SandboxError("cell", complaint)
 
 
 def _receive_within(sock: socket.socket, timeout_s: float, complaint: str) -> bytes:

@@ -1,7 +1,8 @@
 """The process that cells are forked from: clean, single-threaded, without secrets.
 
-It is exec'd with an empty environment and one descriptor. It is the first process of a pid
+It is exec'd with an empty environment and one descriptor, and is the first process of a pid
 namespace of its own: when it ends, for whatever reason, the kernel ends every cell with it.
+Of earlier orders (labels, paths, limits) a cell may find traces in its memory; no order is secret.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ _SETUP_S = 10.0
 _GRACE_S = 1.0
 _SWEEP_S = 0.05
 _REPORT_BYTES = 64 << 10
+_GO_FIRST = "500"
+_NAMESPACES_FIX = "run as root with CAP_SYS_ADMIN, or as an ordinary user who may make user namespaces"
 
 
 @dataclass(slots=True)
@@ -257,7 +260,7 @@ def main() -> NoReturn:
         control.close()
         os.waitpid(zygote, 0)
     except OSError as error:
-        _tell(control, {"t": "error", **SandboxError.from_os("namespaces", error).as_json()})
+        _tell(control, {"t": "error", **SandboxError.from_os("namespaces", error, fix=_NAMESPACES_FIX).as_json()})
     except SandboxError as error:
         _tell(control, {"t": "error", **error.as_json()})
     finally:
@@ -270,6 +273,10 @@ def _settle() -> None:
     os.umask(0o022)
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # WHY: where the host runs out of memory, cells go before the gateway.
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(_GO_FIRST)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -179,6 +179,7 @@ def test_the_zygote_is_clean(host: Any) -> None:
         assert Path(f"/proc/{pid}/environ").read_bytes() == b""
         assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
         assert "gateway" not in Path(f"/proc/{pid}/maps").read_text()
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
     assert b"HEARTH_SECRET" in Path(f"/proc/{host.started['pid']}/environ").read_bytes()
 
 
@@ -224,6 +225,20 @@ def test_waiting_too_short_says_so_and_may_be_repeated(launcher: Launcher, deeds
             cell.wait(0.01)
         cell.kill()
         assert cell.wait(SOON_S) == cell.wait(SOON_S)
+
+
+def test_a_zygote_that_stands_still_is_ended_and_replaced(deeds: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.launcher._SILENCE_S", 0.3)
+    with Launcher() as launcher:
+        launcher.start()
+        os.kill(zygote_of(launcher), signal.SIGSTOP)
+        with pytest.raises(SandboxError, match=r"not ready in 0\.1 s"):
+            launcher.spawn(deeds, timeout_s=0.1)
+        with pytest.raises(SandboxError, match="stood still"):
+            launcher.spawn(deeds, timeout_s=0.4)
+        with launcher.spawn(deeds) as cell:
+            send(cell, "leave_orphans", count=1)
+            assert frames.read_frame(cell.channel) is not None
 
 
 def test_an_interpreter_that_cannot_run_is_an_error() -> None:
