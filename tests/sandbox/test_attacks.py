@@ -195,3 +195,11 @@ def test_killing_everyone_reaches_nobody_outside(host: Any, world: World) -> Non
     assert world.victim.poll() is None
     assert host.call("attempt", deed="look_up_name")["frame"]["t"] == "result"
     assert host.twin("kill_process", pid=world.victim.pid)["done"]
+
+
+@pytest.mark.parametrize("text", ["ffffffff00000000", "00000002ffffffff", "000000025b5d", "00000002000000007b7b"])
+def test_what_is_no_frame_ends_the_cell_not_the_reader(host: Any, text: str) -> None:
+    told = host.call("say_raw", text=text, then_wait=True, patience_s=0.5)
+    assert told["frame"]["t"] in {"broken", "silence"}
+    assert told["ending"]["signal"] == signal.SIGKILL
+    assert host.call("attempt", deed="look_up_name")["frame"]["t"] == "result"

@@ -2,8 +2,10 @@
 # ruff: noqa: S608  # the plugin code in these texts is no query
 
 import json
+import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,3 +327,30 @@ def test_two_cells_draw_different_random_numbers(talk: Talk) -> None:
     text = "import random, os, uuid\ndef f(ctx):\n    return [random.random(), os.urandom(8).hex(), str(uuid.uuid4())]"
     first, second = (talk(text)[0][0]["value"] for _ in range(2))
     assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+SMUGGLING = """
+import array, os, socket
+def f(ctx):
+    header = b'{"t":"log","message":"take this"}'
+    frame = len(header).to_bytes(4) + bytes(4) + header
+    with socket.socket(fileno=os.dup(3)) as channel:
+        channel.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+"""
+
+
+def test_a_descriptor_sent_along_with_a_frame_never_arrives(launcher: Launcher, spec_of: Callable[..., Spec]) -> None:
+    with launcher.spawn(spec_of(SMUGGLING)) as cell:
+        cell.channel.settimeout(SOON_S)
+        frames.write_frame(cell.channel, {"t": "call", "function": "f", "kwargs": {}})
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        frame = frames.read_frame(cell.channel)
+        assert frame is not None
+        assert frame[0]["message"] == "take this"
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with launcher.spawn(spec_of(SMUGGLING)) as cell:
+        cell.channel.settimeout(SOON_S)
+        frames.write_frame(cell.channel, {"t": "call", "function": "f", "kwargs": {}})
+        _data, descriptors, _flags, _address = socket.recv_fds(cell.channel, 1000, 1)
+        assert len(descriptors) == 1, "a reader that asks for descriptors is given it"
+        os.close(descriptors[0])

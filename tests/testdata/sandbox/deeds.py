@@ -4,7 +4,6 @@ Each deed returns its evidence when it is done and raises when something held it
 """
 # ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, BLE001, E501, FBT002, PTH104, PTH108, PTH118, PTH120, PTH123, PTH208, S108, SIM115  # written as plugin authors write, and worse
 
-import array
 import ctypes
 import errno
 import json
@@ -417,13 +416,6 @@ def deed_old_system_call_gate():
         address = ctypes.addressof(ctypes.c_char.from_buffer(page))
         pid = ctypes.CFUNCTYPE(ctypes.c_int)(address)()
         os._exit(0 if pid == os.getpid() else 1)
-
-
-def deed_pass_descriptor(number):
-    """Hand a descriptor over the channel; the reader must not be given it."""
-    with socket.socket(fileno=os.dup(number)) as channel:
-        channel.sendmsg([b""], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
-    return "sent"
 
 
 # What uses up, and what stays
