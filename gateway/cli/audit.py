@@ -1,5 +1,6 @@
 """The decision log: read it, take it away, prove it."""
 
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,8 +73,8 @@ def export(
         raise UsageError(f"format `{form}`: jsonl is the one there is")
     if output is None and call.as_json:
         raise UsageError("the export itself is many documents", way_out="name a file with -o FILE")
-    with call.client() as client:
-        lines = client.stream_lines("/v1/audit/export", params={**asdict(filters), "format": form})
+    params = {**asdict(filters), "format": form}
+    with call.client() as client, closing(client.stream_lines("/v1/audit/export", params=params)) as lines:
         if output is None:
             import sys
 

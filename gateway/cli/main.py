@@ -13,8 +13,6 @@ from gateway.cli.output import fail
 from gateway.errors import HearthgateError
 
 DEBUG_VARIABLE = "HEARTHGATE_DEBUG"
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
 
 app = typer.Typer(
     name="hearthgate",
@@ -55,12 +53,6 @@ def main() -> None:
         app()
     except HearthgateError as error:
         sys.exit(fail(error, as_json="--json" in sys.argv))
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        # WHY: Python flushes stdout once more at exit, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

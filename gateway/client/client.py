@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +97,8 @@ class Client:
         _raise_problem(response)
         return Reply(status=response.status_code, body=_body(response), headers=response.headers)
 
-    def stream_lines(self, path: str, *, params: Mapping[str, Any] | None = None) -> Iterator[bytes]:
-        """Give an answer line by line as it comes, line ends included."""
+    def stream_lines(self, path: str, *, params: Mapping[str, Any] | None = None) -> Generator[bytes, None, None]:
+        """Give an answer line by line as it comes, line ends included; read it to its end or close it."""
         response = self._send(self._build("GET", path, params=params), stream=True)
         try:
             if response.status_code >= _OK_UNTIL:

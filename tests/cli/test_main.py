@@ -57,6 +57,27 @@ def test_the_home_may_be_named_before_the_noun_or_after_the_verb(hearthgate: Run
         assert "`/absent` is not a home" in left.stderr
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_nobody_foresaw_is_one_sentence_and_a_traceback_only_when_asked_for(*, debug: bool) -> None:
+    code = (
+        "import sys, gateway.cli, gateway.registry.manifest as manifest\n"
+        "manifest.manifest_schema = lambda: 1 / 0\n"
+        "sys.argv = ['hearthgate', 'schema', 'manifest']\n"
+        "gateway.cli.main()"
+    )
+    left = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HEARTHGATE_DEBUG": "1"} if debug else {},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert left.returncode == 1
+    assert ("Traceback" in left.stderr) is debug
+    assert debug or left.stderr.startswith("hearthgate: something unforeseen went wrong (ZeroDivisionError)")
+
+
 def test_completion_knows_the_nouns(hearthgate: Run) -> None:
     told = hearthgate(_HEARTHGATE_COMPLETE="complete_bash", COMP_WORDS="hearthgate po", COMP_CWORD="1")
     assert told.stdout.split() == ["policy"]

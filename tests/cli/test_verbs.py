@@ -152,6 +152,12 @@ def test_tables_for_people_are_plain_away_from_a_terminal(hearthgate: Run, home:
     assert "\x1b" not in told.stdout
 
 
+def test_an_export_into_a_closed_pipe_ends_without_a_word(home: Path) -> None:
+    command = f"{HEARTHGATE} --home {home} audit export | head -c 1"
+    left = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert (left.stdout, left.stderr) == ("{", "")
+
+
 def test_two_verbs_at_once_wait_for_each_other(hearthgate: Run, home: Path) -> None:
     command = [HEARTHGATE, "--home", str(home), "plugin", "list", "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]

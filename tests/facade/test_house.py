@@ -12,7 +12,7 @@ import pytest
 
 import gateway
 from gateway.app import init_home
-from gateway.errors import HomeInUseError, MalformedError, NoHomeError, NotFoundError
+from gateway.errors import HomeInUseError, MalformedError, NoCodeError, NoHomeError, NotFoundError
 from gateway.facade import AuditEvent, Gateway
 
 
@@ -61,6 +61,21 @@ def test_register_approve_execute_revoke(gw: Gateway, notes: str) -> None:
     assert gw.plugins.uninstall_plugin(notes, "alice", "gone")
     with pytest.raises(NotFoundError):
         gw.plugins.get_plugin_status(notes)
+
+
+def test_a_manifest_may_come_before_its_code(gw: Gateway) -> None:
+    manifest = {
+        "plugin_id": "my-plugin",
+        "name": "My Plugin",
+        "version": "1.0.0",
+        "description": "A sample plugin",
+        "author": "Developer",
+        "requested_permissions": [{"permission": "vault_read", "level": "read"}],
+    }
+    assert gw.plugins.register_plugin(manifest, "alice") == "my-plugin"
+    assert gw.plugins.approve_plugin("my-plugin", "alice", "Testing approved")
+    with pytest.raises(NoCodeError, match="plugins/my-plugin"):
+        gw.plugins.execute_plugin("my-plugin", "alice", {"action": "analyze", "data": "sample_data"})
 
 
 def test_the_manifest_comes_with_its_log(gw: Gateway, notes: str) -> None:
