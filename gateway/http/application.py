@@ -3,6 +3,7 @@
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.pydantic import PydanticPlugin
 
 from gateway.audit.query import LogReader
@@ -34,7 +35,8 @@ def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) 
     once = Once()
 
     def caller(request: Request) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
-        return identity.caller(request)
+        found: Caller = request.scope["user"]
+        return found
 
     return Litestar(
         route_handlers=ROUTES,
@@ -45,13 +47,15 @@ def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) 
             "once": Provide(lambda: once, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
         },
-        middleware=[Door(refusals, settings.allowed_hosts)],
+        middleware=[Door(refusals, identity, settings.allowed_hosts)],
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=dict(HANDLERS),
         # WHY: without this the models' own `strict` is overruled, and "1" would pass for a number.
         plugins=[PydanticPlugin(validate_strict=True)],
-        openapi_config=OpenAPIConfig(title="Hearthgate", version="1", path="/schema", render_plugins=[]),
+        openapi_config=OpenAPIConfig(
+            title="Hearthgate", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
+        ),
         logging_config=None,  # WHY: the default one would print requests, and others' loggers, to stdout
         debug=False,
     )

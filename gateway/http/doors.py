@@ -11,11 +11,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.request import Json
 from gateway.errors import DeniedError, HearthgateError, MalformedError, MisdirectedError, UnsupportedMediaTypeError
+from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
 from gateway.registry.folder import parse_json_strictly
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _TURNED_AWAY = frozenset({400, 401, 413, 415})
 
 
@@ -44,8 +45,9 @@ class Door(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, refusals: Refusals, allowed_hosts: tuple[str, ...]) -> None:
+    def __init__(self, refusals: Refusals, identity: Identity, allowed_hosts: tuple[str, ...]) -> None:
         self._refusals = refusals
+        self._identity = identity
         self._hosts = _LOCAL | {host.lower() for host in allowed_hosts}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -59,6 +61,9 @@ class Door(ASGIMiddleware):
         request: Request[Any, Any, Any] = Request(scope)
         try:
             self._check(request)
+            if not _is_open(scope["path"]):
+                # SECURITY: before a byte of the body is read, so that nobody unknown makes the gateway parse anything.
+                scope["user"] = self._identity.caller(request)
         except HearthgateError as error:
             self._refusals.count(error.status)
             response = answer_error(request, error).to_asgi_response(None, request)
@@ -77,9 +82,14 @@ class Door(ASGIMiddleware):
             raise DeniedError("requests of other origins are refused", extra={"reason": "origin"})
         if request.method in _WITH_BODY:
             media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if media != "application/json" and (media or request.headers.get("content-length", "0") != "0"):
+            length = request.headers.get("content-length", "0")
+            if media != "application/json" and (media or length != "0" or "transfer-encoding" in request.headers):
                 # SECURITY: a form of another site can send text/plain without asking the browser.
                 raise UnsupportedMediaTypeError(f"content type `{media[:80]}`", way_out="send application/json")
+
+
+def _is_open(path: str) -> bool:
+    return path == "/healthz" or path.startswith("/.well-known/")
 
 
 class StrictRequest(Request[Any, Any, Any]):

@@ -9,9 +9,11 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateway.audit.query import Filter, LogReader
 from gateway.domain.caller import Caller
+from gateway.domain.lifecycle import State
 from gateway.domain.outcome import RunResult
 from gateway.domain.permission import Level, parse_permission
 from gateway.domain.request import Json
+from gateway.errors import MalformedError
 from gateway.flows import lifecycle
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
@@ -69,6 +71,8 @@ async def list_all(
 ) -> dict[str, Any]:
     """List the plugins, those of a state if one is named."""
     await authorize(parts, caller, Level.READ, "plugins")
+    if status is not None and status not in set(State):
+        raise MalformedError(f"status `{status[:80]}`", way_out=", ".join(State))
     found = [each for each in parts.registry.plugins.all() if status is None or each.state.value == status]
     return {"plugins": [plugin_json(parts, each) for each in found]}
 

@@ -56,9 +56,17 @@ def answer_http_error(_request: Request[Any, Any, Any], error: HTTPException) ->
     code, title = _WORDS.get(error.status_code, ("error", "Something went wrong"))
     detail = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        told = [f"{each.get('key', '?')}: {each.get('message', '')}" for each in error.extra if isinstance(each, dict)]
+        told = [_told(each) for each in error.extra if isinstance(each, dict)]
         detail = "; ".join(told)[:2000] or detail
     return problem(error.status_code, code, title, detail, error.headers)
+
+
+def _told(each: Mapping[str, Any]) -> str:
+    key, message = str(each.get("key", "body")), str(each.get("message", ""))
+    if " instance of " in message or key == "data":
+        # WHY: the framework's own words name a Python class, or nothing at all where there is no body.
+        return "a JSON object is needed" if key in {"body", "data"} else f"{key}: an object is needed"
+    return f"{key}: {message}"
 
 
 def answer_surprise(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -51,17 +52,22 @@ def read_plugin_folder(folder: Path) -> PluginFolder:
 
 
 def parse_json_strictly(raw: bytes, name: str) -> Json:
-    """Take bytes as JSON, refusing what two readers could read differently: duplicate members, NaN.
+    """Take bytes as JSON, refusing what two readers could read differently: duplicate members, NaN, half a character.
 
     Raises:
         MalformedError: with the line and column.
     """
     try:
-        value: Json = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        value: Json = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
+        if b"\\u" in raw:
+            # SECURITY: half a character (a lone surrogate) can be kept in no file and no log.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         place = Place(file=name, line=error.lineno, column=error.colno)
         raise MalformedError(f"`{name}` is not JSON", problems=[Problem(place=place, message=error.msg)]) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (UnicodeError, RecursionError, ValueError) as error:
         reason = str(error) if type(error) is ValueError else type(error).__name__
         raise MalformedError(f"`{name}` is not JSON: {reason}") from None
     return value
@@ -74,6 +80,13 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the member `{twice[:80]}` is given twice")
     return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"`{text[:80]}` is larger than any number")
+    return number
 
 
 def _no_constant(text: str) -> Json:
