@@ -252,21 +252,35 @@ class MakeHome(Protocol):
     def __call__(self, *, rules: str = "", settings: str = "", opened: bool = True) -> Home: ...
 
 
+def new_home(folder: Path, rules: str = "", settings: str = "") -> Home:
+    """Make a home with people of every role, and further rules and settings; it is not open."""
+    init_home(folder)
+    with (folder / "policies" / "roles.csv").open("a") as roles:
+        roles.writelines(f"g, user:{user}, role:{role}\n" for user, role in PEOPLE.items())
+    if rules:
+        (folder / "policies" / "rules" / "90-test.csv").write_text(rules)
+    if settings:
+        (folder / "hearthgate.toml").write_text(settings)
+    return Home(folder)
+
+
+@pytest.fixture(scope="module")
+def quiet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Give an open home that the tests of a module share: they must not change it."""
+    home = new_home(tmp_path_factory.mktemp("quiet") / "home")
+    try:
+        yield home.open()
+    finally:
+        home.end()
+
+
 @pytest.fixture
 def make_home(tmp_path: Path) -> Iterator[MakeHome]:
     """Give a function that makes a home with people of every role, and further rules and settings."""
     made: list[Home] = []
 
     def make(*, rules: str = "", settings: str = "", opened: bool = True) -> Home:
-        folder = tmp_path / f"home{len(made)}"
-        init_home(folder)
-        with (folder / "policies" / "roles.csv").open("a") as roles:
-            roles.writelines(f"g, user:{user}, role:{role}\n" for user, role in PEOPLE.items())
-        if rules:
-            (folder / "policies" / "rules" / "90-test.csv").write_text(rules)
-        if settings:
-            (folder / "hearthgate.toml").write_text(settings)
-        home = Home(folder)
+        home = new_home(tmp_path / f"home{len(made)}", rules, settings)
         made.append(home)
         return home.open() if opened else home
 
