@@ -13,7 +13,7 @@ from gateway.domain.names import SUBJECT_PREFIXES, Subject, parse_plugin_id, par
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
 from gateway.domain.scope import canonical_scope
-from gateway.errors import MalformedError, NotFoundError
+from gateway.errors import DeniedError, MalformedError, NotFoundError
 from gateway.flows.authorize import authorize
 from gateway.flows.decide import Context, decide_and_record
 from gateway.flows.parts import Parts
@@ -26,7 +26,7 @@ async def ask(
     data: JSONBody[DecisionBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Decide and record; a deny is an answer, not an error."""
-    request = access_request(data.subject, data.permission, data.level, data.scope, data.user or caller.acts_for)
+    request = access_request(data.subject, data.permission, data.level, data.scope, asked_user(data.user, caller))
     await authorize_question(parts, caller, request, dry_run=data.dry_run)
     context = Context(
         sent=as_json(data.context),
@@ -74,6 +74,11 @@ async def authorize_question(parts: Parts, caller: Caller, request: AccessReques
     await authorize(parts, caller, level, f"decisions/{request.subject}", key_scope="evaluate")
 
 
+def asked_user(user: str | None, caller: Caller) -> str:
+    """Give the user a question is about: the one it names, else the one who asks."""
+    return caller.acts_for if user is None else user
+
+
 def access_request(subject: str, permission: str, level: str | None, scope: str, user: str | None) -> AccessRequest:
     """Take a question's texts as a request.
 
@@ -106,7 +111,13 @@ async def _recorded(decision_id: str, parts: Parts, caller: Caller, reader: LogR
     decision: dict[str, Any] | None = None if row is None else row["decision"]
     subject = "unknown" if decision is None else decision["subject"]
     if decision is None or subject != caller.subject:
-        await authorize(parts, caller, Level.READ, f"decisions/{subject}")
+        try:
+            await authorize(parts, caller, Level.READ, f"decisions/{subject}")
+        except DeniedError as error:
+            # SECURITY: the same words for every id, so that they tell neither that it exists nor of whom it speaks.
+            raise DeniedError(
+                f"`{caller.subject}` may not see this decision", extra={"reason": error.extra.get("reason")}
+            ) from None
     if decision is None:
         raise NotFoundError(f"there is no decision `{decision_id[:80]}`")
     return decision

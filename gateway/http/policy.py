@@ -14,7 +14,7 @@ from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import check_policy
 from gateway.http.bodies import ExplainBody, PolicyFilesBody
-from gateway.http.decisions import access_request, authorize_question
+from gateway.http.decisions import access_request, asked_user, authorize_question
 from gateway.policy.explain import explain
 from gateway.policy.text import PolicyText
 
@@ -48,7 +48,7 @@ async def explained(
     data: JSONBody[ExplainBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Say in sentences what would be decided; uses up nothing."""
-    request = access_request(data.subject, data.permission, None, data.scope, data.user or caller.acts_for)
+    request = access_request(data.subject, data.permission, None, data.scope, asked_user(data.user, caller))
     await authorize_question(parts, caller, request, dry_run=True)
     decision = decide(parts, request, Context(at=data.at), dry_run=True).as_json()
     return {"decision": decision, "sentences": explain(decision)}
