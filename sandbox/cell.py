@@ -28,6 +28,7 @@ class Kit:
 
     template: root.Template
     filter: bytes
+    single_process_filter: bytes
     last_capability: int
 
 
@@ -105,7 +106,7 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
         )
     rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
     landlock.restrict(_reaches(spec, kit.template))
-    seccomp.apply(kit.filter)
+    seccomp.apply(kit.single_process_filter if spec.single_process else kit.filter)
     os.write(REPORT, _READY)
     os.close(REPORT)
     os.chdir("/scratch")

@@ -27,14 +27,17 @@ class Controllers:
     folders: Mapping[str, str]
     unified: bool
 
-    def missing(self, limits: Limits) -> list[str]:
+    def missing(self, limits: Limits, *, single_process: bool = False) -> list[str]:
         """Name the controllers that these limits need and the host does not offer."""
-        needed = CONTROLLERS if limits.cpu_percent is not None else CONTROLLERS[:2]
-        return [each for each in needed if each not in self.folders]
+        # WHY: where there is one process, its own limits bound the whole tree's memory and number.
+        needed = set() if single_process else {"memory", "pids"}
+        if limits.cpu_percent is not None:
+            needed.add("cpu")
+        return sorted(needed - set(self.folders))
 
-    def check(self, limits: Limits) -> None:
+    def check(self, limits: Limits, *, single_process: bool = False) -> None:
         """Refuse limits that nothing on this host would keep."""
-        for controller in self.missing(limits):
+        for controller in self.missing(limits, single_process=single_process):
             raise SandboxError(f"{controller} cgroup", "the host offers no writable controller", fix=_FIX[controller])
 
 

@@ -108,7 +108,7 @@ class Nursery:
         except SpecError as error:
             raise SandboxError("spec", str(error)) from None
         if spec.require_cgroup:
-            self._controllers.check(spec.limits)
+            self._controllers.check(spec.limits, single_process=spec.single_process)
         self._count += 1
         group = cgroup.make_group(self._controllers, f"cell-{self._count}", spec.limits)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

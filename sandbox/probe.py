@@ -26,6 +26,11 @@ _CPU_PERCENT = 20
 _CPU_SHARE_AT_MOST = 0.4
 _SPIN_S = 0.6
 _NO_CAPABILITY = "0000000000000000"
+_INSTEAD = {
+    "memory": "a cell is one process, bounded by its own limit",
+    "pids": "a cell is one process",
+    "cpu": "a plugin that names a cpu limit is refused",
+}
 _DELEGATE = "run the gateway as root, or as a systemd unit with `Delegate=yes`"
 
 
@@ -194,7 +199,7 @@ def _controller(probe: _Probe, name: str, judge: Callable[[], bool], detail: str
         name=f"cg_{name}",
         held=offered and judge(),
         mandatory=False,
-        detail=detail if offered else "the host offers no writable controller; process limits stand in",
+        detail=detail if offered else f"the host offers no writable controller: {_INSTEAD[name]}",
         fix="" if offered else _DELEGATE,
     )
 

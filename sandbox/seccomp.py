@@ -16,6 +16,7 @@ _X32_BIT = 0x4000_0000
 _MODE_FILTER = 2
 
 _NEW_NAMESPACES = 0x7E02_0000
+_NEW_THREAD = 0x0001_0000
 _AF_UNIX = 1
 _SOCKET_KINDS = (1, 5)  # stream and sequenced packets: connected for good, so they can reach no other address
 _KIND_MASK = 0xF
@@ -26,15 +27,15 @@ _ALLOW = (bpf.answer(bpf.ALLOW),)
 _REFUSE = (bpf.answer(bpf.refuse(errno.EPERM)),)
 
 
-def build_filter(machine: str) -> bytes:
-    """Assemble the filter of an architecture from the table."""
+def build_filter(machine: str, *, single_process: bool = False) -> bytes:
+    """Assemble the filter of an architecture from the table; with `single_process` no child can be made."""
     return bpf.assemble(
         (
             bpf.load(bpf.ARCHITECTURE_AT),
             # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
             *bpf.unless_equal(_ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
             bpf.load(bpf.NUMBER_AT),
-            *_rules(machine),
+            *_rules(machine, single_process=single_process),
         )
     )
 
@@ -61,17 +62,27 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def _rules(machine: str) -> bpf.Block:
+def _rules(machine: str, *, single_process: bool) -> bpf.Block:
+    judged = {**_RULES, **(_ONE_PROCESS if single_process else _MANY_PROCESSES)}
     program: list[bpf.Instruction] = []
     if machine == "x86_64":
         program += bpf.when_at_least(_X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
     for number, rule in read_table(machine).values():
-        program += bpf.when_equal(number, _RULES[rule]())
+        program += bpf.when_equal(number, judged[rule]())
     return (*program, *_REFUSE)
 
 
 def _clone() -> bpf.Block:
     return (bpf.load(bpf.low_word_of(0)), bpf.mask(_NEW_NAMESPACES), *bpf.when_equal(0, _ALLOW), *_REFUSE)
+
+
+def _thread() -> bpf.Block:
+    return (
+        bpf.load(bpf.low_word_of(0)),
+        bpf.mask(_NEW_NAMESPACES | _NEW_THREAD),
+        *bpf.when_equal(_NEW_THREAD, _ALLOW),
+        *_REFUSE,
+    )
 
 
 def _only(argument: int, values: tuple[int, ...], otherwise: bpf.Block) -> bpf.Block:
@@ -103,9 +114,10 @@ _RULES: Mapping[str, Callable[[], bpf.Block]] = {
     "allow": lambda: _ALLOW,
     "enosys": lambda: (bpf.answer(bpf.refuse(errno.ENOSYS)),),
     "no_family": lambda: (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),),
-    "clone": _clone,
     "ioctl": _ioctl,
     "prctl": _prctl,
     "socketpair": _socketpair,
     "prlimit": _prlimit,
 }
+_MANY_PROCESSES: Mapping[str, Callable[[], bpf.Block]] = {"clone": _clone, "fork": lambda: _ALLOW}
+_ONE_PROCESS: Mapping[str, Callable[[], bpf.Block]] = {"clone": _thread, "fork": lambda: _REFUSE}

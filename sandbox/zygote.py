@@ -69,6 +69,7 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
         libraries.preload()
         kit = cell.Kit(
             filter=seccomp.build_filter(kernel.machine()),
+            single_process_filter=seccomp.build_filter(kernel.machine(), single_process=True),
             last_capability=identity.last_capability(),
             template=root.prepare_template(os.path.dirname(os.path.abspath(__file__))),
         )

@@ -117,8 +117,8 @@ def _parts(
         scratch_mb=settings.sandbox.max_scratch_mb,
         processes=settings.sandbox.max_processes,
         output_bytes=settings.sandbox.max_output_kb << 10,
-        accept_missing=frozenset(settings.sandbox.accept_missing),
     )
+    accepted = frozenset(settings.sandbox.accept_missing)
     launcher = Launcher()
     memory = Memory(connection)
     return Parts(
@@ -137,9 +137,14 @@ def _parts(
             memory=memory,
         ),
         resources=_resources(home, stack, ports),
-        pool=Pool(launcher, max_cells=settings.sandbox.max_cells, max_waiting=settings.sandbox.max_waiting),
+        pool=Pool(
+            launcher,
+            max_cells=settings.sandbox.max_cells,
+            max_waiting=settings.sandbox.max_waiting,
+            accept_missing=accepted,
+        ),
         caps=caps,
-        host=Host(partial(probe, launcher), caps.accept_missing),
+        host=Host(partial(probe, launcher), accepted),
         now=now,
         new_id=new_id,
     )

@@ -80,7 +80,7 @@ def _scene(story: Story) -> Iterator[Scene]:
             f"p, alice-runs, user:{ALICE}, gateway, execute, plugins/*, -, allow, alice may run plugins\n", "utf-8"
         )
         story.tell(f"hearthgate init made {len(made)} files below {home}")
-        prove_host(story, home)
+        prove_host(story)
         service = open_things.enter_context(weather_service())
         begun = time.monotonic()
         url = open_things.enter_context(serving(home, folder / "gateway.log"))

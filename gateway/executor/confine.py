@@ -17,14 +17,13 @@ _DEFAULT_SCRATCH_MB = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """What the operator lets any plugin use at most, and which missing guarantees the operator accepts."""
+    """What the operator lets any plugin use at most."""
 
     timeout_s: float
     memory_mb: int
     scratch_mb: int
     processes: int
     output_bytes: int
-    accept_missing: frozenset[str] = frozenset()
 
 
 def confine(manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None) -> Spec:

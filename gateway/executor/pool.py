@@ -17,8 +17,11 @@ _RETRY_AFTER_S = 1
 class Pool:
     """The cells of one gateway: each call gets a new one, which is gone when the call is over."""
 
-    def __init__(self, launcher: Launcher, *, max_cells: int, max_waiting: int) -> None:
+    def __init__(
+        self, launcher: Launcher, *, max_cells: int, max_waiting: int, accept_missing: frozenset[str] = frozenset()
+    ) -> None:
         self._launcher = launcher
+        self._accept_missing = accept_missing
         self._max_cells = max_cells
         self._slots: dict[int, asyncio.Semaphore] = {}
         self._max_waiting = max_waiting
@@ -90,13 +93,23 @@ class Pool:
             self._conversations.pop(job.execution_id, None)
 
     async def _spawn(self, spec: Spec) -> Cell:
-        spawning = asyncio.ensure_future(asyncio.to_thread(self._launcher.spawn, spec))
+        spawning = asyncio.ensure_future(asyncio.to_thread(self._make, spec))
         try:
             return await asyncio.shield(spawning)
         except asyncio.CancelledError:
             # INVARIANT: a cell that is made for nobody is ended, not forgotten.
             spawning.add_done_callback(_end_unwanted)
             raise
+
+    def _make(self, spec: Spec) -> Cell:
+        self._launcher.start()
+        offered = self._launcher.controllers
+        # WHY: without control groups the limits of a process are the only ones, so there may be no second one.
+        alone = not {"memory", "pids"} <= offered
+        limits = spec.limits
+        if "cpu" not in offered and "cg_cpu" in self._accept_missing:
+            limits = replace(limits, cpu_percent=None)
+        return self._launcher.spawn(replace(spec, single_process=alone, limits=limits))
 
     def kill(self, which: Callable[[Job], bool], why: str) -> int:
         """End every call that `which` names, running or waiting; gives how many."""

@@ -28,10 +28,25 @@ def test_a_memory_bomb_ends_alone(host: Any) -> None:
 
 def test_memory_is_counted_for_the_whole_tree(host: Any) -> None:
     if "memory" not in host.started["controllers"]:
-        pytest.skip("process limits alone cannot count a tree's memory: the probe tells so")
+        # WHY: process limits alone cannot count a tree's memory, so there is no tree.
+        alone = {**limits(), "single_process": True}
+        told = host.call("fill_memory_in_children", spec=alone, children=4, size=40 * MB)
+        assert told["frame"]["type"] == "PermissionError"
+        return
     told = host.call("fill_memory_in_children", spec=limits(timeout_s=1), children=4, size=40 * MB)
     assert told["ending"]["oom"]
     assert told["ending"]["memory_peak_bytes"] <= 64 * MB
+
+
+def test_a_cell_of_one_process_makes_threads_but_no_child(host: Any) -> None:
+    alone = {**limits(), "single_process": True, "require_cgroup": True}
+    assert host.call("fork_until_refused", spec=alone, most=3)["frame"]["value"] == {"count": 0, "errno": errno.EPERM}
+    assert host.call("count_in_threads", spec=alone, threads=3)["frame"]["value"] == 3
+    assert host.call("fill_memory", spec=alone, size=16 * MB)["frame"]["value"] == 16 * MB
+    bomb = host.call("fill_memory", spec=alone, size=400 * MB)
+    assert bomb["ending"]["signal"] == signal.SIGKILL or bomb["frame"]["type"] == "MemoryError"
+    twin = host.call("fork_until_refused", spec=limits(), most=3)["frame"]["value"]
+    assert twin == {"count": 3, "errno": None}
 
 
 def test_a_fork_bomb_stays_small(host: Any) -> None:

@@ -27,14 +27,16 @@ def refuse(number: int) -> int:
     return 0x0005_0000 | number
 
 
-def run(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def run(
+    machine: str, number: int, *arguments: int, architecture: int | None = None, program: bytes | None = None
+) -> int:
     """Run the filter on one call and give its answer."""
     values = [each & (1 << 64) - 1 for each in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
     data = struct.pack("<IIQ6Q", number, architecture or ARCHITECTURES[machine], 0, *values)
-    program = list(struct.iter_unpack("=HBBI", FILTERS[machine]))
+    instructions = list(struct.iter_unpack("=HBBI", program or FILTERS[machine]))
     at, word = 0, 0
     while True:
-        code, if_true, if_false, value = program[at]
+        code, if_true, if_false, value = instructions[at]
         at += 1
         match code:
             case 0x20:
@@ -95,6 +97,17 @@ def test_no_clone_makes_a_namespace(machine: str, flag: int, others: int) -> Non
     assert run(machine, clone, flag | others) == refuse(errno.EPERM)
     plain = others & ~0x7E02_0000
     assert run(machine, clone, plain) == ALLOW
+
+
+@given(st.sampled_from(MACHINES), st.integers(0, 2**64 - 1))
+def test_one_process_may_make_threads_and_nothing_else(machine: str, flags: int) -> None:
+    alone = seccomp.build_filter(machine, single_process=True)
+    clone = number_of(machine, "clone")
+    thread = flags & 0x10000 and not flags & 0x7E02_0000
+    assert run(machine, clone, flags, program=alone) == (ALLOW if thread else refuse(errno.EPERM))
+    for name in {"fork", "vfork"} & set(seccomp.read_table(machine)):
+        assert run(machine, number_of(machine, name), program=alone) == refuse(errno.EPERM)
+        assert run(machine, number_of(machine, name)) == ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)

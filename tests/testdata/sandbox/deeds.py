@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -451,6 +452,16 @@ def fork_until_refused(_ctx, most):
         except OSError as error:
             return {"count": count, "errno": error.errno}
     return {"count": most, "errno": None}
+
+
+def count_in_threads(_ctx, threads):
+    done = []
+    started = [threading.Thread(target=done.append, args=(number,)) for number in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    return len(done)
 
 
 def fill_disk(_ctx, scratch, size):
