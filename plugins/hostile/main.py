@@ -1,6 +1,7 @@
 """Tries what no plugin may do. Each deed is held by something, and `attack` says by what."""
 # ruff: noqa: PTH208, PTH123, S603  # hostile code is written to reach the kernel, not to please
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -31,8 +32,9 @@ def stay(_ctx):
     """Never return, whatever is said."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
-    if os.fork() == 0:
-        os.setsid()
+    with contextlib.suppress(OSError):
+        if os.fork() == 0:
+            os.setsid()
     while True:
         signal.pause()
 
@@ -109,7 +111,7 @@ def read_other_plugins(_ctx):
 
 
 def list_home_folders(_ctx):
-    for folder in ("/root", "/home", "/work", "/var"):
+    for folder in ("/root", "/home", "/srv", "/var"):
         try:
             return os.listdir(folder)
         except OSError as error:
