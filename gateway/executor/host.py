@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from sandbox.probe import Guarantee
-
 from gateway.domain.request import Json
+from sandbox.probe import Guarantee
 
 
 class Host:

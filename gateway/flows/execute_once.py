@@ -7,7 +7,9 @@ import asyncio
 from collections import OrderedDict
 
 from gateway.domain.caller import Caller
+from gateway.domain.permission import Level
 from gateway.errors import ConflictError
+from gateway.flows.authorize import check_credential
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute import execute
 from gateway.flows.parts import Parts
@@ -30,6 +32,8 @@ class Once:
         """
         if key is None:
             return await execute(parts, caller, call)
+        # SECURITY: asked also where the answer is known already: a key that may not execute gets no results either.
+        await check_credential(parts, caller, Level.EXECUTE, f"plugins/{call.plugin_id}", key_scope="execute")
         # SECURITY: a key is its user's own, so that nobody gets another's answer.
         name = (f"{caller.subject} {call.user}", call.plugin_id, key)
         known = self._answers.get(name)
