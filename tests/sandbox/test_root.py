@@ -146,7 +146,8 @@ def test_code_that_all_may_write_is_still_not_written(host: Any) -> None:
     ],
 )
 def test_what_is_missing_is_an_error_and_never_left_out(host: Any, looking: str, changed: Any, barrier: str) -> None:
-    told = host.call("seen", code=changed.pop("code", looking), spec=changed, paths=[])
+    given = dict(changed)
+    told = host.call("seen", code=given.pop("code", looking), spec=given, paths=[])
     assert told["refused"]["barrier"] == barrier, told
 
 
