@@ -231,6 +231,11 @@ class Home:
         """Stop the clock at a moment."""
         object.__setattr__(self.parts, "now", lambda: moment)
 
+    def decided(self, **wanted: object) -> list[dict[str, Any]]:
+        """Give the recorded decisions with these members, oldest first."""
+        decisions = [row["decision"] for row in self.records() if row["decision"] is not None]
+        return [each for each in decisions if wanted.items() <= each.items()]
+
     @property
     def grants(self) -> str:
         return (self.folder / "policies" / "grants.csv").read_text()

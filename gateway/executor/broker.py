@@ -19,6 +19,7 @@ _KEPT_OUTPUT_BYTES = 64 << 10
 _KEPT_LOGS = 200
 _READ_BYTES = 64 << 10
 _REAP_S = 5.0
+_LAST_BREATH_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +72,11 @@ class Conversation:
         """Give the result of the call; the cell is gone when this returns."""
         started = time.monotonic()
         draining = asyncio.create_task(self._drain_output())
+        left = False
         try:
             async with asyncio.timeout(self._job.timeout_s):
                 outcome, output, error = await self._talk()
+            left = outcome is Outcome.UNKNOWN
         except TimeoutError:
             outcome, output, error = Outcome.TIMED_OUT, None, f"it ran longer than {self._job.timeout_s:g} s"
         except ProtocolError as problem:
@@ -84,12 +87,13 @@ class Conversation:
             self._cell.close()
             raise
         finally:
-            self._cell.kill()
+            if not left:
+                self._cell.kill()
             for task in self._asks:
                 task.cancel()
             await asyncio.gather(*self._asks, return_exceptions=True)
         wall_s = time.monotonic() - started
-        ending = await self._reap()
+        ending = await self._reap(left=left)
         await self._finish(draining)
         if outcome is Outcome.UNKNOWN:
             outcome, error = self._how_it_died(ending)
@@ -177,7 +181,12 @@ class Conversation:
         finally:
             writer.close()
 
-    async def _reap(self) -> Ending:
+    async def _reap(self, *, left: bool) -> Ending:
+        if left:
+            # WHY: it closed its end of the channel; how it ended by itself tells more than our kill would.
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.to_thread(self._cell.wait, _LAST_BREATH_S)
+            self._cell.kill()
         try:
             return await asyncio.to_thread(self._cell.wait, _REAP_S)
         except TimeoutError:
