@@ -25,12 +25,13 @@ def add(
     purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")] = None,
     once: Annotated[bool, typer.Option("--once", help="For one use.")] = False,
+    reason: Reason = "",
 ) -> None:
     """Give a consent on behalf of a user."""
     body: dict[str, Any] = {"user_id": user, "plugin_id": plugin, "permission": permission, "scope": scope}
     more = {"purpose": purpose, "until": until, "once": once or None}
     body |= {name: value for name, value in more.items() if value is not None}
-    given = call.ask("POST", "/v1/consents", json=body, on_behalf=user)
+    given = call.ask("POST", "/v1/consents", json=body, on_behalf=user, params={"reason": reason or None})
     call.show(given, lambda: print_text(f"consent {given['id']}"))
 
 

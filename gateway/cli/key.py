@@ -1,7 +1,7 @@
 """Keys: how programs prove on whose behalf they ask."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,10 +36,13 @@ def add(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="TIME", help="RFC 3339, as 2027-01-01T00:00:00Z.")
     ] = None,
+    reason: Reason = "",
 ) -> None:
     """Make a key for a user; it is shown this once."""
-    body = {"user": user, "scopes": [one.value for one in scope or (Scope.EVALUATE, Scope.EXECUTE)]}
-    made = call.ask("POST", "/v1/keys", json=body if expires is None else {**body, "expires": expires})
+    body: dict[str, Any] = {"user": user, "scopes": [one.value for one in scope or (Scope.EVALUATE, Scope.EXECUTE)]}
+    if expires is not None:
+        body["expires"] = expires
+    made = call.ask("POST", "/v1/keys", json=body, params={"reason": reason or None})
 
     def tell() -> None:
         print_text(f"id   {made['id']}", f"key  {made['key']}")

@@ -44,6 +44,7 @@ def register(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="A plugin's folder, or the name of one in HOME/plugins.")
     ],
+    reason: Reason = "",
 ) -> None:
     """Register a plugin from its folder; one outside the home is copied to HOME/plugins first."""
     from gateway.cli.plugin_folder import bring_home
@@ -52,7 +53,7 @@ def register(
     plugin_id, copied = bring_home(folder, home)
     if copied:
         note(f"copied to {home / 'plugins' / plugin_id}")
-    made = call.ask("POST", "/v1/plugins", json={"folder": plugin_id})
+    made = call.ask("POST", "/v1/plugins", json={"folder": plugin_id}, params={"reason": reason or None})
 
     def tell() -> None:
         print_text(f"registered {plugin_id}")

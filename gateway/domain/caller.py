@@ -18,6 +18,7 @@ class Caller:
     key_scopes: frozenset[str] | None = None
     read_only: bool = False  # the owner, where the settings give the socket no more than reading
     on_behalf: UserId | None = None  # said by the owner alone; recorded, never counted for four-eyes
+    reason: str | None = None  # why, as said beside the request; recorded with what it changes
     trace_id: str | None = None
 
     @property

@@ -11,6 +11,7 @@ from gateway.flows.parts import Parts
 
 def event(parts: Parts, caller: Caller, event_type: str, plugin_id: str | None, details: Mapping[str, Json]) -> Record:
     """Make the record of something that a caller does, and completes."""
+    why: dict[str, Json] = {} if caller.reason is None else {"reason": caller.reason}
     return Record(
         event_id=parts.event_id(),
         at=parts.now(),
@@ -18,7 +19,7 @@ def event(parts: Parts, caller: Caller, event_type: str, plugin_id: str | None, 
         resolution=Resolution.COMPLETED,
         plugin_id=plugin_id,
         user_id=caller.user_id,
-        details=details,
+        details={**why, **details},
         personal={} if caller.on_behalf is None else {"on_behalf": caller.on_behalf},
         trace_id=caller.trace_id,
     )

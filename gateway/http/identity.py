@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 from litestar import Request
 from litestar.datastructures import State
@@ -15,6 +16,7 @@ ON_BEHALF = "hearthgate-on-behalf"
 PEER = "unix-uid:"
 _BEARER = "bearer "
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context, 3.2
+_MAX_REASON_CHARS = 2000
 _SOCKET_READ = frozenset({"evaluate", "audit"})
 
 AnyRequest = Request[Caller, None, State]
@@ -35,25 +37,31 @@ class Identity:
         """
         trace = _TRACEPARENT.match(request.headers.get("traceparent", ""))
         trace_id = trace[1] if trace else None
+        reason = request.query_params.get("reason") or None
+        if reason is not None and len(reason) > _MAX_REASON_CHARS:
+            raise MalformedError(f"reason: at most {_MAX_REASON_CHARS} characters")
+        return replace(self._authenticated(request), trace_id=trace_id, reason=reason)
+
+    def _authenticated(self, request: AnyRequest) -> Caller:
         authorization = request.headers.get("authorization")
         if authorization is not None:
-            return self._by_key(authorization, trace_id)
+            return self._by_key(authorization)
         host = request.scope["client"][0] if request.scope.get("client") else ""  # type: ignore[index] # just looked
         # SECURITY: only the gateway's own unix listener, or the process itself, writes such a peer name.
         if self._socket != "off" and host == f"{PEER}{os.getuid()}":
-            return self._owner(request, trace_id)
+            return self._owner(request)
         raise UnauthenticatedError(
             "who is asking?", way_out="send `Authorization: Bearer <key>` (`hearthgate key add`)"
         )
 
-    def _by_key(self, authorization: str, trace_id: str | None) -> Caller:
+    def _by_key(self, authorization: str) -> Caller:
         text = authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else ""
         key = self._parts.registry.keys.holder(text, at=self._parts.now())
         if key is None:
             raise UnauthenticatedError("this key is not known, or is over", way_out="`hearthgate key add` makes one")
-        return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes, trace_id=trace_id)
+        return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes)
 
-    def _owner(self, request: AnyRequest, trace_id: str | None) -> Caller:
+    def _owner(self, request: AnyRequest) -> Caller:
         behalf = request.headers.get(ON_BEHALF)
         try:
             on_behalf = None if behalf is None else parse_user_id(behalf)
@@ -65,5 +73,4 @@ class Identity:
             key_scopes=None if self._socket == "owner" else _SOCKET_READ,
             read_only=self._socket == "read",
             on_behalf=on_behalf,
-            trace_id=trace_id,
         )

@@ -92,6 +92,26 @@ def test_consents_keys_and_lockdowns_come_and_go(ask: Ask) -> None:
     assert ask("plugin", "run", "notes", '{"action": "recall", "word": ""}')["output"] == []
 
 
+def test_a_reason_is_kept_with_whatever_a_verb_changes(ask: Ask) -> None:
+    ask("plugin", "register", "notes", "--reason", "we need notes")
+    ask("plugin", "approve", "notes", "--reason", "read its code")
+    key = ask("key", "add", "alice", "--scope", "execute", "--reason", "for her bot")["id"]
+    wanted = ("--user", "alice", "--plugin", "notes", "--permission", "vault_read", "--scope", "user_data/diary")
+    consent = ask("consent", "add", *wanted, "--reason", "she said so")["id"]
+    ask("consent", "withdraw", consent, "--reason", "she changed her mind")
+    ask("key", "revoke", key, "--reason", "the bot is gone")
+    ask("plugin", "suspend", "notes", "--reason", "for a while")
+    records = ask("audit", "search", "--limit", "200")["records"]
+    told = {record["event_type"]: record["details"].get("reason") for record in records}
+    assert told["registered"] == "we need notes"
+    assert told["approved"] == "read its code"
+    assert told["key_added"] == "for her bot"
+    assert told["consent_given"] == "she said so"
+    assert told["consent_withdrawn"] == "she changed her mind"
+    assert told["key_revoked"] == "the bot is gone"
+    assert told["suspended"] == "for a while"
+
+
 def test_the_log_is_searched_shown_exported_and_verified(ask: Ask, hearthgate: Run, home: Path, tmp_path: Path) -> None:
     ask("plugin", "register", "notes")
     newest = ask("audit", "tail", "-n", "3")["records"]
