@@ -97,8 +97,7 @@ def read_settings(home: Path) -> Settings:
     path = home / SETTINGS_FILE
     try:
         raw = path.read_bytes() if path.exists() else b""
-        if raw and path.stat().st_mode & stat.S_IWOTH:
-            raise ConfigError(f"`{path}` can be written by everybody", way_out=f"chmod o-w {path}")
+        _refuse_open(path)
     except OSError as error:
         raise ConfigError(f"cannot read `{path}`: {error.strerror}") from None
     if len(raw) > _MAX_SETTINGS_BYTES:
@@ -112,6 +111,15 @@ def read_settings(home: Path) -> Settings:
             _problem(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg']}") for each in error.errors()
         ]
         raise ConfigError(f"{SETTINGS_FILE} has settings that cannot be", problems=problems) from None
+
+
+def _refuse_open(path: Path) -> None:
+    home = path.parent.resolve()
+    for each in (*([path] if path.exists() else []), home, *home.parents):
+        mode = each.stat().st_mode
+        # SECURITY: who may write a folder above can put another file in its place, but in one like /tmp.
+        if mode & stat.S_IWOTH and not (each in home.parents and mode & stat.S_ISVTX):
+            raise ConfigError(f"`{each}` can be written by everybody", way_out=f"chmod o-w {each}")
 
 
 def _problem(message: str) -> Problem:

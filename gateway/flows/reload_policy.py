@@ -163,9 +163,12 @@ async def refresh_memberships(parts: Parts, *, by: str, why: str) -> None:
         return
     facts = memberships(parts, policy.parsed)
     if facts != policy.memberships:
+        problems = parts.policy.problems
         await activate(
             parts, policy.with_memberships(facts, generation=parts.registry.memory.next_generation()), by=by, why=why
         )
+        # WHY: the files are as broken as they were; only what the registry says has changed.
+        parts.policy.reject(problems)
 
 
 async def _reject(parts: Parts, error: HearthgateError, *, by: str, why: str) -> Reload:

@@ -38,6 +38,7 @@ def read_plugin_folder(folder: Path) -> PluginFolder:
     """
     if not folder.is_dir() or folder.is_symlink():
         raise NotFoundError(f"there is no folder `{folder}`")
+    _refuse_open_folders(folder.resolve())
     files = tuple(sorted(_files(folder)))
     digest = hashlib.sha256()
     for path, executable, content in files:
@@ -93,6 +94,14 @@ def _no_constant(text: str) -> Json:
     raise ValueError(f"`{text}` is not a JSON number")
 
 
+def _refuse_open_folders(folder: Path) -> None:
+    # SECURITY: who may write above a file can put another one in its place; only a folder like /tmp prevents that.
+    for each in (folder, *folder.parents):
+        mode = each.stat().st_mode
+        if mode & stat.S_IWOTH and (each == folder or not mode & stat.S_ISVTX):
+            raise MalformedError(f"the folder `{each}` can be written by everybody", way_out=f"chmod o-w {each}")
+
+
 def _files(folder: Path) -> Iterator[tuple[str, bool, bytes]]:
     count = size = 0
     for parent, folders, names in os.walk(folder, followlinks=False):
@@ -101,9 +110,9 @@ def _files(folder: Path) -> Iterator[tuple[str, bool, bytes]]:
             path = Path(parent, name)
             mode = path.lstat().st_mode
             relative = path.relative_to(folder).as_posix()
-            if stat.S_ISDIR(mode):
+            if stat.S_ISDIR(mode) and not mode & stat.S_IWOTH:
                 continue
-            if not stat.S_ISREG(mode):
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 # SECURITY: a link or a device would put something else into the sandbox than what was looked at.
                 raise MalformedError(f"plugin file `{relative}` is not a regular file")
             if mode & stat.S_IWOTH:
