@@ -44,7 +44,8 @@ def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) 
             "parts": Provide(lambda: parts, sync_to_thread=False),
             "caller": Provide(caller, sync_to_thread=False),
             "reader": Provide(lambda: reader, sync_to_thread=False),
-            "once": Provide(lambda: once, sync_to_thread=False),
+            # WHY: no name of a body's member, whose mistakes would pass for our own and be answered with 500.
+            "answered": Provide(lambda: once, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
         },
         middleware=[Door(refusals, identity, settings.allowed_hosts)],

@@ -175,7 +175,7 @@ async def execute(
     data: JSONBody[ExecuteBody],
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
-    once: NamedDependency[Once],
+    answered: NamedDependency[Once],
 ) -> dict[str, Any]:
     """Run a call; a plugin that failed, timed out or was killed is an answer, not an error."""
     call = Call(
@@ -186,7 +186,7 @@ async def execute(
         timeout_s=data.timeout_s,
         trace_id=caller.trace_id,
     )
-    return execution_json(await once.execute(parts, caller, call, data.idempotency_key))
+    return execution_json(await answered.execute(parts, caller, call, data.idempotency_key))
 
 
 def execution_json(execution: Execution) -> dict[str, Any]:
