@@ -57,6 +57,7 @@ from sandbox.probe import probe
 _log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
 _UNTOLD_S = 1.0
+_EDIT_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +181,18 @@ def _watch(parts: Parts) -> Callable[[], None]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
-        try:
-            await reload_policy(parts, by=parts.owner, why="files were edited")
-        except HearthgateError as error:
-            _log.error("an edit of the policy files could not be judged: %s", error)
+        while True:
+            try:
+                await reload_policy(parts, by=parts.owner, why="files were edited")
+            except LogUnavailableError as error:
+                _log.error("an edit of the policy files waits for the decision log: %s", error)
+                # INVARIANT: it is not forgotten meanwhile, for it may take something away.
+                await asyncio.sleep(_EDIT_AGAIN_S)
+            except HearthgateError as error:
+                _log.error("an edit of the policy files could not be judged: %s", error)
+                return
+            else:
+                return
 
     def start() -> None:
         task = loop.create_task(reload())
@@ -197,7 +206,15 @@ def _watch(parts: Parts) -> Callable[[], None]:
     folders = [parts.policies, parts.policies / "rules", parts.policies / "tests"]
     watch = FolderWatch(folders, changed)
     watch.start()
-    return watch.stop
+    # WHY: an edit made between the reading at start and the watch's beginning is told by nobody.
+    start()
+
+    def stop() -> None:
+        watch.stop()
+        for task in tasks:
+            task.cancel()
+
+    return stop
 
 
 async def tell_refusals(parts: Parts, refusals: Refusals) -> None:
