@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def world(host: Any) -> Iterator[World]:
         for sock in (server, listening):
             threading.Thread(target=greet, args=(sock,), daemon=True).start()
         ids: dict[str, Any] = {"user": host.uid} if os.getuid() == 0 else {}
-        victim = subprocess.Popen([sys.executable if not ids else "/bin/sleep", *(["300"] if ids else [])], **ids)
+        victim = subprocess.Popen(["/bin/sleep", "300"], **ids)
         yield World(
             port=server.getsockname()[1],
             datagram_port=datagrams.getsockname()[1],
