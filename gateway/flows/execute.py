@@ -137,9 +137,8 @@ def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
     capability = manifest.capability(action) if isinstance(action, str) else None
     if capability is None:
         names = ", ".join(each.name for each in manifest.capabilities)
-        raise MalformedError(
-            f"payload.action: `{str(action)[:80]}` is no capability of `{manifest.plugin_id}`: {names}"
-        )
+        said = f"`{str(action)[:80]}` is none of them" if "action" in payload else "it is missing"
+        raise MalformedError(f"payload.action: {said}; the capabilities of `{manifest.plugin_id}` are {names}")
     if "batch" not in payload:
         given = {name: value for name, value in payload.items() if name != "action"}
         return (_step(capability, given, "payload"),)

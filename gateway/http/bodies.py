@@ -30,7 +30,10 @@ def parse_time(text: object) -> object:
     """
     if not isinstance(text, str):
         return text
-    at = datetime.fromisoformat(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"`{text[:80]}` is not a time like 2026-12-31T00:00:00Z") from None
     if at.tzinfo is None:
         raise ValueError("write the zone, as 2026-12-31T00:00:00Z")
     return at

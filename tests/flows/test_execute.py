@@ -101,7 +101,7 @@ def test_a_capability_gets_its_parameters_and_gives_its_result(home: "Home", pay
     ("payload", "words"),
     [
         ({}, "payload.action"),
-        ({"action": "destroy"}, "`destroy` is no capability"),
+        ({"action": "destroy"}, "`destroy` is none of them"),
         ({"action": 7}, "payload.action"),
         ({"action": "__init__"}, "no capability"),
         ({"action": "add"}, "`a` is missing, `b` is missing"),
