@@ -103,7 +103,7 @@ def test_a_capability_gets_its_parameters_and_gives_its_result(home: "Home", pay
         ({}, "payload.action"),
         ({"action": "destroy"}, "`destroy` is none of them"),
         ({"action": 7}, "payload.action"),
-        ({"action": "__init__"}, "no capability"),
+        ({"action": "__init__"}, "the capabilities of"),
         ({"action": "add"}, "`a` is missing, `b` is missing"),
         ({"action": "add", "a": 1, "b": 1, "c": 1}, "`c` is not known"),
         ({"action": "add", "a": 1.5, "b": 1}, "payload.a: integer"),
