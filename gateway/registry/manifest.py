@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -393,10 +394,7 @@ def condition_text(conditions: Conditions) -> str:
         case str(name):
             terms.append(name)
         case TimeRestriction() as window:
-            days = ",".join(day for day in _DAY_NAMES if day in window.days)
-            if not days:
-                raise MalformedError("conditions.time_restriction.days: name at least one day")
-            terms.append(f"hours({window.from_}-{window.to} {days.replace(',', '+')} {window.tz})")
+            terms.append(_hours(window))
         case None:
             pass
     if conditions.user_consent:
@@ -413,12 +411,24 @@ def condition_text(conditions: Conditions) -> str:
     return "; ".join(terms) or "-"
 
 
+def _hours(window: TimeRestriction) -> str:
+    days = "+".join(day for day in _DAY_NAMES if day in window.days)
+    if not days:
+        raise MalformedError("conditions.time_restriction.days: name at least one day")
+    try:
+        ZoneInfo(window.tz)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # SECURITY: nothing but a zone's name may become part of a rule's line.
+        raise MalformedError(f"conditions.time_restriction.tz: `{window.tz[:80]}` is not a time zone") from None
+    return f"hours({window.from_}-{window.to} {days} {window.tz})"
+
+
 def _moment(text: str) -> str:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    # SECURITY: a time that cannot be read must never mean "for ever".
-    if at is None or at.tzinfo is None:
-        raise MalformedError(f"conditions.valid_until: `{text[:80]}` is not a time like 2026-12-31T00:00:00Z")
-    return text
+        # SECURITY: a time that cannot be read must never mean "for ever".
+        if at.tzinfo is None:
+            raise ValueError
+        return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        raise MalformedError(f"conditions.valid_until: `{text[:80]}` is not a time like 2026-12-31T00:00:00Z") from None

@@ -1,0 +1,168 @@
+"""The approval queue: whole, in part, for a time, or not at all; and what is granted is read from the policy."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.domain.decision import timestamp
+
+if TYPE_CHECKING:
+    from tests.conftest import Home
+
+WANTED: list[dict[str, Any]] = [
+    {"permission": "vault_read", "scope": "a"},
+    {"permission": "vault_write", "scope": "a", "conditions": {"user_consent": True}},
+    {"permission": "network_read", "scope": "example.com", "conditions": {"rate_limit": 5}},
+]
+
+
+def request(home: "Home", *permissions: dict[str, Any]) -> str:
+    body = {"plugin_id": "puppet", "permissions": list(permissions), "reason": "need"}
+    answer = home.owner.post("/v1/permission-requests", body)
+    assert answer.status_code == 201, answer.text
+    request_id: str = answer.json()["id"]
+    return request_id
+
+
+def granted(home: "Home") -> list[tuple[str, str, str]]:
+    shown = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
+    return [
+        (each["permission"], each["scope"], each["condition"])
+        for each in shown
+        if each["permission"] != "plugin_execute"
+    ]
+
+
+def approve(home: "Home", request_id: str, **members: object) -> Any:  # noqa: ANN401 (an httpx.Response)
+    return home.owner.post(f"/v1/permission-requests/{request_id}/approve", {"reason": "ok", **members})
+
+
+def test_a_request_is_approved_whole_with_its_conditions(home: "Home") -> None:
+    home.install("puppet")
+    request_id = request(home, *WANTED)
+    assert granted(home) == []
+    assert approve(home, request_id).json()["status"] == "approved"
+    assert granted(home) == [
+        ("vault_read", "a/*", "-"),
+        ("vault_write", "a/*", "consent"),
+        ("network_read", "example.com", "rate(5/60s)"),
+    ]
+    assert approve(home, request_id).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "chosen", [["vault_read"], [{"permission": "vault_read"}], [{"permission": "vault_read", "scope": "a/*"}]]
+)
+def test_a_part_is_approved_and_no_more(home: "Home", chosen: list[object]) -> None:
+    home.install("puppet")
+    assert approve(home, request(home, *WANTED), permissions=chosen).status_code == 200
+    assert granted(home) == [("vault_read", "a/*", "-")]
+    approved = home.records(event_type="permission_approved")[-1]["details"]["permissions"]
+    assert [each["permission"] for each in approved] == ["vault_read"]
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [
+        ({"permissions": ["vault_admin"]}, 409),
+        ({"permissions": [{"permission": "vault_read", "scope": "*"}]}, 409),
+        ({"permissions": [{"permission": "vault_read", "scope": "b/*"}]}, 409),
+        ({"permissions": []}, 409),
+        ({"until": "2001-01-01T00:00:00Z"}, 400),
+        ({"until": "tomorrow"}, 400),
+        ({"until": "2099-01-01T00:00:00"}, 400),
+        ({"permissions": [{"permission": "vault_read", "conditions": {}}]}, 400),
+    ],
+)
+def test_nothing_is_granted_that_was_not_asked_for(home: "Home", members: dict[str, object], status: int) -> None:
+    home.install("puppet")
+    request_id = request(home, *WANTED)
+    assert approve(home, request_id, **members).status_code == status
+    assert granted(home) == []
+    (pending,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    assert pending["id"] == request_id
+
+
+def test_a_grant_for_a_time_ends_with_it(home: "Home") -> None:
+    home.install("puppet")
+    end = datetime.now(UTC) + timedelta(hours=1)
+    assert approve(home, request(home, WANTED[0]), until=timestamp(end)).status_code == 200
+    ask = {"subject": "plugin:puppet", "permission": "vault_read", "scope": "a/x", "dry_run": True}
+    assert home.owner.post("/v1/decisions", ask).json()["effect"] == "allow"
+    home.at(end)
+    assert home.owner.post("/v1/decisions", ask).json()["reason"] == "condition"
+
+
+def test_a_request_is_denied_and_stays_denied(home: "Home") -> None:
+    home.install("puppet")
+    request_id = request(home, *WANTED)
+    denied = home.owner.post(f"/v1/permission-requests/{request_id}/deny", {"reason": "too much"}).json()
+    assert (denied["status"], denied["decision_reason"]) == ("denied", "too much")
+    assert approve(home, request_id).status_code == 409
+    assert granted(home) == []
+    assert home.records(event_type="permission_denied")[-1]["resolution"] == "denied"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"permission": "vault_reed", "scope": "a"},
+        {"permission": "vault_read"},
+        {"permission": "vault_read", "scope": ""},
+        {"permission": "vault_read", "scope": "a/../b"},
+        {"permission": "vault_read", "scope": "a", "level": "write"},
+        {"permission": "vault_read", "scope": "a", "conditions": {"moon": "full"}},
+        {"permission": "vault_read", "scope": "a", "conditions": {"valid_until": "soon"}},
+        {"permission": "vault_read", "scope": "a", "conditions": {"rate_limit": 0}},
+        {"permission": "vault_read", "scope": "a", "conditions": {"user_consent": "yes"}},
+        {"permission": "vault_read", "scope": "a", "auto_approve": True},
+        {
+            "permission": "vault_read",
+            "scope": "a",
+            "conditions": {"time_restriction": {"days": ["Mon"], "from": "09:00", "to": "17:00", "tz": "Moon/Base"}},
+        },
+        {
+            "permission": "vault_read",
+            "scope": "a",
+            "conditions": {
+                "time_restriction": {"days": ["Mon"], "from": "09:00", "to": "17:00", "tz": "UTC), allow, x\np"}
+            },
+        },
+    ],
+)
+def test_a_wish_that_cannot_be_understood_is_not_queued(home: "Home", wrong: dict[str, object]) -> None:
+    home.install("puppet")
+    body = {"plugin_id": "puppet", "permissions": [wrong]}
+    assert home.owner.post("/v1/permission-requests", body).status_code == 400
+    assert home.owner.get("/v1/permission-requests", status="pending").json()["requests"] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a, b", "a\np, grant-9, plugin:puppet, vault, admin, *, -, allow, x", "100 % \"x\" 'y' #", " "]
+)
+def test_no_text_of_a_person_becomes_a_rule(home: "Home", text: str) -> None:
+    home.install("puppet")
+    assert approve(home, request(home, {**WANTED[0], "purpose": text}), reason=text).status_code == 200
+    assert granted(home) == [("vault_read", "a/*", "-")]
+    assert home.reload().problems == ()
+    shown = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
+    assert shown[-1]["why"] == text
+
+
+def test_revoking_what_is_not_granted_is_told(home: "Home") -> None:
+    home.install("puppet")
+    for body in ({"permission": "vault_read"}, {"scope": "a/*"}, {"permission": "plugin_execute", "scope": "other"}):
+        answer = home.owner.post("/v1/plugins/puppet/permissions/revoke", {**body, "reason": ""})
+        assert answer.status_code == 404, answer.text
+    assert (
+        home.owner.post("/v1/plugins/puppet/permissions/revoke", {"permission": "x", "reason": ""}).status_code == 400
+    )
+
+
+def test_what_is_granted_is_read_from_the_files(home: "Home") -> None:
+    home.install("puppet")
+    home.rules("p, mine, plugin:puppet, vault, read, b/*, consent, allow, by hand\n")
+    assert granted(home) == [("vault_read", "b/*", "consent")]
+    shown = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
+    assert {each["permission"]: each["granted"] for each in shown} == {"plugin_execute": True, "vault_read": False}

@@ -1,0 +1,168 @@
+"""What a plugin asks for is decided, recorded and only then done; nobody reaches what is another's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Home, MakeHome
+
+
+def test_the_vault_is_each_users_own(home: "Home") -> None:
+    home.install("puppet", wants=("vault_read notes", "vault_write notes"))
+    alice, bob = home.person("alice", "execute"), home.person("bob", "execute")
+    alice.run("puppet", ["vault.write", "notes/a", "alice's"])
+    assert bob.run("puppet", ["vault.list", "notes"])[0] == []
+    bob.run("puppet", ["vault.write", "notes/a", "bob's"])
+    assert alice.run("puppet", ["vault.read", "notes/a"]) == ["alice's"]
+    bob.run("puppet", ["vault.delete", "notes/a"])
+    assert alice.run("puppet", ["vault.read", "notes/a"]) == ["alice's"]
+
+
+@pytest.mark.parametrize(
+    "scope", ["../bob/notes", "notes/../../x", "/notes", "notes//a", "bob\x00", "notes/*", "*", "", "notes/e\u0301"]
+)
+def test_no_spelling_of_a_scope_leads_out(home: "Home", scope: str) -> None:
+    home.install("puppet", wants=("vault_read *", "vault_write *"))
+    alice = home.person("alice", "execute")
+    told = alice.run("puppet", ["vault.read", scope], ["vault.write", scope, 1], ["vault.list", scope])
+    assert all("failed" in each for each in told), told
+
+
+def test_a_list_shows_only_what_reading_would_allow(make_home: "MakeHome") -> None:
+    home = make_home(rules="p, hide, plugin:puppet, vault, read, notes/secret/*, -, deny, x\n")
+    home.install("puppet", wants=("vault_read notes", "vault_write notes"))
+    alice = home.person("alice", "execute")
+    writes = [["vault.write", f"notes/{name}", 1] for name in ("a", "b/c", "secret/d")]
+    told = alice.run("puppet", *writes, ["vault.list", "notes"], ["vault.list", "notes/secret"])
+    assert told[3] == ["notes/a", "notes/b/c"]
+    assert told[4]["denied"] == "rule"
+
+
+def test_a_denied_ask_shows_near_misses_of_rules_that_name_this_plugin_alone(make_home: "MakeHome") -> None:
+    home = make_home(
+        rules="p, mine, plugin:puppet, vault, read, notes/*, consent; risk<=1, allow, x\n"
+        "p, everybodys, group:plugins, vault, read, notes/*, consent, allow, x\n"
+        "p, others, plugin:other, vault, read, notes/*, consent, allow, x\n"
+    )
+    home.install("puppet")
+    (told,) = home.person("alice", "execute").run("puppet", ["vault.read", "notes/a"])
+    assert told["near_misses"] == [{"id": "mine", "unmet": ["consent", "risk"]}]
+    assert {each["id"] for each in home.decision(told["decision_id"])["near_misses"]} == {"mine", "everybodys"}
+
+
+def test_a_called_plugin_acts_with_what_both_may(home: "Home") -> None:
+    home.install("inner", wants=("vault_read notes", "vault_read inner", "vault_write notes"))
+    home.install("outer", wants=("plugin_execute inner", "vault_read notes", "vault_read outer"))
+    alice = home.person("alice", "execute")
+    alice.run("inner", ["vault.write", "notes/a", 1])
+    deeds = [
+        ["vault.read", "notes/a"],
+        ["vault.read", "inner/x"],
+        ["vault.read", "outer/x"],
+        ["vault.write", "notes/a", 2],
+    ]
+    (told,) = alice.run("outer", ["plugins.call", "inner", {"do": deeds}])
+    assert told[0] == 1
+    assert [each["denied"] for each in told[1:]] == ["no_rule"] * 3
+    assert alice.run("inner", ["vault.read", "notes/a"]) == [1]
+    asked = [each["subject"] for each in home.decided(permission="vault_read", scope="inner/x")]
+    assert asked == ["plugin:inner", "plugin:outer"]
+
+
+def test_calling_another_plugin_needs_the_right_to(home: "Home") -> None:
+    home.install("inner")
+    home.install("outer")
+    alice = home.person("alice", "execute")
+    assert alice.run("outer", ["plugins.call", "inner", {"do": []}])[0]["denied"] == "no_rule"
+    assert alice.run("outer", ["plugins.list"])[0]["denied"] == "no_rule"
+    assert "failed" in alice.run("outer", ["plugins.call", "../inner", {"do": []}])[0]
+
+
+def test_a_stopped_plugin_cannot_be_called_by_another(home: "Home") -> None:
+    home.install("inner")
+    home.install("outer", wants=("plugin_execute inner",))
+    home.owner.post("/v1/plugins/inner/suspend", {"reason": ""})
+    (told,) = home.person("alice", "execute").run("outer", ["plugins.call", "inner", {"do": []}])
+    assert "suspended" in told["failed"]
+
+
+def test_host_files_are_read_where_granted_and_nowhere_else(home: "Home", tmp_path: Path) -> None:
+    shared, private = tmp_path / "shared", tmp_path / "private"
+    for folder in (shared, private):
+        folder.mkdir()
+        (folder / "a.txt").write_text(folder.name)
+    (shared / "way-out").symlink_to(private / "a.txt")
+    (shared / "home").symlink_to(home.folder)
+    home.install("puppet", wants=(f"file_read {shared}", "file_read /etc", f"file_read {home.folder}", "file_write /"))
+    told = home.person("alice", "execute").run(
+        "puppet",
+        ["files.read", f"{shared}/a.txt"],
+        ["files.read", f"{private}/a.txt"],
+        ["files.read", f"{shared}/way-out"],
+        ["files.read", f"{shared}/../private/a.txt"],
+        ["files.read", "/etc/passwd"],
+        ["files.read", f"{home.folder}/hearthgate.toml"],
+        ["files.read", f"{shared}/home/data/keys/log.key"],
+        ["files.write", f"{home.folder}/policies/rules/99.csv", "p"],
+        ["files.read", "/proc/self/environ"],
+    )
+    assert told[0] == "shared"
+    assert not [each for each in told[1:] if not isinstance(each, dict)]
+    assert told[1]["denied"] == told[2]["denied"] == "no_rule"
+    assert told[4]["denied"] == "rule"
+    assert not (home.folder / "policies" / "rules" / "99.csv").exists()
+
+
+def test_what_exists_is_not_told_to_who_may_not_read(home: "Home") -> None:
+    home.install("puppet")
+    told = home.person("alice", "execute").run(
+        "puppet", ["files.read", "/usr/bin/env"], ["files.read", "/usr/bin/no-such-program"]
+    )
+    assert [each["denied"] for each in told] == ["no_rule", "no_rule"]
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        ["http.get", "http://127.0.0.1:1/"],
+        ["http.get", "http://localhost/"],
+        ["http.get", "http://169.254.169.254/latest/meta-data/"],
+        ["http.get", "http://[::1]/"],
+        ["system.run", ["/bin/true"]],
+        ["system.info", "cpu"],
+        ["user.get", "name"],
+        ["core.get", "version"],
+        ["api.call", "mail", "GET", "inbox"],
+    ],
+)
+def test_nothing_is_done_that_was_not_granted(home: "Home", deed: list[object]) -> None:
+    home.install("puppet")
+    (told,) = home.person("alice", "execute").run("puppet", deed)
+    assert "denied" in told or "failed" in told, told
+    assert home.records(event_type="execution_completed")[-1]["details"]["asks"][-1]["effect"] != "allow"
+
+
+def test_an_ask_that_nobody_knows_is_refused(home: "Home") -> None:
+    code = """\
+def execute(ctx, payload):
+    found = []
+    for op in ("vault.steal", "", "__class__", "vault.read" * 100):
+        try:
+            ctx.vault._ask(op, {})
+        except Exception as error:
+            found.append(type(error).__name__)
+    return len(found)
+"""
+    home.install("probe", code)
+    answer = home.person("alice", "execute").begin("probe").result(20).json()
+    assert answer["output"] == 4
+
+
+def test_user_data_is_the_users_own(home: "Home") -> None:
+    home.install("puppet", wants=("user_read name", "user_write name"))
+    alice, bob = home.person("alice", "execute"), home.person("bob", "execute")
+    alice.run("puppet", ["user.set", "name", "Alice"])
+    assert alice.run("puppet", ["user.get", "name"]) == ["Alice"]
+    assert bob.run("puppet", ["user.get", "name"])[0] != "Alice"
