@@ -426,9 +426,10 @@ def _hours(window: TimeRestriction) -> str:
 def _moment(text: str) -> str:
     try:
         at = datetime.fromisoformat(text)
-        # SECURITY: a time that cannot be read must never mean "for ever".
-        if at.tzinfo is None:
-            raise ValueError
-        return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        spelt = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError):
-        raise MalformedError(f"conditions.valid_until: `{text[:80]}` is not a time like 2026-12-31T00:00:00Z") from None
+        at = None
+    # SECURITY: a time that cannot be read must never mean "for ever".
+    if at is None or at.tzinfo is None:
+        raise MalformedError(f"conditions.valid_until: `{text[:80]}` is not a time like 2026-12-31T00:00:00Z")
+    return spelt
