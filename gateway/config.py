@@ -108,7 +108,8 @@ def read_settings(home: Path) -> Settings:
         raise ConfigError(f"{SETTINGS_FILE} is not TOML", problems=[_problem(str(error))]) from None
     except ValidationError as error:
         problems = [
-            _problem(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg']}") for each in error.errors()
+            _problem(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg'].removeprefix('Value error, ')}")
+            for each in error.errors()
         ]
         raise ConfigError(f"{SETTINGS_FILE} has settings that cannot be", problems=problems) from None
 

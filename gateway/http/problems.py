@@ -66,7 +66,7 @@ def _told(each: Mapping[str, Any]) -> str:
     if " instance of " in message or key == "data":
         # WHY: the framework's own words name a Python class, or nothing at all where there is no body.
         return "a JSON object is needed" if key in {"body", "data"} else f"{key}: an object is needed"
-    return f"{key}: {message}"
+    return f"{key}: {message.removeprefix('Value error, ')}"
 
 
 def answer_surprise(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -1,0 +1,155 @@
+"""Manifests: both published samples are taken as they are, and every mistake is named with its place, all at once."""
+
+import contextlib
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.permission import FAMILIES, Kind
+from gateway.errors import MalformedError
+from gateway.registry.folder import parse_json_strictly
+from gateway.registry.manifest import manifest_schema, manifest_scope, parse_manifest
+
+if TYPE_CHECKING:
+    from tests.conftest import Home
+
+DATA = Path(__file__).parents[1] / "testdata" / "manifests"
+FAULTS: list[dict[str, Any]] = tomllib.loads((DATA / "faults.toml").read_text())["fault"]
+GOOD = {"plugin_id": "tested", "name": "Tested", "version": "1.0.0"}
+
+
+@pytest.mark.parametrize("name", ["full.json", "minimal.json"])
+def test_the_published_samples_register_unchanged(home: "Home", name: str) -> None:
+    answer = home.owner.ask(
+        "POST", "/v1/plugins", content=(DATA / name).read_bytes(), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 201, answer.text
+    plugin_id = answer.json()["plugin_id"]
+    assert home.owner.get(f"/v1/plugins/{plugin_id}/manifest").json() == json.loads((DATA / name).read_text())
+    home.reopen()
+    assert home.state(plugin_id) == "registered"
+    assert home.owner.post(f"/v1/plugins/{plugin_id}/approve", {"reason": ""}).status_code == 200
+
+
+def test_the_full_samples_conditions_become_terms() -> None:
+    manifest = parse_manifest(json.loads((DATA / "full.json").read_text()))
+    assert [(str(each.permission), each.scope, each.condition) for each in manifest.permissions] == [
+        ("vault_read", "user_data/*", "business_hours; consent"),
+        ("network_read", "api.example.com", "rate(100/60s)"),
+    ]
+    assert (manifest.limits.timeout_s, manifest.limits.memory_mb, manifest.limits.cpu_percent) == (300, 512, 50)
+
+
+def test_the_small_sample_asks_for_nothing_that_can_be_granted() -> None:
+    (asked,) = parse_manifest(json.loads((DATA / "minimal.json").read_text())).permissions
+    assert asked.scope is None
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[each["name"] for each in FAULTS])
+def test_a_mistake_is_named_with_its_place(fault: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError) as caught:
+        parse_manifest({**GOOD, **json.loads(fault["with"], strict=False)})
+    told = [str(each) for each in caught.value.problems]
+    for words in fault["want"]:
+        assert any(each.startswith(f"manifest.json: {words}") or words in each for each in told), told
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    raw = {**GOOD, "plugin_id": "Bad", "version": "x", "entry_point": "/x", "lifecycle_hooks": {"revoked": "a b"}}
+    with pytest.raises(MalformedError) as caught:
+        parse_manifest(raw)  # type: ignore[arg-type] # JSON
+    assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", 7, True])
+def test_a_manifest_is_an_object(raw: Any) -> None:  # noqa: ANN401 (JSON)
+    with pytest.raises(MalformedError):
+        parse_manifest(raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "scope"),
+    [
+        (Kind.VAULT, "user_data", "user_data/*"),
+        (Kind.VAULT, "a/b/", "a/b/*"),
+        (Kind.VAULT, "a/*", "a/*"),
+        (Kind.VAULT, "*", "*"),
+        (Kind.FILE, "/srv/x", "/srv/x/*"),
+        (Kind.FILE, "/", "/*"),
+        (Kind.NETWORK, "Example.COM.", "example.com"),
+        (Kind.NETWORK, "example.com:443", "example.com"),
+        (Kind.NETWORK, "*.example.com", "*.example.com"),
+        (Kind.PLUGIN, "weather", "weather/*"),
+        (Kind.API, "mail/inbox", "mail/inbox"),
+    ],
+)
+def test_what_a_manifest_names_means_all_below(kind: Kind, text: str, scope: str) -> None:
+    assert manifest_scope(kind, text) == scope
+
+
+@pytest.mark.parametrize(
+    "spelt", ["2026-12-31T00:00:00Z", "2026-12-31T01:00:00+01:00", "20261231T000000Z", "2026-W53-4T00:00:00Z"]
+)
+def test_an_end_is_spelt_as_the_rules_read_it(spelt: str) -> None:
+    asked = {"permission": "vault_read", "scope": "a", "conditions": {"valid_until": spelt}}
+    (permission,) = parse_manifest({**GOOD, "requested_permissions": [asked]}).permissions  # type: ignore[dict-item,list-item] # JSON
+    assert permission.condition == "until(2026-12-31T00:00:00Z)"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(sorted(manifest_schema()["properties"])),
+)
+def test_no_json_makes_the_reader_stumble(value: Any, member: str) -> None:  # noqa: ANN401 (JSON)
+    with contextlib.suppress(MalformedError):
+        parse_manifest({**GOOD, member: value})
+
+
+@given(st.sampled_from(FAMILIES), st.text(max_size=30))
+def test_a_scope_read_once_reads_the_same_again(kind: Kind, text: str) -> None:
+    try:
+        scope = manifest_scope(kind, text)
+    except MalformedError:
+        return
+    assert manifest_scope(kind, scope) == scope
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1,"b":1}}',
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b'"\\ud800"',
+        b"\xff",
+        b"[" * 10_000,
+    ],
+)
+def test_json_that_two_readers_read_differently_is_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedError, match=r"`x\.json` is not JSON"):
+        parse_json_strictly(raw, "x.json")
+
+
+@given(st.dictionaries(st.text(), st.none() | st.integers(-(2**53), 2**53) | st.text() | st.lists(st.booleans())))
+def test_json_of_one_reading_is_read(value: dict[str, object]) -> None:
+    assert parse_json_strictly(json.dumps(value).encode(), "x") == value
+
+
+def test_the_schema_for_editors_takes_the_samples_members() -> None:
+    schema = manifest_schema()
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert schema["additionalProperties"] is False
+    assert set(json.loads((DATA / "full.json").read_text())) <= set(schema["properties"])
