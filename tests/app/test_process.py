@@ -1,0 +1,378 @@
+"""The gateway as a process of its own: killed, asked to end, starved of disk, and flooded."""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from gateway.audit.verify import verify_file
+
+if TYPE_CHECKING:
+    from tests.conftest import Home, MakeHome
+
+WAIT_S = 30.0
+URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
+WORKER = """\
+import os
+import sys
+import time
+
+
+def execute(ctx, payload):
+    match payload["do"]:
+        case "return":
+            return payload["value"]
+        case "sleep":
+            time.sleep(payload["for_s"])
+        case "keep":
+            ctx.vault.write("notes/kept", payload["value"])
+        case "exit":
+            os._exit(9)
+        case "eat":
+            found = [bytearray(16 << 20) for _ in range(200)]
+            return len(found)
+        case "flood":
+            for _ in range(200):
+                sys.stdout.write("x" * 65536)
+            return "done"
+"""
+
+
+class Gateway:
+    """`hearthgate serve` on a home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder.parent / f"{folder.name}.out"
+        self.start()
+
+    def start(self) -> None:
+        # WHY: a file that outlives the process, so that what it says when it dies can be read.
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.cli", "serve", "--home", str(self.folder), "--listen", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until(lambda: "unix:" in self.said or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said
+        found = URL.search(self.said)
+        assert found is not None
+        self.port = int(found[1])
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def owner(self, timeout_s: float = WAIT_S) -> httpx.Client:
+        # WHY: through the folder's own descriptor, for a socket's address is short and a test's folder is deep.
+        transport = httpx.HTTPTransport(uds=os.path.relpath(self.folder / "run" / "hearthgate.sock"))
+        return httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout_s)
+
+    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        with self.owner() as owner:
+            return owner.request(method, path, json=body)
+
+    def run(self, do: str, **members: object) -> httpx.Response:
+        payload = {"do": do, **{name: members.pop(name) for name in ("value", "for_s") if name in members}}
+        return self.ask("POST", "/v1/plugins/worker/execute", {"payload": payload, **members})
+
+    def key(self, user: str, *scopes: str) -> str:
+        key: str = self.ask("POST", "/v1/keys", {"user": user, "scopes": list(scopes)}).json()["key"]
+        return key
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(WAIT_S)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(WAIT_S)
+            self.kill()
+
+    def cells(self) -> list[psutil.Process]:
+        """Give every process below the gateway."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def rows(self, **wanted: str) -> list[dict[str, Any]]:
+        with self.owner() as owner:
+            found: list[dict[str, Any]] = owner.get("/v1/audit", params={"limit": "1000", **wanted}).json()["records"]
+        return found[::-1]
+
+
+def until(holds: Callable[[], object], wait_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + wait_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def folder(make_home: "MakeHome") -> Path:
+    """Give a closed home with an active plugin."""
+    home = make_home()
+    home.install("worker", WORKER, wants=("vault_write notes", "vault_read notes"))
+    home.close()
+    return home.folder
+
+
+@pytest.fixture
+def gateway(folder: Path) -> Iterator[Gateway]:
+    served = Gateway(folder)
+    yield served
+    served.end()
+
+
+@pytest.fixture(scope="module")
+def steady(quiet_home: "Home") -> Iterator[Gateway]:
+    """Give a gateway that the tests of this module share: they must neither end nor change it."""
+    quiet_home.install("worker", WORKER, wants=("vault_write notes", "vault_read notes"))
+    quiet_home.close()
+    served = Gateway(quiet_home.folder)
+    yield served
+    served.end()
+
+
+def export(gateway: Gateway, path: Path) -> list[dict[str, Any]]:
+    with gateway.owner() as owner:
+        path.write_bytes(owner.get("/v1/audit/export").content)
+    assert verify_file(path, key=(gateway.folder / "data" / "keys" / "log.pub").read_text(), since=None).ok
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_killed_under_load_it_loses_nothing_it_acknowledged(gateway: Gateway, tmp_path: Path) -> None:
+    key = gateway.key("carol", "evaluate")
+    acknowledged: list[str] = []
+
+    def asking(number: int) -> None:
+        body = {"subject": "plugin:worker", "permission": "vault_read", "scope": f"notes/{number}"}
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", headers=headers, timeout=10) as carol:
+            for _ in range(200):
+                answer = carol.post("/v1/decisions", json=body)
+                acknowledged.append(answer.json()["decision_id"])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        running = [threads.submit(asking, number) for number in range(8)]
+        until(lambda: len(acknowledged) > 200)
+        gateway.kill()
+        for each in running:
+            with suppress(httpx.TransportError):
+                each.result()
+    assert 200 < len(acknowledged) < 1600
+    gateway.start()
+    found = {line["decision"]["decision_id"] for line in export(gateway, tmp_path / "log.jsonl") if line["decision"]}
+    assert set(acknowledged) <= found
+
+
+def test_killed_it_leaves_no_cell_behind_and_tells_of_the_lost_call(gateway: Gateway) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        call = threads.submit(gateway.run, "sleep", for_s=60, timeout_s=60)
+        until(lambda: gateway.rows(event_type="execution_started"))
+        until(lambda: len(gateway.cells()) >= 3)
+        left = gateway.cells()
+        gateway.kill()
+        with pytest.raises(httpx.TransportError):
+            call.result()
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert not alive
+    gateway.start()
+    (lost,) = gateway.rows(event_type="execution_lost")
+    assert (lost["plugin_id"], lost["resolution"]) == ("worker", "unknown")
+    assert gateway.run("return", value=1).json()["output"] == 1
+
+
+def test_asked_to_end_it_lets_a_call_finish_and_tells_of_its_end(gateway: Gateway) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        call = threads.submit(gateway.run, "sleep", for_s=1.5)
+        until(lambda: gateway.rows(event_type="execution_started"))
+        gateway.process.terminate()
+        assert call.result().json()["outcome"] == "returned"
+        assert gateway.process.wait(WAIT_S) == 0
+    assert not (gateway.folder / "run" / "hearthgate.sock").exists()
+    gateway.start()
+    kinds = [row["event_type"] for row in gateway.rows()]
+    assert "execution_lost" not in kinds
+    assert kinds.count("stopped") == 1
+    assert kinds.count("started") == 2
+
+
+def test_a_second_one_on_the_same_home_is_told_so(steady: Gateway) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "serve", "--home", str(steady.folder), "--listen", "127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "another process" in second.stderr.lower()
+    assert "Traceback" not in second.stderr
+    assert steady.ask("GET", "/healthz").status_code == 200
+
+
+def test_an_address_that_is_taken_or_not_ours_is_told_so(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for listen, words in (
+            (f"127.0.0.1:{taken.getsockname()[1]}", "cannot listen"),
+            ("0.0.0.0:0", "only a loopback address"),
+        ):
+            ended = subprocess.run(
+                [sys.executable, "-m", "gateway.cli", "serve", "--home", str(folder), "--listen", listen],
+                capture_output=True,
+                text=True,
+                timeout=WAIT_S,
+                check=False,
+            )
+            assert ended.returncode == 1
+            assert words in ended.stderr
+            assert "Traceback" not in ended.stderr
+
+
+def test_the_socket_is_its_owners_alone_and_tcp_needs_a_key(steady: Gateway) -> None:
+    run = steady.folder / "run"
+    assert run.stat().st_mode & 0o777 == 0o700
+    assert (run / "hearthgate.sock").stat().st_mode & 0o777 == 0o600
+    assert steady.ask("GET", "/v1/plugins").status_code == 200
+    with httpx.Client(base_url=f"http://127.0.0.1:{steady.port}") as tcp:
+        for headers in ({}, {"x-forwarded-for": f"unix-uid:{os.getuid()}"}, {"forwarded": "for=unix-uid:0"}):
+            assert tcp.get("/v1/plugins", headers=headers).status_code == 401
+        assert tcp.get("/healthz", headers={"host": "evil.example"}).status_code == 421
+    until(lambda: steady.ask("GET", "/readyz").status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("do", "members", "outcomes"),
+    [
+        ("exit", {}, {"failed"}),
+        ("eat", {}, {"killed", "failed"}),
+        ("sleep", {"for_s": 60, "timeout_s": 0.5}, {"timed_out"}),
+        ("flood", {}, {"returned"}),
+    ],
+)
+def test_whatever_a_plugin_does_the_gateway_goes_on(
+    steady: Gateway, do: str, members: dict[str, Any], outcomes: set[str]
+) -> None:
+    idle = len(steady.cells())
+    answer = steady.run(do, **members)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["outcome"] in outcomes, answer.text
+    assert steady.run("return", value="next").json()["output"] == "next"
+    until(lambda: len(steady.cells()) <= idle + 2)
+
+
+def test_slow_clients_hold_up_nobody(steady: Gateway) -> None:
+    slow = [socket.create_connection(("127.0.0.1", steady.port)) for _ in range(50)]
+    try:
+        for number, each in enumerate(slow):
+            each.sendall(b"POST /v1/decisions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+            if number % 2:
+                each.sendall(b"Content-Length: 1000\r\n\r\n{")
+        began = time.monotonic()
+        assert steady.run("return", value=1).json()["output"] == 1
+        assert steady.ask("GET", "/healthz").status_code == 200
+        assert time.monotonic() - began < 10
+    finally:
+        for each in slow:
+            each.close()
+
+
+def test_a_slow_call_holds_up_no_other(steady: Gateway) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        call = threads.submit(steady.run, "sleep", for_s=2, timeout_s=20)
+        until(lambda: any(job for job in steady.ask("GET", "/v1/plugins").json()["plugins"] if job["running"]))
+        assert steady.run("return", value=1).json()["output"] == 1
+        assert not call.done()
+        assert call.result().json()["outcome"] == "returned"
+
+
+def test_what_is_no_http_is_answered_by_nobody(steady: Gateway) -> None:
+    for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"A" * 100_000, b"\r\n" * 1000):
+        with socket.create_connection(("127.0.0.1", steady.port), timeout=10) as each, suppress(OSError):
+            each.sendall(junk)
+            each.shutdown(socket.SHUT_WR)
+            assert b" 200 " not in each.recv(65536)
+    connection = http.client.HTTPConnection("127.0.0.1", steady.port, timeout=10)
+    connection.putrequest("POST", "/v1/decisions", skip_host=True)
+    connection.putheader("Host", "localhost")
+    connection.putheader("Host", "evil.example")
+    connection.endheaders()
+    assert connection.getresponse().status in {400, 401, 415, 421}
+    connection.close()
+    assert steady.ask("GET", "/healthz").status_code == 200
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a disk of 24 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_on_a_full_disk_nothing_runs_and_when_it_is_freed_the_gap_is_told(folder: Path, small_disk: Path) -> None:
+    data = folder / "data"
+    for path in data.iterdir():
+        subprocess.run(["cp", "-a", str(path), str(small_disk)], check=True)
+    subprocess.run(["mount", "--bind", str(small_disk), str(data)], check=True)
+    gateway = None
+    try:
+        gateway = Gateway(folder)
+        until(lambda: gateway.ask("GET", "/readyz").status_code == 200)
+        assert gateway.run("keep", value=1).status_code == 200
+        filler = small_disk / "filler"
+        descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        with suppress(OSError):
+            while os.write(descriptor, bytes(4096)):
+                pass
+        os.close(descriptor)
+        statuses: list[int] = []
+        until(lambda: statuses.append(gateway.run("keep", value=2).status_code) or 503 in statuses[-3:])
+        refused = gateway.run("keep", value=3)
+        assert refused.status_code == 503
+        assert refused.json()["type"] == "urn:hearthgate:problem:log_unavailable"
+        assert gateway.ask("GET", "/readyz").status_code == 503
+        assert gateway.ask("GET", "/healthz").status_code == 200
+        filler.unlink()
+        until(lambda: gateway.ask("GET", "/readyz").status_code == 200)
+        assert gateway.run("return", value=4).json()["output"] == 4
+        assert "recovered" in {row["event_type"] for row in gateway.rows()}
+        export(gateway, folder.parent / "log.jsonl")
+    finally:
+        if gateway is not None:
+            gateway.end()
+        subprocess.run(["umount", "-l", str(data)], check=True)
+
+
+def test_a_home_is_where_it_says(folder: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "serve", "--home", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+        env={**os.environ, "HEARTHGATE_HOME": str(folder)},
+    )
+    assert ended.returncode == 2
+    assert "is not a home" in ended.stderr
