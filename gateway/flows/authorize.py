@@ -12,6 +12,7 @@ from gateway.flows.decide import Context, decide, record_decisions
 from gateway.flows.parts import Parts
 
 _OWNER_ALWAYS = frozenset({"lockdown", "policy"})
+_OUTRANKS = frozenset({Reason.RULE, Reason.LOCKED_DOWN, Reason.ERROR, Reason.NO_POLICY})
 
 
 def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Decision:
@@ -27,10 +28,11 @@ def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Deci
     if caller.key_id is None:
         return decision
     by_key = decide(parts, _as_key(request, caller.key_id))
-    # SECURITY: a deny by rule of either outranks an allow of the other.
-    if by_key.verdict.reason is Reason.RULE and (decision.verdict.reason is not Reason.RULE or not by_key.allowed):
-        return by_key
-    return decision
+    # SECURITY: a deny of either outranks an allow of the other, unless it only says that nothing was said.
+    for each in (decision, by_key):
+        if not each.allowed and each.verdict.reason in _OUTRANKS:
+            return each
+    return by_key if by_key.allowed and not decision.allowed else decision
 
 
 async def authorize(

@@ -23,8 +23,9 @@ def memberships(
     """
     active = {each.id for each in parts.registry.plugins.all() if each.state is State.ACTIVE} | set(joining)
     found: dict[str, tuple[str, ...]] = {}
+    allows = _allows(parsed)
     for plugin_id in sorted(active):
-        tier = plugin_risk(parsed, plugin_id).tier
+        tier = _risk(parsed, allows, plugin_id, ()).tier
         found[plugin_subject(plugin_id)] = (PLUGINS_GROUP, f"tier:{tier.value}")
     for user_id in sorted(parts.registry.keys.users()):
         found[user_subject(user_id)] = (USERS_GROUP,)
@@ -33,16 +34,45 @@ def memberships(
 
 def plugin_risk(parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    held = {(_OWN, str(plugin_id)), *asked}
+    return _risk(parsed, _allows(parsed), plugin_id, asked)
+
+
+def _allows(parsed: ParsedPolicy) -> Mapping[str, list[Rule]]:
+    """Give the allow rules of each subject."""
+    found: dict[str, list[Rule]] = {}
     for rule in parsed.rules:
-        if rule.effect is Effect.ALLOW and _speaks_for(rule, plugin_id):
+        if rule.effect is Effect.ALLOW:
+            found.setdefault(rule.subject, []).append(rule)
+    return found
+
+
+def _risk(
+    parsed: ParsedPolicy,
+    allows: Mapping[str, list[Rule]],
+    plugin_id: PluginId,
+    asked: Iterable[tuple[Permission, str]],
+) -> Risk:
+    held = {(_OWN, str(plugin_id)), *asked}
+    counted: set[str] = set()
+    new = _belongings(parsed, {plugin_subject(plugin_id), PLUGINS_GROUP})
+    while True:
+        for rule in (rule for subject in new for rule in allows.get(subject, ())):
             held.update(_permissions(rule))
-    return parsed.risk.score_plugin(held)
+        risk = parsed.risk.score_plugin(held)
+        # WHY: a tier may bring rights of its own, and they a higher tier; what counted once goes on counting.
+        counted |= new
+        new = _belongings(parsed, {f"tier:{risk.tier.value}"}) - counted
+        if not new:
+            return risk
 
 
-def _speaks_for(rule: Rule, plugin_id: PluginId) -> bool:
-    # WHY: groups of a person's making may hold plugins too; that counts where the rule names the plugin's own group.
-    return rule.subject in {plugin_subject(plugin_id), PLUGINS_GROUP}
+def _belongings(parsed: ParsedPolicy, subjects: set[str]) -> set[str]:
+    """Give subjects with all the groups that a person's lines put them into."""
+    found, border = set(subjects), set(subjects)
+    while border:
+        border = {each.whole for each in parsed.memberships if each.member in border} - found
+        found |= border
+    return found
 
 
 def _permissions(rule: Rule) -> Iterable[tuple[Permission, str]]:
