@@ -79,6 +79,13 @@ def install_offer(home: "Home", **manifest: Any) -> None:  # noqa: ANN401 (membe
     home.install("offer", OFFER, capabilities=CAPABILITIES, **manifest)
 
 
+@pytest.fixture(scope="module")
+def offering(quiet_home: "Home") -> "Home":
+    """Give a home, shared by the tests of this module, whose plugin they only call."""
+    install_offer(quiet_home)
+    return quiet_home
+
+
 def execute(home: "Home", payload: object, plugin: str = "offer", **members: object) -> Any:  # noqa: ANN401 (an httpx.Response)
     return home.person("alice", "execute").post(f"/v1/plugins/{plugin}/execute", {"payload": payload, **members})
 
@@ -91,9 +98,10 @@ def execute(home: "Home", payload: object, plugin: str = "offer", **members: obj
         ({"action": "add", "batch": [{"a": 1, "b": 1}, {"a": 2, "b": 2}]}, [2, 4]),
     ],
 )
-def test_a_capability_gets_its_parameters_and_gives_its_result(home: "Home", payload: object, output: object) -> None:
-    install_offer(home)
-    answer = execute(home, payload).json()
+def test_a_capability_gets_its_parameters_and_gives_its_result(
+    offering: "Home", payload: object, output: object
+) -> None:
+    answer = execute(offering, payload).json()
     assert (answer["success"], answer["outcome"], answer["output"], answer["error"]) == (True, "returned", output, None)
 
 
@@ -120,14 +128,15 @@ def test_a_capability_gets_its_parameters_and_gives_its_result(home: "Home", pay
     ],
 )
 def test_a_payload_that_is_not_the_manifests_is_malformed_and_nothing_runs(
-    home: "Home", payload: object, words: str
+    offering: "Home", payload: object, words: str
 ) -> None:
-    install_offer(home)
-    answer = execute(home, payload)
+    began = len(offering.records(event_type="execution_started"))
+    decided = len(offering.decided(subject="user:alice", effect="allow"))
+    answer = execute(offering, payload)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
-    assert home.records(event_type="execution_started") == []
-    assert home.decided(subject="user:alice", effect="allow")  # what was decided has a record
+    assert len(offering.records(event_type="execution_started")) == began
+    assert len(offering.decided(subject="user:alice", effect="allow")) == decided + 1  # it was decided, so it is told
 
 
 @pytest.mark.parametrize(
@@ -147,10 +156,9 @@ def test_a_payload_that_is_not_the_manifests_is_malformed_and_nothing_runs(
     ],
 )
 def test_a_plugin_that_does_not_return_is_an_answer_and_a_record(
-    home: "Home", payload: object, members: dict[str, object], ending: str, words: str
+    offering: "Home", payload: object, members: dict[str, object], ending: str, words: str
 ) -> None:
-    install_offer(home)
-    response = execute(home, payload, **members)
+    response = execute(offering, payload, **members)
     assert response.status_code == 200, response.text
     answer = response.json()
     assert answer["success"] is False
@@ -158,15 +166,14 @@ def test_a_plugin_that_does_not_return_is_an_answer_and_a_record(
     assert words in answer["error"]
     assert answer["output"] is None
     event_type = "execution_timeout" if ending == "timed_out" else "execution_failed"
-    record = home.records(event_type=event_type)[-1]
+    record = offering.records(event_type=event_type)[-1]
     assert record["resolution"] == answer["outcome"]
     assert record["details"]["execution_id"] == answer["execution_id"]
-    assert execute(home, {"action": "add", "a": 1, "b": 1}).json()["output"] == 2  # and the next call is as any
+    assert execute(offering, {"action": "add", "a": 1, "b": 1}).json()["output"] == 2  # and the next call is as any
 
 
-def test_a_plugin_that_prints_without_end_is_read_and_cut(home: "Home") -> None:
-    install_offer(home)
-    answer = execute(home, {"action": "flood"}).json()
+def test_a_plugin_that_prints_without_end_is_read_and_cut(offering: "Home") -> None:
+    answer = execute(offering, {"action": "flood"}).json()
     assert (answer["outcome"], answer["output"]) == ("returned", "done")
     assert 1000 < len(answer["sandbox_result"]["stdout"]) <= 64 << 10
 
@@ -212,12 +219,12 @@ def test_a_plugin_whose_own_right_was_taken_is_denied(home: "Home") -> None:
     assert (decided["subject"], decided["permission"]) == ("plugin:puppet", "plugin_execute")
 
 
-def test_what_a_capability_requires_is_asked_before_it_runs(home: "Home") -> None:
-    install_offer(home)
-    refused = execute(home, {"action": "read", "scope": "notes/a"})
+def test_what_a_capability_requires_is_asked_before_it_runs(offering: "Home") -> None:
+    began = len(offering.records(event_type="execution_started"))
+    refused = execute(offering, {"action": "read", "scope": "notes/a"})
     assert refused.status_code == 403
-    assert home.decision(refused.json()["decision_id"])["permission"] == "vault_read"
-    assert home.records(event_type="execution_started") == []
+    assert offering.decision(refused.json()["decision_id"])["permission"] == "vault_read"
+    assert len(offering.records(event_type="execution_started")) == began
 
 
 def test_a_batch_decides_each_call_and_tells_how_each_ended(make_home: "MakeHome") -> None:

@@ -25,6 +25,13 @@ def request(home: "Home", *permissions: dict[str, Any]) -> str:
     return request_id
 
 
+@pytest.fixture(scope="module")
+def puppets_home(quiet_home: "Home") -> "Home":
+    """Give a home, shared by the tests of this module, whose plugin they only ask about."""
+    quiet_home.install("puppet")
+    return quiet_home
+
+
 def granted(home: "Home") -> list[tuple[str, str, str]]:
     shown = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
     return [
@@ -131,11 +138,10 @@ def test_a_request_is_denied_and_stays_denied(home: "Home") -> None:
         },
     ],
 )
-def test_a_wish_that_cannot_be_understood_is_not_queued(home: "Home", wrong: dict[str, object]) -> None:
-    home.install("puppet")
+def test_a_wish_that_cannot_be_understood_is_not_queued(puppets_home: "Home", wrong: dict[str, object]) -> None:
     body = {"plugin_id": "puppet", "permissions": [wrong]}
-    assert home.owner.post("/v1/permission-requests", body).status_code == 400
-    assert home.owner.get("/v1/permission-requests", status="pending").json()["requests"] == []
+    assert puppets_home.owner.post("/v1/permission-requests", body).status_code == 400
+    assert puppets_home.owner.get("/v1/permission-requests", status="pending").json()["requests"] == []
 
 
 @pytest.mark.parametrize(
