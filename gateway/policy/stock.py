@@ -17,6 +17,7 @@ from gateway.policy.roles import Roles
 from gateway.policy.rule import Rule
 
 _CONDITION = 5
+_TRIES = 20
 _NOBODY = "-:-"  # no rule and no role can name it
 
 
@@ -55,8 +56,17 @@ class StockCasbin:
         # SECURITY: Casbin keeps a role object for every subject it ever saw; strangers would fill the memory.
         subject = encode_field(request.subject)
         subject = subject if subject in self._known else _NOBODY
-        answer = self._enforcer.enforce(subject, request.kind, request.level, request.scope, facts)
-        return answer is True
+        for left in reversed(range(_TRIES)):
+            try:
+                answer = self._enforcer.enforce(subject, request.kind, request.level, request.scope, facts)
+            except SystemError:
+                # WHY: Casbin parses its matcher at each call, and `ast.parse` of this Python counts its depth in one
+                # place for all threads: it gives up when another parses at the same moment, as while a policy is built.
+                if not left:
+                    raise
+            else:
+                return answer is True
+        return False
 
 
 def check_casbin() -> None:
