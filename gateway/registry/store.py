@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from gateway.errors import UnavailableError
+
 _SCHEMA = (
     """
     CREATE TABLE plugin(
@@ -62,16 +64,27 @@ _writing = threading.RLock()
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Run the body as one transaction: all of it becomes durable, or nothing."""
+    """Run the body as one transaction: all of it becomes durable, or nothing.
+
+    Raises:
+        UnavailableError: the disk, or the database, does not take it.
+    """
     with _writing:
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            _undo(connection)
+            raise UnavailableError(f"the registry cannot be written: {error}") from error
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            _undo(connection)
             raise
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def next_number(connection: sqlite3.Connection, name: str) -> int:

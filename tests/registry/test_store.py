@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.registry.memory import Memory
+from gateway.errors import UnavailableError
+from gateway.registry.memory import LastPolicy, Memory
 from gateway.registry.store import open_registry, transaction
 
 
@@ -37,6 +38,20 @@ def test_a_number_is_given_once_to_whichever_thread(tmp_path: Path) -> None:
     connection.close()
     connection = open_registry(tmp_path / "registry.db")
     assert Memory(connection).next_generation() == 401
+    connection.close()
+
+
+def test_a_disk_that_takes_no_more_is_told_and_nothing_is_half_written(tmp_path: Path) -> None:
+    connection = open_registry(tmp_path / "registry.db")
+    memory = Memory(connection)
+    memory.note_policy("before", 1)
+    connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(UnavailableError, match="registry cannot be written"):
+        memory.note_policy("x" * 1_000_000, 2)
+    connection.execute("PRAGMA max_page_count=100000")
+    assert memory.last_policy() == LastPolicy(version="before", generation=1)
+    memory.note_policy("after", 3)
+    assert memory.last_policy() == LastPolicy(version="after", generation=3)
     connection.close()
 
 
