@@ -107,6 +107,7 @@ class CapabilityPart(_Part):
 
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 Megabytes = Annotated[int, Field(ge=1, le=1 << 20)]
+Memory = Annotated[int, Field(ge=16, le=1 << 20)]  # in MB; no interpreter starts in less
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -115,8 +116,8 @@ class SandboxConfig(_Part):
 
     timeout: Positive | None = None
     max_execution_time: Positive | None = None
-    memory_limit: Megabytes | None = None
-    max_memory_mb: Megabytes | None = None
+    memory_limit: Memory | None = None
+    max_memory_mb: Memory | None = None
     max_disk_mb: Megabytes | None = None
     max_cpu_percent: Percent | None = None
     network_access: Texts = ()
@@ -131,7 +132,7 @@ class ResourceLimits(_Part):
     """What the author says one call needs at most."""
 
     max_execution_time: Positive | None = None
-    max_memory_usage: Megabytes | None = None
+    max_memory_usage: Memory | None = None
     max_cpu_percent: Percent | None = None
 
 
