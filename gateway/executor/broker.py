@@ -202,8 +202,13 @@ class Conversation:
         if ending.oom:
             return Outcome.KILLED, "it used more memory than it may"
         if ending.signal is not None:
-            return Outcome.KILLED, f"it was ended by signal {signal.Signals(ending.signal).name}"
+            return Outcome.KILLED, f"it was ended by signal {_signal_name(ending.signal)}"
         return Outcome.FAILED, f"it ended without a result (exit status {ending.exit})"
+
+
+def _signal_name(number: int) -> str:
+    # WHY: a plugin may end itself by any signal, and most real-time ones have no name.
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
 
 
 def _sentence(header: Mapping[str, object]) -> str:

@@ -344,3 +344,13 @@ def test_an_answer_names_the_generation_and_what_was_used(home: "Home") -> None:
     row = home.records(event_type="execution_completed")[-1]
     assert row["details"]["digest"] == home.owner.get("/v1/plugins/offer").json()["digest"]
     assert "milk" not in json.dumps(row)
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (34, "SIGRTMIN"), (40, "40"), (64, "SIGRTMAX")])
+def test_a_plugin_that_ends_itself_by_any_signal_is_an_answer(home: "Home", number: int, name: str) -> None:
+    home.install("puppet", "import os\n\n\ndef execute(ctx, payload):\n    os.kill(os.getpid(), payload['by'])\n")
+    alice = home.person("alice", "execute")
+    answer = alice.post("/v1/plugins/puppet/execute", {"payload": {"by": number}})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["outcome"], answer.json()["error"]) == ("killed", f"it was ended by signal {name}")
+    assert home.records(event_type="execution_failed")[-1]["resolution"] == "killed"
