@@ -1,9 +1,13 @@
 """What a plugin asks for is decided, recorded and only then done; nobody reaches what is another's."""
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from gateway.flows import deeds
+from gateway.flows.decide import decide
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -166,3 +170,27 @@ def test_user_data_is_the_users_own(home: "Home") -> None:
     alice.run("puppet", ["user.set", "name", "Alice"])
     assert alice.run("puppet", ["user.get", "name"]) == ["Alice"]
     assert bob.run("puppet", ["user.get", "name"])[0] != "Alice"
+
+
+def test_a_long_list_lets_others_have_their_turn(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
+    home.install("puppet", wants=("vault_read notes",))
+    for number in range(200):
+        home.parts.resources.vault.write("alice", f"notes/{number}", number)
+    judged = [0]
+
+    def counting(*args: Any, **given: Any) -> Any:  # noqa: ANN401 (those of `decide`)
+        judged[-1] += 1
+        return decide(*args, **given)
+
+    async def take_turns() -> None:
+        while True:
+            judged.append(0)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(deeds, "decide", counting)
+    turns = home.start(take_turns())
+    (names,) = home.person("alice", "execute").run("puppet", ["vault.list", "notes"])
+    turns.cancel()
+    assert len(names) == 200
+    assert sum(judged) == 200
+    assert max(judged) <= 10
