@@ -158,14 +158,25 @@ class Conversation:
 
     async def _answer(self, number: int, op: str, arguments: Mapping[str, Json], blob: bytes) -> None:
         answer = await self._ask(op, arguments, blob)
-        if answer.note and len(self._notes) < _KEPT_LOGS:
-            self._notes.append(dict(answer.note))
-        await self._send({"t": "answer", "id": number, **answer.body}, answer.blob)
+        note = dict(answer.note)
+        try:
+            frame = encode({"t": "answer", "id": number, **answer.body}, answer.blob)
+        except ProtocolError as problem:
+            # WHY: an answer that no frame holds must be told as one, else the plugin would wait for it to its end.
+            told = f"it was done, but the answer cannot be sent: {problem}"
+            frame = encode({"t": "answer", "id": number, "ok": False, "error": "failed", "message": told})
+            note["ok"] = False
+        if note and len(self._notes) < _KEPT_LOGS:
+            self._notes.append(note)
+        await self._write(frame)
 
-    async def _send(self, header: Mapping[str, Json], blob: bytes = b"") -> None:
+    async def _send(self, header: Mapping[str, Json]) -> None:
+        await self._write(encode(dict(header)))
+
+    async def _write(self, frame: bytes) -> None:
         async with self._writing:
             with contextlib.suppress(ConnectionError, RuntimeError):
-                self._writer.write(encode(dict(header), blob))
+                self._writer.write(frame)
                 await self._writer.drain()
 
     def _note_log(self, header: Mapping[str, object]) -> None:

@@ -194,3 +194,13 @@ def test_a_long_list_lets_others_have_their_turn(home: "Home", monkeypatch: pyte
     assert len(names) == 200
     assert sum(judged) == 200
     assert max(judged) <= 10
+
+
+def test_an_answer_that_no_frame_holds_is_told_at_once(home: "Home", tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "film").write_bytes(bytes(9 << 20))
+    home.install("puppet", wants=(f"file_read {share}",))
+    answer = home.person("alice", "execute").begin("puppet", ["files.read", str(share / "film")]).result(20).json()
+    assert "cannot be sent" in answer["output"][0]["failed"]
+    assert [each["ok"] for each in answer["sandbox_result"]["asks"]] == [False]
