@@ -204,3 +204,19 @@ def test_an_answer_that_no_frame_holds_is_told_at_once(home: "Home", tmp_path: P
     answer = home.person("alice", "execute").begin("puppet", ["files.read", str(share / "film")]).result(20).json()
     assert "cannot be sent" in answer["output"][0]["failed"]
     assert [each["ok"] for each in answer["sandbox_result"]["asks"]] == [False]
+
+
+@pytest.mark.parametrize(("method", "ending"), [("DELETE", "denied"), ("delete", "failed"), ("DelEte", "failed")])
+def test_a_rule_on_the_method_sees_the_method_that_is_sent(make_home: "MakeHome", method: str, ending: str) -> None:
+    home = make_home(rules="p, no-delete, plugin:puppet, network, write, *, args.method == DELETE, deny, x\n")
+    ask = "ctx._channel.ask('http.request', {'method': payload['method'], 'url': 'http://h.invalid/', 'headers': {}})"
+    code = (
+        f"def execute(ctx, payload):\n    try:\n        {ask}\n"
+        "    except PermissionError:\n        return 'denied'\n"
+        "    except OSError as error:\n        return f'failed: {error}'\n"
+    )
+    home.install("puppet", code, wants=("network_write h.invalid",))
+    alice = home.person("alice", "execute")
+    told = alice.post("/v1/plugins/puppet/execute", {"payload": {"method": method}}).json()["output"]
+    assert told.startswith(ending)
+    assert "resolved" not in told
