@@ -41,6 +41,7 @@ from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
 from gateway.registry.memory import Memory
 from gateway.registry.plugins import Plugins
+from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
 from gateway.registry.store import open_registry
@@ -136,6 +137,7 @@ def _parts(
             keys=Keys(connection),
             rates=Rates(),
             memory=memory,
+            sets=PolicySets(home / "data" / "policy"),
         ),
         resources=_resources(home, stack, ports),
         pool=Pool(

@@ -21,6 +21,7 @@ def decision_schema() -> dict[str, Any]:
             reason=_one_of(Reason),
             rule={"anyOf": [_object(**_RULE, why=_TEXT), {"type": "null"}]},
             near_misses=_list(_object(**_RULE, unmet=_list(_TEXT))),
+            spoke=_list(_object(**_RULE, why=_TEXT, effect=_one_of(Effect))),
             subject=_TEXT,
             user={"type": ["string", "null"]},
             permission=_TEXT,

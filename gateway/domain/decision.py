@@ -103,6 +103,7 @@ class Decision:
     approval_id: str | None = None
     dry_run: bool = False
     mode: str = "enforce"
+    judged_by: Mapping[str, Json] = field(default_factory=dict)  # the facts, for replay; no part of the wire shape
 
     @property
     def allowed(self) -> bool:
@@ -118,6 +119,7 @@ class Decision:
             "reason": verdict.reason.value,
             "rule": verdict.rule.as_json() if verdict.rule else None,
             "near_misses": [miss.as_json() for miss in verdict.near_misses],
+            "spoke": [{**rule.as_json(), "effect": effect.value} for rule, effect in verdict.spoke],
             "subject": request.subject,
             "user": request.user,
             "permission": request.permission,

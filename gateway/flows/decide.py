@@ -2,22 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.domain.condition import Consent
-from gateway.domain.decision import Charge, Decision, Effect, Reason, Verdict, timestamp
+from gateway.domain.decision import Decision, Effect, Reason, Verdict, timestamp
 from gateway.domain.lifecycle import State
 from gateway.domain.names import split_subject
 from gateway.domain.permission import KNOWN_KINDS, Kind, Permission
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Risk, Tier
-from gateway.errors import LogUnavailableError
+from gateway.errors import HearthgateError, LogUnavailableError
 from gateway.flows.parts import Parts
 from gateway.policy.engine import PolicySet
 from gateway.policy.entities import ROOTS
+from gateway.policy.replay import kept_facts, pass_over_held
 from gateway.policy.rule import Rule
 from gateway.registry.consents import ConsentRecord
 
@@ -46,10 +47,18 @@ def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, 
     # INVARIANT: asked for once, so a decision sees one generation of the policy.
     policy = parts.policy.get()
     risk = _UNJUDGED if policy is None else policy.score(request)
+    sent = _sent(context)
     facts = _facts(parts, policy, request, context, risk.score, at)
-    verdict = _standing(parts, request) or _judge(parts, policy, request, facts)
-    rule = _deciding_rule(policy, request, verdict)
+    rules = _candidates(policy, request)
+    held = _held(parts, request)
+    verdict = _standing(parts, request) or _judge(policy, request, facts, rules, held)
+    rule = _deciding_rule(rules, verdict)
     used_consent = facts.consent_id if rule is not None and _asks_consent(rule) else None
+    judged_by: dict[str, Json] = kept_facts(facts, verdict, rules, sent)
+    if policy is not None and (groups := policy.memberships.get(request.subject)):
+        judged_by["memberships"] = [*groups]
+    if held:
+        judged_by["held"] = [*sorted(held)]
     return Decision(
         decision_id=parts.new_id(),
         at=at,
@@ -60,6 +69,7 @@ def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, 
         generation=0 if policy is None else policy.generation,
         consent_id=used_consent,
         dry_run=dry_run,
+        judged_by=judged_by,
     )
 
 
@@ -109,9 +119,7 @@ def decision_record(decision: Decision, context: Context) -> Record:
         details["asked_by_another"] = True
     replay: dict[str, Json] = {
         "at": timestamp(decision.at),
-        "risk": decision.risk.score,
-        "consent_id": decision.consent_id,
-        "counters": dict(decision.verdict.counters),
+        **decision.judged_by,
         "session": context.session_id is not None,
         "args_sha256": _digest(context.args) if context.args else None,
     }
@@ -140,12 +148,10 @@ def _plugin_of(request: AccessRequest) -> str | None:
 def _facts(
     parts: Parts, policy: PolicySet | None, request: AccessRequest, context: Context, risk: int, at: datetime
 ) -> Facts:
-    sent = {root: value for root in ROOTS if isinstance(value := context.sent.get(root, {}), Mapping)}
-    attributes = {**sent, "context": _context(context), "args": context.args}
+    attributes = _sent(context)
     if policy is not None:
         # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
         attributes = policy.attributes(request, attributes)
-    attributes["resource"] = {**attributes.get("resource", {}), **_owner_of(request)}
     return Facts(
         at=at,
         risk=risk,
@@ -157,14 +163,11 @@ def _facts(
     )
 
 
-def _context(context: Context) -> Mapping[str, Json]:
-    return {key: value for key, value in context.sent.items() if key not in ROOTS}
-
-
-def _owner_of(request: AccessRequest) -> Mapping[str, Json]:
-    if request.kind == Kind.GATEWAY and request.scope.startswith("consents/"):
-        return {"user": request.scope.removeprefix("consents/")}
-    return {}
+def _sent(context: Context) -> dict[str, Mapping[str, Json]]:
+    """Give the attributes that came with the question, by their root."""
+    sent = {root: value for root in ROOTS if isinstance(value := context.sent.get(root, {}), Mapping)}
+    others = {key: value for key, value in context.sent.items() if key not in ROOTS}
+    return {**sent, "context": others, "args": context.args}
 
 
 def _consent_id(parts: Parts, request: AccessRequest, context: Context, at: datetime) -> str | None:
@@ -195,29 +198,30 @@ def _standing(parts: Parts, request: AccessRequest) -> Verdict | None:
     return None
 
 
-def _judge(parts: Parts, policy: PolicySet | None, request: AccessRequest, facts: Facts) -> Verdict:
+def _judge(
+    policy: PolicySet | None, request: AccessRequest, facts: Facts, rules: Sequence[Rule], held: frozenset[str]
+) -> Verdict:
     if policy is None:
         return Verdict(effect=Effect.DENY, reason=Reason.NO_POLICY)
-    verdict = policy.decide(request, facts)
+    return pass_over_held(rules, policy.decide(request, facts), held)
+
+
+def _candidates(policy: PolicySet | None, request: AccessRequest) -> Sequence[Rule]:
+    try:
+        return () if policy is None else policy.candidates(request)
+    except HearthgateError:
+        return ()  # WHY: what has no candidates to tell of is an error to `decide` as well, and so denied
+
+
+def _held(parts: Parts, request: AccessRequest) -> frozenset[str]:
     prefix, name = split_subject(request.subject)
-    if verdict.effect is not Effect.ALLOW or prefix != "plugin":
-        return verdict
-    held = parts.registry.holds.held_grants(name)
-    if not held or verdict.rule is None or verdict.rule.id not in held:
-        return verdict
-    for rule, effect in verdict.spoke:
-        if effect is Effect.ALLOW and rule.id not in held:
-            other = replace(verdict, rule=rule, charge=None)
-            found = _deciding_rule(policy, request, other)
-            rate = None if found is None else found.condition.rate
-            return other if rate is None else replace(other, charge=Charge(rule_id=rule.id, rate=rate))
-    return Verdict(effect=Effect.DENY, reason=Reason.HELD, rule=verdict.rule)
+    return parts.registry.holds.held_grants(name) if prefix == "plugin" else frozenset()
 
 
-def _deciding_rule(policy: PolicySet | None, request: AccessRequest, verdict: Verdict) -> Rule | None:
-    if policy is None or verdict.effect is not Effect.ALLOW or verdict.rule is None:
+def _deciding_rule(rules: Sequence[Rule], verdict: Verdict) -> Rule | None:
+    if verdict.effect is not Effect.ALLOW or verdict.rule is None:
         return None
-    return next((rule for rule in policy.candidates(request) if rule.id == verdict.rule.id), None)
+    return next((rule for rule in rules if rule.id == verdict.rule.id), None)
 
 
 def _asks_consent(rule: Rule) -> bool:

@@ -19,6 +19,7 @@ from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
 from gateway.registry.memory import Memory
 from gateway.registry.plugins import Plugins
+from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
 from gateway.resources.core import Core
@@ -41,6 +42,7 @@ class Registry:
     keys: Keys
     rates: Rates
     memory: Memory
+    sets: PolicySets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """To put a policy in force: read, parse, build aside, test, record, swap. Whatever fails leaves all as it was."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.domain.names import PluginId
@@ -11,12 +13,15 @@ from gateway.errors import HearthgateError, Place, PolicyBrokenError, Problem
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
 from gateway.policy.cases import run_cases
+from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
-from gateway.policy.text import PolicyText
+from gateway.policy.text import GRANTS, PolicyText
 from gateway.policy_files import read_policy_folder
+from gateway.registry.memory import LastPolicy
 
 _TOLD_PROBLEMS = 50
+_log = logging.getLogger("hearthgate.policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +34,10 @@ class Reload:
 
 
 async def open_policy(parts: Parts, *, by: str) -> None:
-    """Put the policy files in force at start; with errors nothing is in force, and everything is denied.
+    """Put the policy files in force at start; with errors the last good set stays in force.
 
-    A policy that is what it was when the gateway stopped keeps its generation and needs no record.
+    Where none is kept nothing is in force, and everything is denied. A policy that is what it was when the
+    gateway stopped keeps its generation and needs no record.
 
     Raises:
         LogUnavailableError: the change could not be recorded.
@@ -42,12 +48,33 @@ async def open_policy(parts: Parts, *, by: str) -> None:
         same = last is not None and last.version == text.version
         policy = await asyncio.to_thread(build, parts, text, generation=last.generation if same and last else None)
     except HearthgateError as error:
+        await _restore(parts, last, by=by)
         await _reject(parts, error, by=by, why="the gateway started")
         return
     if same:
         parts.policy.swap(policy)
     else:
         await activate(parts, policy, by=by, why="the gateway started")
+
+
+async def _restore(parts: Parts, last: LastPolicy | None, *, by: str) -> None:
+    """Put the last good set in force again, but for what was revoked since; where it is not kept, nothing is."""
+    text = None if last is None else parts.registry.sets.read(last.version)
+    if text is None or last is None:
+        return
+    _, ended = parts.registry.grants.ids()
+    less = text.with_file(GRANTS, drop_rules(text.files.get(GRANTS, b""), ended))
+    parsed = await asyncio.to_thread(parse, parts, less)
+    if not parsed.ok:
+        return
+    facts = memberships(parts, parsed)
+    same = less.version == text.version
+    generation = last.generation if same else parts.registry.memory.next_generation()
+    policy = build_policy_set(parsed, memberships=facts, generation=generation)
+    if same:
+        parts.policy.swap(policy)
+    else:
+        await activate(parts, policy, by=by, why="the gateway started, and grants were revoked")
 
 
 async def reload_policy(parts: Parts, *, by: str, why: str) -> Reload:
@@ -128,6 +155,7 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str) -> Non
     Raises:
         LogUnavailableError: it could not be recorded, so the old set stays.
     """
+    await asyncio.to_thread(_keep, parts, policy)
     before = parts.policy.get()
     details: dict[str, Json] = {
         "policy_version": policy.version,
@@ -150,6 +178,16 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str) -> Non
     )
     parts.policy.swap(policy)
     parts.registry.memory.note_policy(policy.version, policy.generation)
+    with suppress(OSError):
+        parts.registry.sets.note_in_force(policy.version)
+
+
+def _keep(parts: Parts, policy: PolicySet) -> None:
+    try:
+        parts.registry.sets.keep(policy.parsed.text)
+    except OSError as error:
+        # WHY: what takes a right away must not fail because there is no room for its history.
+        _log.error("the policy set %s could not be kept: %s", policy.version, error)
 
 
 async def refresh_memberships(parts: Parts, *, by: str, why: str) -> None:

@@ -61,3 +61,10 @@ def attributes_of(
         found["resource"] = {**found["resource"], "user": request.scope.removeprefix(_CONSENTS)}
     found["action"] = {**found["action"], "name": request.level}
     return found
+
+
+def _owner_of(request: AccessRequest) -> dict[str, Json]:
+    """Give whose a thing of the gateway is."""
+    if request.kind == Kind.GATEWAY and request.scope.startswith("consents/"):
+        return {"user": request.scope.removeprefix("consents/")}
+    return {}

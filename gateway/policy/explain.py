@@ -36,8 +36,9 @@ def _answer(decision: Mapping[str, Json]) -> str:
     verb = "may" if decision.get("effect") == "allow" else "may not"
     user = decision.get("user")
     behalf = f", on behalf of `{user}`," if user else ""
-    what = f"{decision.get('level')} `{decision.get('scope')}` of kind {decision.get('kind')}"
-    return f"`{decision.get('subject')}`{behalf} {verb} {what}."
+    scope = "something whose name was erased" if decision.get("scope") is None else f"`{decision.get('scope')}`"
+    who = "Somebody whose name was erased" if decision.get("subject") is None else f"`{decision.get('subject')}`"
+    return f"{who}{behalf} {verb} {decision.get('level')} {scope} of kind {decision.get('kind')}."
 
 
 def _why(decision: Mapping[str, Json]) -> Iterable[str]:
@@ -59,11 +60,20 @@ def _others(decision: Mapping[str, Json]) -> Iterable[str]:
     rule = decision.get("rule")
     decider = rule.get("id") if isinstance(rule, Mapping) else None
     for other in _mappings(decision.get("spoke")):
-        if other.get("id") != decider:
-            yield f"Rule {_name(other)} also spoke: {other.get('effect')}."
+        if other.get("id") == decider:
+            continue
+        word = "allows" if other.get("effect") == "allow" else "denies"
+        if other.get("effect") == decision.get("effect"):
+            yield f"Rule {_name(other)} also {word} it: {other.get('why') or 'it gives no reason'}."
+        elif decision.get("reason") == "rule":
+            yield f"Rule {_name(other)} {word} it, but a deny outranks every allow."
+        else:
+            yield f"Rule {_name(other)} {word} it, but rules did not decide alone."
 
 
 def _near_misses(decision: Mapping[str, Json]) -> Iterable[str]:
+    if "near_misses" in decision and decision["near_misses"] is None:
+        yield "Which rules nearly allowed it was erased with a person's data."
     for miss in _mappings(decision.get("near_misses")):
         unmet = _texts(miss.get("unmet"))
         reasons = _texts(miss.get("reasons"))

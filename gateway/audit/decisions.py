@@ -1,0 +1,140 @@
+"""Reading many decisions at once, as they are needed to be judged again."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateway.audit.query import LogReader
+from gateway.domain.decision import Effect, Reason
+from gateway.domain.names import Subject, UserId
+from gateway.domain.request import AccessRequest, Json
+from gateway.policy.replay import Recorded
+
+PAGE_ROWS = 5000
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM record"
+_PAGE = """
+    SELECT record.seq, committed, personal FROM record LEFT JOIN pii USING (seq)
+    WHERE effect IS NOT NULL AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?
+"""
+
+
+class _Rule(Struct):
+    id: str
+
+
+class _Decision(Struct):
+    decision_id: str
+    effect: Effect
+    reason: Reason
+    kind: str
+    level: str
+    permission: str
+    policy_version: str
+    at: datetime
+    rule: _Rule | None = None
+    subject: str | None = None
+
+
+class _Committed(Struct):
+    decision: _Decision
+    personal: dict[str, str] = {}
+
+
+class _Facts(Struct):
+    at: datetime
+    risk: int
+    consent_id: str | None = None
+    approval_id: str | None = None
+    counters: dict[str, int] = {}
+    rates: dict[str, int] = {}
+    memberships: tuple[str, ...] = ()
+    attributes: dict[str, Json] = {}
+    absent: frozenset[str] = frozenset()
+    unkept: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+
+
+class _Personal(Struct):
+    scope: str | None = msgspec.field(name="decision.scope", default=None)
+    user: str | None = msgspec.field(name="decision.user", default=None)
+    subject: str | None = msgspec.field(name="decision.subject", default=None)
+    replay: _Facts | None = None
+
+
+_committed = msgspec.json.Decoder(_Committed)
+_personal = msgspec.json.Decoder(_Personal)
+
+
+def count_records(folder: Path) -> int:
+    """Tell how many records of any kind the log has."""
+    with LogReader(folder).connect() as connection:
+        return int(connection.execute(_NEWEST).fetchone()[0])
+
+
+def read_decisions(folder: Path) -> Iterator[tuple[int, list[Recorded], int]]:
+    """Give every decision, oldest first, a page at a time.
+
+    A page is the number of its last record, the decisions that can be told, and how many cannot: a person's
+    data was erased, or an older version kept less.
+
+    Raises:
+        LogUnavailableError: the log cannot be read.
+    """
+    with LogReader(folder).connect() as connection:
+        newest, after = connection.execute(_NEWEST).fetchone()[0], 0
+        while found := connection.execute(_PAGE, (after, newest, PAGE_ROWS)).fetchall():
+            after = found[-1][0]
+            told = [recorded for row in found if (recorded := _recorded(row[1], row[2])) is not None]
+            yield after, told, len(found) - len(told)
+
+
+def _recorded(committed: str, personal: str | None) -> Recorded | None:
+    if personal is None:
+        return None
+    try:
+        whole, values = _committed.decode(committed), _personal.decode(personal)
+    except msgspec.ValidationError:
+        return None
+    decision, facts = whole.decision, values.replay
+    subject = decision.subject or values.subject
+    if facts is None or values.scope is None or subject is None:
+        return None
+    if values.user is None and "decision.user" in whole.personal:
+        return None
+    request = AccessRequest(
+        subject=Subject(subject),
+        user=None if values.user is None else UserId(values.user),
+        kind=decision.kind,
+        level=decision.level,
+        scope=values.scope,
+    )
+    return Recorded(
+        decision_id=decision.decision_id,
+        request=request,
+        at=facts.at.astimezone(UTC),
+        allowed=decision.effect is Effect.ALLOW,
+        reason=decision.reason,
+        rule_id=None if decision.rule is None else decision.rule.id,
+        policy_version=decision.policy_version,
+        risk=facts.risk,
+        consent_id=facts.consent_id,
+        approval_id=facts.approval_id,
+        counters=facts.counters,
+        rates=facts.rates,
+        memberships=facts.memberships,
+        sent=_sent(facts.attributes),
+        unkept=facts.unkept,
+        absent=facts.absent,
+        held=facts.held,
+    )
+
+
+def _sent(attributes: dict[str, Json]) -> dict[str, dict[str, Json]]:
+    found: dict[str, dict[str, Json]] = {}
+    for path, value in attributes.items():
+        root, _, name = path.partition(".")
+        found.setdefault(root, {})[name] = value
+    return found
