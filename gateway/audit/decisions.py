@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -51,7 +52,7 @@ class _Facts(Struct):
     counters: dict[str, int] = {}
     rates: dict[str, int] = {}
     memberships: tuple[str, ...] = ()
-    attributes: dict[str, Json] = {}
+    attributes: dict[str, Any] = {}  # any JSON
     absent: frozenset[str] = frozenset()
     unkept: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()

@@ -3,17 +3,21 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from gateway.cli import policy_compare
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_facts, print_table, print_text
+from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.policy.cases import CaseResult
     from gateway.policy.parse import ParsedPolicy
 
-app = typer.Typer(help="The policy files: check, test, status, explain.", no_args_is_help=True)
+app = typer.Typer(help="The policy files: check, test, compare, explain.", no_args_is_help=True)
+policy_compare.add_verbs(app)
 
 Folder = Annotated[Path | None, typer.Argument(metavar="DIR", help="A policies folder; else the home's.")]
 
@@ -90,19 +94,25 @@ def status(call: Call) -> None:
 def explain(
     call: Call,
     *,
-    subject: Annotated[str, typer.Option("--subject", metavar="S", help="As plugin:notes.")],
-    permission: Annotated[str, typer.Option("--permission", metavar="P", help="As vault_read.")],
-    scope: Annotated[str, typer.Option("--scope", metavar="X", help="As user_data/diary.")],
+    decision: Annotated[str | None, typer.Argument(metavar="[DECISION]", help="One that was recorded.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", metavar="S", help="As plugin:notes.")] = None,
+    permission: Annotated[str | None, typer.Option("--permission", metavar="P", help="As vault_read.")] = None,
+    scope: Annotated[str | None, typer.Option("--scope", metavar="X", help="As user_data/diary.")] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="U", help="On whose behalf.")] = None,
     at: Annotated[str | None, typer.Option("--at", metavar="T", help="Then instead of now, RFC 3339.")] = None,
 ) -> None:
-    """Tell what would be decided, and why.
+    """Tell why a decision was made, or what would be decided now.
 
     Uses up nothing. Exit 0 whatever the answer is.
     """
     asked: dict[str, Any] = {"subject": subject, "permission": permission, "scope": scope, "user": user, "at": at}
     body = {name: value for name, value in asked.items() if value is not None}
-    found = call.ask("POST", "/v1/policy/explain", json=body)
+    if decision is not None and not body:
+        found = call.ask("GET", f"/v1/decisions/{quote(decision, safe='')}/explain")
+    elif decision is None and body.keys() >= {"subject", "permission", "scope"}:
+        found = call.ask("POST", "/v1/policy/explain", json=body)
+    else:
+        raise UsageError("nothing to explain", way_out="name a decision, or --subject, --permission and --scope")
     call.show(found, lambda: print_text(*found["sentences"]))
 
 

@@ -111,11 +111,7 @@ def build(
     Raises:
         PolicyBrokenError: with every problem, or every failing case.
     """
-    parsed = parse(parts, text, new_grants=new_grants)
-    if not parsed.ok:
-        raise PolicyBrokenError(
-            "the policy files have errors", way_out="`hearthgate policy check`", problems=parsed.problems
-        )
+    parsed = _good(parse(parts, text, new_grants=new_grants))
     policy = build_policy_set(
         parsed,
         memberships=memberships(parts, parsed, joining=joining),
@@ -124,6 +120,24 @@ def build(
     if failing := _failing(policy):
         raise PolicyBrokenError("the policy's own cases fail", way_out="`hearthgate policy test`", problems=failing)
     return policy
+
+
+def build_aside(parts: Parts, text: PolicyText) -> PolicySet:
+    """Build the set that `text` makes, to ask it questions; it never comes into force, so its cases are not judged.
+
+    Raises:
+        PolicyBrokenError: with every problem.
+    """
+    parsed = _good(parse(parts, text))
+    return build_policy_set(parsed, memberships=memberships(parts, parsed), generation=0)
+
+
+def _good(parsed: ParsedPolicy) -> ParsedPolicy:
+    if parsed.ok:
+        return parsed
+    raise PolicyBrokenError(
+        "the policy files have errors", way_out="`hearthgate policy check`", problems=parsed.problems
+    )
 
 
 def check_policy(parts: Parts, text: PolicyText) -> tuple[Problem, ...]:

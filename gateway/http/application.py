@@ -11,7 +11,7 @@ from gateway.config import HttpSettings
 from gateway.domain.caller import Caller
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
-from gateway.http import audit, decisions, health, people, permissions, plugins, policy
+from gateway.http import audit, decisions, health, people, permissions, plugins, policy, policy_edits
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.problems import HANDLERS
@@ -24,6 +24,7 @@ ROUTES = [
     *permissions.ROUTES,
     *people.ROUTES,
     *policy.ROUTES,
+    *policy_edits.ROUTES,
     *audit.ROUTES,
 ]
 

@@ -34,7 +34,7 @@ async def check(
 ) -> dict[str, Any]:
     """Read and test posted policy files; nothing comes into force."""
     await authorize(parts, caller, Level.READ, "policy")
-    text = PolicyText({path: content.encode("utf-8", "surrogatepass") for path, content in data.files.items()})
+    text = posted_text(data)
     problems = await asyncio.to_thread(check_policy, parts, text)
     return {
         "ok": all(problem.severity != "error" for problem in problems),
@@ -52,6 +52,11 @@ async def explained(
     await authorize_question(parts, caller, request, dry_run=True)
     decision = decide(parts, request, Context(at=data.at), dry_run=True).as_json()
     return {"decision": decision, "sentences": explain(decision)}
+
+
+def posted_text(data: PolicyFilesBody) -> PolicyText:
+    """Take posted files as the text of a policy."""
+    return PolicyText({path: content.encode("utf-8", "surrogatepass") for path, content in data.files.items()})
 
 
 ROUTES = [status, check, explained]

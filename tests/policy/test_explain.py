@@ -63,3 +63,27 @@ def test_every_reason_has_its_sentence(build: Build, ask: Ask, noon: Facts) -> N
 def test_an_old_or_broken_record_is_explained_as_far_as_it_goes() -> None:
     assert explain({})
     assert explain({"risk": 7, "near_misses": "none", "rule": [], "reason": "rule"})
+
+
+def test_every_rule_that_spoke_is_told(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build(
+        "p, a, plugin:notes, vault, write, notes/*, -, allow, notes\n"
+        "p, b, plugin:notes, vault, read, notes/x, -, allow, this one\n"
+        "p, c, plugin:notes, vault, read, notes/x/*, -, deny, not below\n"
+        "p, d, plugin:notes, vault, read, notes/x/y, -, deny, nor here\n"
+    )
+    told = explain(decision(policy, ask("plugin:notes", "vault", "read", "notes/x/y"), noon).as_json())
+    assert told[1:4] == [
+        "Rule `c` (rules/90-here.csv:3) denies it: not below.",
+        "Rule `a` (rules/90-here.csv:1) allows it, but a deny outranks every allow.",
+        "Rule `d` (rules/90-here.csv:4) also denies it: nor here.",
+    ]
+
+
+def test_what_was_erased_is_said_to_be(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build("p, a, user:alice, vault, read, x, consent, allow, why")
+    made = decision(policy, ask("user:alice", "vault", "read", "x"), noon).as_json()
+    erased = {**made, "subject": None, "scope": None, "user": None, "near_misses": None}
+    told = explain(erased)
+    assert told[0] == "Somebody whose name was erased may not read something whose name was erased of kind vault."
+    assert "Which rules nearly allowed it was erased with a person's data." in told

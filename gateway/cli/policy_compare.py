@@ -1,0 +1,107 @@
+"""What an edit would change: impact."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.call import Call, verb
+from gateway.cli.output import columns, note, print_table
+
+if TYPE_CHECKING:
+    from gateway.policy.engine import PolicySet
+    from gateway.policy.impact import Impact
+    from gateway.policy.text import PolicyText
+
+Other = Annotated[Path, typer.Argument(metavar="DIR", help="A policies folder.")]
+
+_DIFFERENT = 4
+_FLIPS = columns(from_="from", to="to", rule="rule.id", subject="subject", user="user", permission="permission",
+                 scope="scope", decision="decision_id")  # fmt: skip
+_GROUPS = columns(rule="rule", allow_to_deny="#allow_to_deny", deny_to_allow="#deny_to_allow")
+_SHOWN = 20
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add the verbs that compare policies."""
+    verb(app, "impact")(impact)
+
+
+def impact(call: Call, folder: Other) -> None:
+    """Replay the recorded decisions against the policy in DIR.
+
+    Needs no gateway, and disturbs none. Exit 4 if a decision would be answered otherwise.
+    """
+    home = call.home()
+    edited = built(read(folder), folder)
+    found = _replay(home / "data", in_force(home), edited)
+    body = found.as_json()
+
+    def tell() -> None:
+        print_table(_GROUPS, body["by_rule"], empty="no decision would be answered otherwise")  # type: ignore[arg-type] # made of rows
+        if found.flips:
+            print_table(_FLIPS, body["flips"][:_SHOWN], empty="")  # type: ignore[index,arg-type] # same
+        if found.flipped > _SHOWN:
+            note(f"and {found.flipped - _SHOWN} more: --json lists them")
+        note(f"{found.replayed} replayed, {found.flipped} flipped, {found.missing.total()} cannot be replayed")
+        for what, count in sorted(found.missing.items()):
+            note(f"  {count} lack {what}")
+
+    call.show(body, tell)
+    if found.flipped:
+        raise typer.Exit(_DIFFERENT)
+
+
+def read(folder: Path) -> "PolicyText":
+    """Read a policies folder."""
+    from gateway.policy_files import read_policy_folder
+
+    return read_policy_folder(folder)
+
+
+def built(text: "PolicyText", folder: Path) -> "PolicySet":
+    """Build the policy of a text that was read from `folder`.
+
+    Raises:
+        PolicyBrokenError: it has errors.
+    """
+    from gateway.errors import PolicyBrokenError
+    from gateway.policy.engine import build_policy_set
+    from gateway.policy.parse import parse_policy
+
+    parsed = parse_policy(text)
+    if not parsed.ok:
+        raise PolicyBrokenError(f"the policy files in {folder} have errors", problems=parsed.errors)
+    return build_policy_set(parsed, memberships={}, generation=0)
+
+
+def in_force(home: Path) -> "PolicySet":
+    """Give the policy that was put in force last, else the one in the home's files."""
+    from gateway.registry.policy_sets import PolicySets
+
+    kept = PolicySets(home / "data" / "policy").in_force()
+    return built(kept or read(home / "policies"), home / "policies")
+
+
+def _replay(data: Path, now: "PolicySet", edited: "PolicySet") -> "Impact":
+    import sys
+
+    from gateway.audit.decisions import count_records
+    from gateway.flows.impact import impact as replay
+
+    if not (data / "audit.db").exists():
+        from gateway.policy.impact import Impact
+
+        return Impact()
+    if not sys.stderr.isatty():
+        return replay(data, now, edited)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replaying", total=count_records(data))
+
+        def told(last: int) -> Any:  # noqa: ANN401 (nobody reads it)
+            return bar.update(task, completed=last)
+
+        return replay(data, now, edited, told=told)
