@@ -176,7 +176,7 @@ class _Layer:
 
 
 def _said(rule: Rule) -> tuple[object, ...]:
-    return rule.id, rule.effect, frozenset(term for _, term in rule.condition.terms)
+    return rule.id, rule.effect, frozenset(rule.condition.terms)
 
 
 def _flip(recorded: Recorded, before: Verdict, after: Verdict) -> Flip:
