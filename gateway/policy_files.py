@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem, UnavailableError
+from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem
 from gateway.policy.text import GRANTS, PolicyText
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -163,17 +163,32 @@ def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
         UnavailableError: the disk does not take it; nothing was written.
 
     """
-    path = folder.resolve(strict=True) / GRANTS
-    with _locked(path.parent):
-        if path.is_symlink():
+    write_policy_file(folder, GRANTS, expected=expected, new=new)
+
+
+def write_policy_file(folder: Path, name: str, *, expected: bytes | None, new: bytes | None) -> None:
+    """Replace a file of the folder, provided that it still says what the caller has read; None is no file.
+
+    Returns only once the change would survive a power cut.
+
+    Raises:
+        ConflictError: it says something else by now, or is a link; nothing was written.
+
+    """
+    root = folder.resolve(strict=True)
+    path = root / name
+    with _locked(root):
+        if path.is_symlink() or path.parent.is_symlink():
             raise ConflictError(f"{path} is a link, so it is not replaced", way_out="put a file in its place")
-        there = path.read_bytes() if path.exists() else b""
-        if there != expected:
+        there = path.read_bytes() if path.exists() else None
+        if (there or b"") != (expected or b""):
             raise ConflictError(f"{path} was edited meanwhile", way_out="try again")
-        try:
+        path.parent.mkdir(exist_ok=True)
+        if new is None:
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        else:
             _replace(path, new)
-        except OSError as error:
-            raise UnavailableError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -185,7 +185,7 @@ def _watch(parts: Parts) -> Callable[[], None]:
     async def reload() -> None:
         while True:
             try:
-                await reload_policy(parts, by=parts.owner, why="files were edited")
+                await reload_policy(parts, by=None, why="files were edited")
             except LogUnavailableError as error:
                 _log.error("an edit of the policy files waits for the decision log: %s", error)
                 # INVARIANT: it is not forgotten meanwhile, for it may take something away.

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.cli import policy_compare
+from gateway.cli import policy_compare, policy_write
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_facts, print_table, print_text
 from gateway.errors import UsageError
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from gateway.policy.cases import CaseResult
     from gateway.policy.parse import ParsedPolicy
 
-app = typer.Typer(help="The policy files: check, test, compare, explain.", no_args_is_help=True)
+app = typer.Typer(help="The policy files: check, test, compare, write, explain.", no_args_is_help=True)
 policy_compare.add_verbs(app)
+policy_write.add_verbs(app)
 
 Folder = Annotated[Path | None, typer.Argument(metavar="DIR", help="A policies folder; else the home's.")]
 

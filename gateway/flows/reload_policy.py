@@ -17,6 +17,7 @@ from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
 from gateway.policy.text import GRANTS, PolicyText
+from gateway.policy_author import Author, author_of
 from gateway.policy_files import read_policy_folder
 from gateway.registry.memory import LastPolicy
 
@@ -77,23 +78,35 @@ async def _restore(parts: Parts, last: LastPolicy | None, *, by: str) -> None:
         await activate(parts, policy, by=by, why="the gateway started, and grants were revoked")
 
 
-async def reload_policy(parts: Parts, *, by: str, why: str) -> Reload:
+async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
     """Put what the policy files say now in force, or keep what is in force and say why.
+
+    Without `by` whoever edited the files is found out.
 
     Raises:
         LogUnavailableError: the change could not be recorded, so it was not made.
     """
     async with parts.editing:
+        author = Author(name=by or parts.owner, known_by="verb" if by else "file owner")
         try:
             text = await asyncio.to_thread(read_policy_folder, parts.policies)
             current = parts.policy.get()
             if current is not None and text.version == current.version and not parts.policy.problems:
                 return Reload(activated=False, generation=current.generation, problems=())
+            if by is None:
+                changed = _changed(None if current is None else current.parsed.text, text)
+                found = await asyncio.to_thread(author_of, parts.policies, text, changed)
+                author = found or author
             policy = await asyncio.to_thread(build, parts, text)
         except HearthgateError as error:
-            return await _reject(parts, error, by=by, why=why)
-        await activate(parts, policy, by=by, why=why)
+            return await _reject(parts, error, by=author.name, why=why)
+        await activate(parts, policy, by=author.name, why=why, known_by=author.known_by)
         return Reload(activated=True, generation=policy.generation, problems=policy.parsed.problems)
+
+
+def _changed(before: PolicyText | None, after: PolicyText) -> tuple[str, ...]:
+    known = {} if before is None else before.files
+    return tuple(path for path in {*known, *after.files} if known.get(path) != after.files.get(path))
 
 
 def build(
@@ -163,7 +176,7 @@ def parse(parts: Parts, text: PolicyText, *, new_grants: frozenset[str] = frozen
     return parse_policy(text, grant_ids=GrantIds(live=live | new_grants, dead=ended))
 
 
-async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str) -> None:
+async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_by: str = "verb") -> None:
     """Record that a set comes into force, and swap it in.
 
     Raises:
@@ -178,6 +191,7 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str) -> Non
         "from_generation": 0 if before is None else before.generation,
         "rules": len(policy.rules),
         "why": why,
+        "known_by": known_by,
         "warnings": sum(problem.severity == "warning" for problem in policy.parsed.problems),
     }
     await parts.log.append(

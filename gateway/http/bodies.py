@@ -182,6 +182,12 @@ class PolicyFilesBody(Body):
     files: dict[str, str]
 
 
+class ReloadBody(Body):
+    """Why the policy files are to be judged now."""
+
+    reason: Reason = ""
+
+
 def asked_permission(text: str, level: str | None) -> tuple[str, str]:
     """Take a permission as kind and level; other resource types have their own action names.
 

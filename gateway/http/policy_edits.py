@@ -1,20 +1,23 @@
-"""Edits of the policy over HTTP: what they would change."""
+"""Edits of the policy over HTTP: what they would change, what they changed, and the way back."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
-from litestar import post
+from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
+from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
 from gateway.errors import ConflictError
 from gateway.flows.authorize import authorize
 from gateway.flows.impact import impact
 from gateway.flows.parts import Parts
-from gateway.flows.reload_policy import build_aside
-from gateway.http.bodies import PolicyFilesBody
+from gateway.flows.policy_history import history, look_back
+from gateway.flows.reload_policy import build_aside, reload_policy
+from gateway.http.bodies import PolicyFilesBody, ReloadBody
 from gateway.http.policy import MAX_POLICY_BYTES, posted_text
 from gateway.policy.engine import PolicySet
 
@@ -32,6 +35,44 @@ async def replayed(
     return found.as_json()
 
 
+@get("/v1/policy/log")
+async def log(
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+    limit: FromQuery[int] = 20,
+) -> dict[str, Any]:
+    """Give the newest generations, with who, when and the difference."""
+    await authorize(parts, caller, Level.READ, "policy")
+    return {"generations": await asyncio.to_thread(partial(history, parts, reader, limit=limit))}
+
+
+@get("/v1/policy/generations/{generation:int}")
+async def earlier(
+    generation: FromPath[int],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+) -> dict[str, Any]:
+    """Give what people wrote for an earlier generation, and what it would mean today; nothing is written."""
+    await authorize(parts, caller, Level.READ, "policy")
+    return dict(await look_back(parts, reader, generation))
+
+
+@post("/v1/policy/reload", status_code=200)
+async def reloaded(
+    data: JSONBody[ReloadBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Judge the policy files now, in the caller's name."""
+    await authorize(parts, caller, Level.ADMIN, "policy", key_scope="admin")
+    found = await reload_policy(parts, by=caller.user_id, why=data.reason or "asked for")
+    return {
+        "activated": found.activated,
+        "generation": found.generation,
+        "problems": [problem.as_json() for problem in found.problems],
+    }
+
+
 def in_force(parts: Parts) -> PolicySet:
     """Give the policy in force.
 
@@ -44,4 +85,4 @@ def in_force(parts: Parts) -> PolicySet:
     return policy
 
 
-ROUTES = [replayed]
+ROUTES = [replayed, log, earlier, reloaded]

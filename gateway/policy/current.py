@@ -51,6 +51,7 @@ class CurrentPolicy:
         warnings = () if active is None else active.parsed.problems
         return {
             "in_force": active is not None,
+            "last_good": active is not None and bool(self._problems),  # the files say something else, and are broken
             "version": None if active is None else active.version,
             "generation": 0 if active is None else active.generation,
             "rules": 0 if active is None else len(active.rules),
