@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.audit.leaf import event_bytes
 from gateway.audit.query import LogReader
 from gateway.domain.decision import Effect, Reason
 from gateway.domain.names import Subject, UserId
@@ -19,6 +20,10 @@ _NEWEST = "SELECT coalesce(max(seq), 0) FROM record"
 _PAGE = """
     SELECT record.seq, committed, personal FROM record LEFT JOIN pii USING (seq)
     WHERE effect IS NOT NULL AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?
+"""
+_ONE = """
+    SELECT committed, personal FROM record LEFT JOIN pii USING (seq)
+    WHERE effect IS NOT NULL AND id = ? ORDER BY record.seq LIMIT 1
 """
 
 
@@ -90,6 +95,18 @@ def read_decisions(folder: Path) -> Iterator[tuple[int, list[Recorded], int]]:
             after = found[-1][0]
             told = [recorded for row in found if (recorded := _recorded(row[1], row[2])) is not None]
             yield after, told, len(found) - len(told)
+
+
+def read_decision(folder: Path, decision_id: str) -> Recorded | None:
+    """Give one decision, None if there is none or its record does not tell it whole.
+
+    Raises:
+        LogUnavailableError: the log cannot be read.
+        MalformedError: the id is none.
+    """
+    with LogReader(folder).connect() as connection:
+        row = connection.execute(_ONE, (event_bytes(f"audit-{decision_id}"),)).fetchone()
+    return None if row is None else _recorded(row[0], row[1])
 
 
 def _recorded(committed: str, personal: str | None) -> Recorded | None:

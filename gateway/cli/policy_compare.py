@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from gateway.cli.call import Call, verb
-from gateway.cli.output import columns, note, print_table
+from gateway.cli.output import columns, note, print_table, print_text
 
 if TYPE_CHECKING:
     from gateway.policy.engine import PolicySet
@@ -28,6 +29,23 @@ def add_verbs(app: typer.Typer) -> None:
     """Add the verbs that compare policies."""
     verb(app, "diff")(diff)
     verb(app, "impact")(impact)
+    verb(app, "suggest")(suggest)
+
+
+def suggest(call: Call, decision: Annotated[str, typer.Argument(metavar="DECISION", help="A denied one.")]) -> None:
+    """Tell the smallest change that would allow a denied call.
+
+    Every change told was applied aside: it allows that call, and what else it would change is told. None is made.
+    """
+    found = call.ask("GET", f"/v1/decisions/{quote(decision, safe='')}/suggest")
+
+    def tell() -> None:
+        print_text(*found["sentences"])
+        for change in found["suggestions"]:
+            if change.get("flips"):
+                print_table(_FLIPS, change["flips"][:_SHOWN], empty="")
+
+    call.show(found, tell)
 
 
 def diff(call: Call, folder: Other) -> None:

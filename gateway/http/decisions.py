@@ -17,6 +17,7 @@ from gateway.errors import DeniedError, MalformedError, NotFoundError
 from gateway.flows.authorize import authorize
 from gateway.flows.decide import Context, decide_and_record
 from gateway.flows.parts import Parts
+from gateway.flows.suggest import suggest
 from gateway.http.bodies import DecisionBody, as_json, asked_permission, user_or_none
 from gateway.policy.explain import explain
 
@@ -56,9 +57,28 @@ async def explained(
     caller: NamedDependency[Caller],
     reader: NamedDependency[LogReader],
 ) -> dict[str, Any]:
-    """Give a decision in sentences, from its record alone."""
+    """Give a decision in sentences, from its record alone, and the smallest change that would allow it today."""
     decision = await _recorded(decision_id, parts, caller, reader)
-    return {"decision": decision, "sentences": explain(decision)}
+    found: dict[str, Any] = {"decision": decision, "sentences": explain(decision)}
+    if decision["effect"] != "allow" and parts.policy.get() is not None:
+        found["suggestion"] = (await suggest(parts, decision_id, flips=False)).as_json()
+    return found
+
+
+@get("/v1/decisions/{decision_id:str}/suggest")
+async def suggested(
+    decision_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+) -> dict[str, Any]:
+    """Give the changes that would allow a denied call, each proven aside, with what else they would change."""
+    decision = await _recorded(decision_id, parts, caller, reader)
+    await authorize(parts, caller, Level.READ, "policy")
+    await authorize(parts, caller, Level.READ, "audit")
+    if decision["effect"] == "allow":
+        return {"decision_id": decision_id, "possible": False, "sentences": ["It was allowed."], "suggestions": []}
+    return {"decision_id": decision_id, **(await suggest(parts, decision_id)).as_json()}
 
 
 async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:
@@ -123,4 +143,4 @@ async def _recorded(decision_id: str, parts: Parts, caller: Caller, reader: LogR
     return decision
 
 
-ROUTES = [ask, show, explained]
+ROUTES = [ask, show, explained, suggested]
