@@ -33,18 +33,21 @@ def check(call: Call, folder: Folder = None) -> None:
 
     Needs no gateway. Exit 1 if one of them is an error.
     """
+    from gateway.policy.reach import check_reach
+
     parsed = _parsed(call, folder)
+    problems = (*parsed.problems, *(check_reach(parsed) if parsed.ok else ()))
     body = {
         "ok": parsed.ok,
         "version": parsed.version,
         "rules": len(parsed.rules),
         "cases": len(parsed.cases),
-        "problems": [problem.as_json() for problem in parsed.problems],
+        "problems": [problem.as_json() for problem in problems],
     }
 
     def tell() -> None:
-        print_text(*parsed.problems)
-        warnings = len(parsed.problems) - len(parsed.errors)
+        print_text(*problems)
+        warnings = len(problems) - len(parsed.errors)
         note(f"{len(parsed.rules)} rules: {_count(len(parsed.errors), 'error')}, {_count(warnings, 'warning')}")
 
     call.show(body, tell)

@@ -16,6 +16,7 @@ from gateway.policy.cases import run_cases
 from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
+from gateway.policy.reach import check_reach
 from gateway.policy.text import GRANTS, PolicyText
 from gateway.policy_author import Author, author_of
 from gateway.policy_files import read_policy_folder
@@ -159,7 +160,7 @@ def check_policy(parts: Parts, text: PolicyText) -> tuple[Problem, ...]:
     if not parsed.ok:
         return parsed.problems
     policy = build_policy_set(parsed, memberships=memberships(parts, parsed), generation=0)
-    return (*parsed.problems, *_failing(policy))
+    return (*parsed.problems, *check_reach(parsed), *_failing(policy))
 
 
 def _failing(policy: PolicySet) -> tuple[Problem, ...]:

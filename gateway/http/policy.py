@@ -16,6 +16,7 @@ from gateway.flows.reload_policy import check_policy
 from gateway.http.bodies import ExplainBody, PolicyFilesBody
 from gateway.http.decisions import access_request, asked_user, authorize_question
 from gateway.policy.explain import explain
+from gateway.policy.reach import check_reach
 from gateway.policy.text import PolicyText
 
 MAX_POLICY_BYTES = 32 << 20
@@ -25,7 +26,12 @@ MAX_POLICY_BYTES = 32 << 20
 async def status(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
     """Tell what is in force, and what is wrong with the last edit."""
     await authorize(parts, caller, Level.READ, "policy")
-    return dict(parts.policy.status())
+    policy = parts.policy.get()
+    found: dict[str, Any] = dict(parts.policy.status())
+    if policy is not None:
+        vain = await asyncio.to_thread(check_reach, policy.parsed)
+        found["warnings"] += [problem.as_json() for problem in vain]
+    return found
 
 
 @post("/v1/policy/check", status_code=200, request_max_body_size=MAX_POLICY_BYTES)

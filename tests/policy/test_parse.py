@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
+from gateway.policy.reach import check_reach
 from gateway.policy.text import PolicyText
 
 FAULTS = tomllib.loads((Path(__file__).parents[1] / "testdata" / "policy_faults.toml").read_text())["fault"]
@@ -13,11 +14,12 @@ Edited = Callable[..., PolicyText]
 
 
 def told(text: PolicyText) -> list[str]:
-    return [str(problem) for problem in parse_policy(text, grant_ids=IDS).problems]
+    parsed = parse_policy(text, grant_ids=IDS)
+    return [str(problem) for problem in (*parsed.problems, *check_reach(parsed))]
 
 
 def test_the_starter_policy_has_no_error_and_no_warning(starter: ParsedPolicy) -> None:
-    assert [str(problem) for problem in starter.problems] == []
+    assert [str(problem) for problem in (*starter.problems, *check_reach(starter))] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault["name"])
