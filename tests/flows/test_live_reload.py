@@ -1,0 +1,194 @@
+"""Edits of real files take effect while the gateway runs, however they are made; bad ones never do."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.domain.names import Subject
+from gateway.domain.request import AccessRequest
+from gateway.flows.decide import decide
+from gateway.flows.reload_policy import reload_policy
+
+Home = Any  # what conftest.py gives
+MakeHome = Any
+EDITS = 50
+ASKED_EACH = 40
+
+
+def line(name: str, scope: str = "a") -> str:
+    return f"p, {name}, user:zoe, vault, read, {scope}, -, allow, {name}\n"
+
+
+def rule_now(home: Home, scope: str = "a") -> str | None:
+    request = AccessRequest(subject=Subject("user:zoe"), user=None, kind="vault", level="read", scope=scope)
+    rule = decide(home.parts, request).verdict.rule
+    return None if rule is None else rule.id
+
+
+def comes(home: Home, rule: str | None) -> None:
+    home.until(lambda: rule_now(home) == rule)
+
+
+def policies(home: Home) -> Path:
+    folder: Path = home.folder / "policies"
+    return folder
+
+
+def rename_over(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.tmp")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def test_adds_edits_renames_and_deletions_take_effect(home: Home) -> None:
+    file = policies(home) / "rules" / "95-here.csv"
+    file.write_text(line("added"))
+    comes(home, "added")
+    file.write_text(line("edited"))
+    comes(home, "edited")
+    rename_over(file, line("renamed-over"))
+    comes(home, "renamed-over")
+    file.rename(file.with_name("96-there.csv"))
+    home.until(lambda: home.parts.policy.get().rules[-1].file == "rules/96-there.csv")
+    (policies(home) / "rules" / "96-there.csv").unlink()
+    comes(home, None)
+
+
+def test_a_half_written_file_never_takes_effect(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"))
+    file = policies(home) / "rules" / "90-test.csv"
+    with file.open("a") as writing:
+        writing.write("p, half, user:zoe, vault, re")
+        writing.flush()
+        home.until(lambda: home.parts.policy.problems)
+        assert rule_now(home) == "old"
+        writing.write("ad, b, -, allow, the rest\n")
+    home.until(lambda: rule_now(home, "b") == "half")
+    assert home.parts.policy.problems == ()
+
+
+def test_lost_rules_keep_the_last_good_set(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"))
+    rules = policies(home) / "rules"
+    shutil.move(rules, home.folder / "kept")
+    home.until(lambda: home.parts.policy.problems)
+    assert rule_now(home) == "old"
+    assert home.owner.get("/v1/policy").json()["last_good"] is True
+    shutil.move(home.folder / "kept", rules)
+    home.until(lambda: not home.parts.policy.problems)
+    assert rule_now(home) == "old"
+
+
+def test_a_folder_that_is_replaced_is_read_anew_and_watched_on(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"))
+    other = home.folder / "other"
+    shutil.copytree(policies(home), other)
+    (other / "rules" / "90-test.csv").write_text(line("new"))
+    policies(home).rename(home.folder / "before")
+    other.rename(policies(home))
+    comes(home, "new")
+    (policies(home) / "rules" / "90-test.csv").write_text(line("newer"))
+    comes(home, "newer")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_checkout_takes_effect_as_a_whole(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"))
+
+    def git(*arguments: str) -> None:
+        names = ("-c", "user.name=Eve", "-c", "user.email=eve@example.com", "-c", "init.defaultBranch=main")
+        subprocess.run(["git", "-C", policies(home), *names, *arguments], check=True, capture_output=True)
+
+    for step in (("init",), ("add", "."), ("commit", "-m", "old"), ("checkout", "-b", "other")):
+        git(*step)
+    (policies(home) / "rules" / "90-test.csv").unlink()
+    (policies(home) / "rules" / "91-other.csv").write_text(line("other"))
+    git("add", ".")
+    git("commit", "-m", "other")
+    comes(home, "other")
+    git("checkout", "main")
+    comes(home, "old")
+    assert [rule.file for rule in home.parts.policy.get().rules if rule.id in {"old", "other"}] == ["rules/90-test.csv"]
+
+
+def configmap(folder: Path, version: str, rule: str) -> None:
+    """Write a version as Kubernetes does: files in `..<version>`, and `..data` swapped to it."""
+    inside = folder / f"..{version}"
+    shutil.copytree(folder / "..data" / ".", inside, symlinks=False)
+    (inside / "rules" / "90-test.csv").write_text(line(rule))
+    fresh = folder / "..data_tmp"
+    fresh.symlink_to(inside.name)
+    old = (folder / "..data").resolve()
+    os.replace(fresh, folder / "..data")  # noqa: PTH105 (a symlink is replaced, not followed)
+    shutil.rmtree(old)
+
+
+def as_configmap(folder: Path) -> None:
+    """Turn a folder into what Kubernetes mounts: every name a link through `..data`."""
+    inside = folder / "..first"
+    inside.mkdir()
+    for path in [path for path in folder.iterdir() if path != inside]:
+        path.rename(inside / path.name)
+        path.symlink_to(Path("..data", path.name))
+    (folder / "..data").symlink_to(inside.name)
+
+
+def test_a_symlink_swap_takes_effect(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"), opened=False)
+    as_configmap(policies(home))
+    home.open()
+    assert rule_now(home) == "old"
+    for n in range(3):
+        configmap(policies(home), f"v{n}", f"new{n}")
+        comes(home, f"new{n}")
+    assert home.parts.policy.problems == ()
+
+
+def test_a_folder_that_is_itself_a_link_can_be_swapped(make_home: MakeHome) -> None:
+    home = make_home(rules=line("old"), opened=False)
+    for name in ("one", "two"):
+        shutil.copytree(policies(home), home.folder / name)
+    (home.folder / "two" / "rules" / "90-test.csv").write_text(line("new"))
+    shutil.rmtree(policies(home))
+    policies(home).symlink_to("one")
+    home.open()
+    assert rule_now(home) == "old"
+    fresh = home.folder / "fresh"
+    fresh.symlink_to("two")
+    os.replace(fresh, policies(home))  # noqa: PTH105 (same)
+    comes(home, "new")
+
+
+def test_under_load_no_answer_is_one_that_neither_policy_gives(make_home: MakeHome) -> None:
+    home = make_home(rules=line("v0") + line("w0", "b"))
+    file = policies(home) / "rules" / "90-test.csv"
+    seen: dict[int, set[str | None]] = {}
+    ask: list[Callable[[], AccessRequest]] = [
+        lambda scope=scope: AccessRequest(  # type: ignore[misc] # a default binds the scope
+            subject=Subject("user:zoe"), user=None, kind="vault", level="read", scope=scope
+        )
+        for scope in ("a", "b", "c")
+    ]
+    last = 0
+    for edit in range(1, EDITS + 1):
+        rename_over(file, line(f"v{edit}") + line(f"w{edit}", "b"))
+        reload = home.start(reload_policy(home.parts, by="test", why="test"))
+        for n in count():
+            if n >= ASKED_EACH and reload.done():
+                break
+            decision = decide(home.parts, ask[n % 3]())
+            rule = decision.verdict.rule
+            assert decision.generation >= last
+            last = decision.generation
+            assert decision.allowed is (n % 3 != 2)
+            seen.setdefault(decision.generation, set()).add(None if rule is None else rule.id[1:])
+            assert rule is None or int(rule.id[1:]) <= edit
+    comes(home, f"v{EDITS}")
+    assert len(seen) > EDITS // 2
+    assert all(len(versions - {None}) <= 1 for versions in seen.values())
