@@ -20,7 +20,8 @@ _LONGEST_WAIT_S = 2.0  # a folder that never comes to rest is looked at all the 
 class FolderWatch:
     """Calls `on_change` from a thread of its own, once edits of the folders have come to rest.
 
-    It tells that something may have changed, not what: whoever is called compares contents. A folder that
+    It tells that something may have changed, not what: whoever is called compares contents. Only the folders
+    named are watched, not those below, where a version control system may keep thousands. A folder that
     is deleted, replaced or not there yet is watched again as soon as it is there.
     """
 
@@ -113,7 +114,7 @@ class FolderWatch:
         handler = _Handler(self._note)
         try:
             for folder in self._watched:
-                observer.schedule(handler, str(folder), recursive=True)
+                observer.schedule(handler, str(folder.resolve()), recursive=False)
             observer.start()
         except OSError:
             observer.stop()

@@ -33,7 +33,7 @@ class Seen:
 @contextmanager
 def watching(folder: Path, on_change: Callable[[], None]) -> Iterator[FolderWatch]:
     before = set(threading.enumerate())
-    watched = FolderWatch([folder], on_change, debounce_s=0.05)
+    watched = FolderWatch([folder, folder / "rules"], on_change, debounce_s=0.05)
     watched.start()
     try:
         yield watched

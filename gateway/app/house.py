@@ -28,6 +28,7 @@ from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.parts import Parts, Registry, Resources
+from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
 from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import tell_untold
@@ -99,6 +100,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await mend_grants_file(parts)
         await open_policy(parts, by=parts.owner)
         await recover(parts, owner)
+        await asyncio.to_thread(recount, parts)
         stack.callback(_watch(parts))
         stack.push_async_callback(_every(_UNTOLD_S, partial(tell_untold, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))

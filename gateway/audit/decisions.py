@@ -1,6 +1,6 @@
 """Reading many decisions at once, as they are needed to be judged again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.audit.leaf import event_bytes
-from gateway.audit.query import LogReader
+from gateway.audit.query import Filter, LogReader, conditions
 from gateway.domain.decision import Effect, Reason
 from gateway.domain.names import Subject, UserId
 from gateway.domain.request import AccessRequest, Json
@@ -25,6 +25,7 @@ _ONE = """
     SELECT committed, personal FROM record LEFT JOIN pii USING (seq)
     WHERE effect IS NOT NULL AND id = ? ORDER BY record.seq LIMIT 1
 """
+_ALLOWS = "SELECT rule, committed, personal FROM record LEFT JOIN pii USING (seq) WHERE rule IS NOT NULL"
 
 
 class _Rule(Struct):
@@ -40,6 +41,7 @@ class _Decision(Struct):
     permission: str
     policy_version: str
     at: datetime
+    dry_run: bool = False
     rule: _Rule | None = None
     subject: str | None = None
 
@@ -97,6 +99,21 @@ def read_decisions(folder: Path) -> Iterator[tuple[int, list[Recorded], int]]:
             yield after, told, len(found) - len(told)
 
 
+def read_allows(folder: Path, rules: Collection[str], *, since: datetime) -> Iterator[Recorded]:
+    """Give the decisions since a moment that one of `rules` allowed and that were no dry runs, oldest first.
+
+    Raises:
+        LogUnavailableError: the log cannot be read.
+    """
+    with LogReader(folder).connect() as connection:
+        where, values = conditions(Filter(since=since, effect="allow"), connection)
+        sql = f"{_ALLOWS} AND {' AND '.join(where)} ORDER BY record.seq"
+        for rule, committed, personal in connection.execute(sql, values):
+            recorded = _recorded(committed, personal) if rule in rules else None
+            if recorded is not None and not recorded.dry_run:
+                yield recorded
+
+
 def read_decision(folder: Path, decision_id: str) -> Recorded | None:
     """Give one decision, None if there is none or its record does not tell it whole.
 
@@ -137,6 +154,7 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
         reason=decision.reason,
         rule_id=None if decision.rule is None else decision.rule.id,
         policy_version=decision.policy_version,
+        dry_run=decision.dry_run,
         risk=facts.risk,
         consent_id=facts.consent_id,
         approval_id=facts.approval_id,

@@ -36,6 +36,7 @@ class Recorded:
     reason: Reason
     rule_id: str | None
     policy_version: str
+    dry_run: bool = False
     risk: int = 0
     consent_id: str | None = None
     approval_id: str | None = None

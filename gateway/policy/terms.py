@@ -18,7 +18,7 @@ _RISK = re.compile(r"risk\s*<=\s*(\d{1,3})\Z", re.ASCII)
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(\d{1,6})([smhd])\Z", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST_RATE_S = 31 * 86400
+LONGEST_RATE_S = 31 * 86400
 
 
 def parse_condition(text: str, calendars: Mapping[str, Hours]) -> tuple[Condition, tuple[str, ...]]:
@@ -105,7 +105,7 @@ def _rate(inside: str, text: str) -> Rate:
     if found is None:
         raise MalformedError(f"condition '{text[:80]}': write it as `rate(100/60s)`")
     count, per_s = int(found[1]), int(found[2]) * _SECONDS[found[3]]
-    if count < 1 or not 1 <= per_s <= _LONGEST_RATE_S:
+    if count < 1 or not 1 <= per_s <= LONGEST_RATE_S:
         raise MalformedError(f"condition '{text[:80]}': at least 1 in 1s to 31d")
     return Rate(count=count, per_s=per_s)
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Charge
+from gateway.policy.terms import LONGEST_RATE_S
 
 _MAX_KEYS = 100_000
 
@@ -40,5 +41,6 @@ class Rates:
             uses.remove(at)
 
     def _drop_idle(self, at: datetime) -> None:
-        day_ago = at - timedelta(days=1)
-        self._uses = {key: uses for key, uses in self._uses.items() if uses and uses[-1] > day_ago}
+        # SECURITY: no counter is dropped that could still refuse somebody: a rate reaches back that far.
+        longest_ago = at - timedelta(seconds=LONGEST_RATE_S)
+        self._uses = {key: uses for key, uses in self._uses.items() if uses and uses[-1] > longest_ago}

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import wait
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def test_under_load_no_answer_is_one_that_neither_policy_gives(make_home: MakeHo
         rename_over(file, line(f"v{edit}") + line(f"w{edit}", "b"))
         reload = home.start(reload_policy(home.parts, by="test", why="test"))
         for n in count():
-            if n >= ASKED_EACH and reload.done():
+            if n >= ASKED_EACH and wait([reload], timeout=0.005).done:
                 break
             decision = decide(home.parts, ask[n % 3]())
             rule = decision.verdict.rule
