@@ -1,11 +1,18 @@
 """The page a person edits from says what is true: its examples are run."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+from gateway.app import init_home
+from gateway.cli.policy import app
 from gateway.policy.cases import run_cases
 from gateway.policy.engine import build_policy_set
 from gateway.policy.parse import parse_policy
+from gateway.policy.reach import check_reach
 from gateway.policy.text import PolicyText
 from gateway.policy_files import read_policy_folder, starter_folder
 
@@ -43,3 +50,34 @@ def test_the_errors_are_told_as_the_page_shows_them() -> None:
     shown = next(text for name, text in BLOCKS if name == "").splitlines()
     problems = parse_policy(with_files({HERE: wrong})).problems
     assert [str(problem) for problem in problems] == shown
+
+
+def test_the_warnings_are_told_as_the_page_shows_them() -> None:
+    rules, shown = (text for name, text in BLOCKS if name == "vain")
+    parsed = parse_policy(with_files({HERE: rules}))
+    assert [str(problem) for problem in (*parsed.problems, *check_reach(parsed))] == shown.splitlines()
+
+
+def test_every_command_of_the_page_does_what_it_says(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    init_home(home)
+    for name, text in FILES.items():
+        (home / "policies" / name).write_text(text)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEARTHGATE_")}
+    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
+    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    commands = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    assert len(commands) == 10
+    for command in commands:
+        done = subprocess.run(
+            shlex.split(command), cwd=home, env=clean, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    assert not (home / "policies" / "rules" / "90-added.csv").exists()
+
+
+def test_every_verb_of_the_page_is_one() -> None:
+    table = PAGE[PAGE.index("| `hearthgate policy` |") : PAGE.index("The gateway keeps every set")]
+    verbs = {words.split()[0] for row in table.splitlines()[2:] for words in re.findall(r"^\| `([^`]+)`", row)}
+    known = {command.name for command in app.registered_commands}
+    assert verbs == known

@@ -56,24 +56,42 @@ def check(call: Call, folder: Folder = None) -> None:
 
 
 @verb(app, "test")
-def judge(call: Call, folder: Folder = None) -> None:
-    """Judge the policy's own cases.
+def judge(
+    call: Call,
+    folder: Folder = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")] = None,
+) -> None:
+    """Judge the policy's own cases, and name the rules that none of them exercises.
 
     Needs no gateway. Exit 4 if a case fails, 1 if the files have errors.
     """
+    from gateway.policy.cases import run_cases, unexercised
+    from gateway.policy.engine import build_policy_set
+
     parsed = _parsed(call, folder)
     if not parsed.ok:
         from gateway.errors import PolicyBrokenError
 
         raise PolicyBrokenError("the policy files have errors, so no case was judged", problems=parsed.errors)
-    results = _judged(parsed)
+    policy = build_policy_set(parsed, memberships={}, generation=0)
+    results = run_cases(policy)
     failed = [result for result in results if not result.passed]
+    idle = set(unexercised(policy, results))
+    rules = [rule for rule in policy.rules if rule.id in idle]
+    if junit is not None:
+        from gateway.cli.files import write_text
+        from gateway.cli.junit import junit_report
+
+        write_text(junit, junit_report(results))
 
     def tell() -> None:
         print_text(*(f"{one.file}:{one.line}: {one.name}: {one.message}" for one in failed))
+        for rule in rules:
+            note(f"{rule.file}:{rule.line}: no case exercises `{rule.id}`")
         note(f"{_count(len(results), 'case')}: {len(results) - len(failed)} passed, {len(failed)} failed")
 
-    call.show({"ok": not failed, "cases": [_case(result) for result in results]}, tell)
+    unseen = [{"id": rule.id, "file": rule.file, "line": rule.line} for rule in rules]
+    call.show({"ok": not failed, "cases": [_case(result) for result in results], "unexercised": unseen}, tell)
     if failed:
         raise typer.Exit(_CASE_FAILED)
 
@@ -125,13 +143,6 @@ def _parsed(call: Call, folder: Path | None) -> "ParsedPolicy":
     from gateway.policy_files import read_policy_folder
 
     return parse_policy(read_policy_folder(call.home() / "policies" if folder is None else folder))
-
-
-def _judged(parsed: "ParsedPolicy") -> tuple["CaseResult", ...]:
-    from gateway.policy.cases import run_cases
-    from gateway.policy.engine import build_policy_set
-
-    return run_cases(build_policy_set(parsed, memberships={}, generation=0))
 
 
 def _case(result: "CaseResult") -> dict[str, Any]:

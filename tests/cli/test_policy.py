@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -55,6 +56,25 @@ def test_a_failing_case_exits_4_and_is_named(hearthgate: Run, policies: Path) ->
     assert "tests/mine.toml:1: strangers may do anything: wanted allow, got deny" in left.stdout
     told = json.loads(hearthgate("--json", "policy", "test", policies).stdout)
     assert [case["passed"] for case in told["cases"] if case["file"] == "tests/mine.toml"] == [False]
+
+
+def test_rules_that_no_case_exercises_are_named_and_a_report_is_written(
+    hearthgate: Run, policies: Path, tmp_path: Path
+) -> None:
+    (policies / "rules" / "90-mine.csv").write_text("p, idle, plugin:notes, vault, read, a, -, allow, why\n")
+    (policies / "tests" / "mine.toml").write_text(
+        '[[case]]\nname = "<odd> & \\u0007"\n'
+        'ask = { subject = "plugin:stranger", kind = "vault", level = "read", scope = "a" }\nwant = "allow"\n'
+    )
+    left = hearthgate("policy", "test", policies, "--junit", tmp_path / "report.xml")
+    assert left.returncode == 4
+    assert "rules/90-mine.csv:1: no case exercises `idle`" in left.stderr
+    told = json.loads(hearthgate("policy", "test", policies, "--json").stdout)
+    assert {"id": "idle", "file": "rules/90-mine.csv", "line": 1} in told["unexercised"]
+    report = ET.fromstring((tmp_path / "report.xml").read_text())  # noqa: S314 (written a moment ago)
+    assert report.get("failures") == "1"
+    (failed,) = [case for case in report.iter("testcase") if case.find("failure") is not None]
+    assert (failed.get("name"), failed.get("file")) == ("<odd> & \\x07", "tests/mine.toml")
 
 
 def test_cases_are_not_judged_by_files_with_errors(hearthgate: Run, policies: Path) -> None:
