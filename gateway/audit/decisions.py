@@ -1,7 +1,7 @@
 """Reading many decisions at once, as they are needed to be judged again."""
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from gateway.domain.names import Subject, UserId
 from gateway.domain.request import AccessRequest, Json
 from gateway.policy.replay import Recorded
 
-PAGE_ROWS = 5000
+PAGE_ROWS = 1000
+_NOTHING_SENT: dict[str, dict[str, Json]] = {}
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM record"
 _PAGE = """
     SELECT record.seq, committed, personal FROM record LEFT JOIN pii USING (seq)
@@ -28,30 +29,32 @@ _ONE = """
 _ALLOWS = "SELECT rule, committed, personal FROM record LEFT JOIN pii USING (seq) WHERE rule IS NOT NULL"
 
 
-class _Rule(Struct):
+class _Rule(Struct, gc=False):
     id: str
 
 
-class _Decision(Struct):
+class _Decision(Struct, gc=False):
     decision_id: str
     effect: Effect
     reason: Reason
     kind: str
     level: str
-    permission: str
     policy_version: str
-    at: datetime
     dry_run: bool = False
     rule: _Rule | None = None
     subject: str | None = None
 
 
-class _Committed(Struct):
+class _Names(Struct, gc=False, frozen=True):
+    user: str | None = msgspec.field(name="decision.user", default=None)
+
+
+class _Committed(Struct, gc=False):
     decision: _Decision
-    personal: dict[str, str] = {}
+    personal: _Names = _Names()
 
 
-class _Facts(Struct):
+class _Facts(Struct, gc=False):
     at: datetime
     risk: int
     consent_id: str | None = None
@@ -65,7 +68,7 @@ class _Facts(Struct):
     held: frozenset[str] = frozenset()
 
 
-class _Personal(Struct):
+class _Personal(Struct, gc=False):
     scope: str | None = msgspec.field(name="decision.scope", default=None)
     user: str | None = msgspec.field(name="decision.user", default=None)
     subject: str | None = msgspec.field(name="decision.subject", default=None)
@@ -137,7 +140,7 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
     subject = decision.subject or values.subject
     if facts is None or values.scope is None or subject is None:
         return None
-    if values.user is None and "decision.user" in whole.personal:
+    if values.user is None and whole.personal.user is not None:
         return None
     request = AccessRequest(
         subject=Subject(subject),
@@ -149,7 +152,7 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
     return Recorded(
         decision_id=decision.decision_id,
         request=request,
-        at=facts.at.astimezone(UTC),
+        at=facts.at,
         allowed=decision.effect is Effect.ALLOW,
         reason=decision.reason,
         rule_id=None if decision.rule is None else decision.rule.id,
@@ -161,7 +164,7 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
         counters=facts.counters,
         rates=facts.rates,
         memberships=facts.memberships,
-        sent=_sent(facts.attributes),
+        sent=_sent(facts.attributes) if facts.attributes else _NOTHING_SENT,
         unkept=facts.unkept,
         absent=facts.absent,
         held=facts.held,

@@ -1,5 +1,6 @@
 """Policy files: an edit takes effect by itself, a bad one never does, and a start finds what was in force."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,10 +128,14 @@ def test_broken_at_the_first_start_denies_everything_and_recovers_by_an_edit(mak
     assert home.owner.get("/v1/policy").json()["problems"] == []
 
 
-def test_broken_at_a_later_start_denies_everything_too(home: "Home") -> None:
+def test_broken_at_a_later_start_keeps_the_last_good_set_and_denies_everything_without_one(home: "Home") -> None:
     home.install("puppet")
     home.close()
     home.write_rules("p, broken\n")
+    home.open()
+    assert home.owner.begin("puppet").result(20).status_code == 200
+    home.close()
+    shutil.rmtree(home.folder / "data" / "policy")
     home.open()
     refused = home.owner.begin("puppet").result(20)
     assert (refused.status_code, refused.json()["reason"]) == (403, "no_policy")
