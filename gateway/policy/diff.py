@@ -12,12 +12,12 @@ from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
-from gateway.policy.anchors import FRESH, SHOWN, covering, representatives, shown
 from gateway.policy.encode import encode_field
 from gateway.policy.meaning import Meaning, allows_more, meaning_of, said_by, same
 from gateway.policy.parse import ParsedPolicy
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import EVERY, Rule, kind_matches, level_matches
+from gateway.policy.scope_classes import FRESH, SHOWN, covering, representatives, shown
 from gateway.policy.text import APPROVAL, ENTITIES, RISK
 
 _TIERS = tuple(f"tier:{tier.value}" for tier in Tier)

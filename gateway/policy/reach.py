@@ -13,13 +13,13 @@ from gateway.domain.names import PLUGINS_GROUP, split_subject
 from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind, Level
 from gateway.domain.scope import covers_pattern
 from gateway.errors import Problem
-from gateway.policy.anchors import patterns_over
 from gateway.policy.comparisons import UnknownAttributeError, holds
 from gateway.policy.hours import within
 from gateway.policy.parse import ParsedPolicy
 from gateway.policy.problems import Problems
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import EVERY, Rule
+from gateway.policy.scope_classes import patterns_over
 from gateway.policy.score import RiskTable
 
 _LOOKED_AT = timedelta(days=400)

@@ -13,10 +13,11 @@ from gateway.domain.names import Subject
 from gateway.domain.permission import LEVELS
 from gateway.domain.request import AccessRequest, Facts
 from gateway.domain.scope import covers
-from gateway.policy.anchors import FRESH, covering, is_askable, patterns_over, representatives
+from gateway.policy.conditions import unmet_terms
 from gateway.policy.diff import Difference, compare
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import parse_policy
+from gateway.policy.scope_classes import FRESH, covering, is_askable, patterns_over, representatives
 from gateway.policy.text import PolicyText
 
 Edited = Callable[..., PolicyText]
@@ -84,7 +85,12 @@ def everything() -> Iterator[tuple[str, tuple[str, ...], AccessRequest]]:
 
 def allowed(policy: PolicySet, request: AccessRequest) -> list[bool]:
     # WHY: what stock Casbin says of it is held elsewhere; asking it here would take minutes.
-    return [policy._judge(request, facts).effect is Effect.ALLOW for facts in FACTS]
+    rules = policy.candidates(request)
+    found = []
+    for facts in FACTS:
+        spoke = {rule.effect for rule in rules if not unmet_terms(rule.condition, facts, effect=rule.effect)}
+        found.append(spoke == {Effect.ALLOW})
+    return found
 
 
 def named(difference: Difference, subject: str, added: tuple[str, ...]) -> bool:
