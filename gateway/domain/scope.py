@@ -53,6 +53,20 @@ def canonical_scope(kind: str, text: str) -> str:
     return canonical(text) if canonical is not None else text
 
 
+def is_canonical(kind: str, text: str) -> bool:
+    """Tell whether a request for `kind` is spelt as it must be; ids of other kinds only hold no `*`."""
+    look = _IS_PLAIN.get(kind)
+    if look is None:
+        return "*" not in text
+    # WHY: nearly every request is plain ASCII, and finding the canonical spelling is ten times dearer.
+    if text.isascii() and text.isprintable() and len(text) <= MAX_SCOPE_CHARS and look(text):
+        return True
+    try:
+        return canonical_scope(kind, text) == text
+    except MalformedError:
+        return False
+
+
 def canonical_pattern(kind: str, text: str) -> str:
     """Give the one spelling of a rule's scope: a canonical scope, `*`, `<scope>/*` or `*.<host>`.
 
@@ -189,4 +203,21 @@ _CANONICAL: dict[str, Callable[[str], str]] = {
     Kind.PLUGIN: _relative,
     Kind.USER: _relative,
     Kind.GATEWAY: _relative,
+}
+
+_PLAIN_PATH = re.compile(r"(?!\.{0,2}(?:/|\Z))[^/*]+(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)*\Z").match
+_PLAIN_FILE = re.compile(r"(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+\Z").match
+_PLAIN_HOST = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z_][a-z0-9_-]{0,62}(?<!-)\Z").match
+_PLAIN_API = re.compile(r"[a-z0-9][a-z0-9._-]*(?:(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+)?\Z").match
+# What is surely canonical, if it is printable ASCII; for the rest there is `canonical_scope`.
+_IS_PLAIN: dict[str, Callable[[str], object]] = {
+    Kind.VAULT: _PLAIN_PATH,
+    Kind.CORE: _PLAIN_PATH,
+    Kind.NETWORK: _PLAIN_HOST,
+    Kind.FILE: _PLAIN_FILE,
+    Kind.SYSTEM: lambda text: _PLAIN_FILE(text) or _PLAIN_PATH(text),
+    Kind.API: _PLAIN_API,
+    Kind.PLUGIN: _PLAIN_PATH,
+    Kind.USER: _PLAIN_PATH,
+    Kind.GATEWAY: _PLAIN_PATH,
 }

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from gateway.errors import MalformedError
 
+_PLAIN = re.compile(r"[A-Za-z0-9_:./@+-]*\Z")  # nothing in it is ever spelt otherwise
 _NEEDS_CODE = frozenset(',%#"')
 _BRACKETS = {")": "(", "]": "["}
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*=-]*\Z")

@@ -2,40 +2,38 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from gateway.domain.condition import Hours, Rate
-from gateway.domain.decision import Charge, Effect, NearMiss, Reason, RuleRef, Verdict
+from gateway.domain.condition import Hours
+from gateway.domain.decision import Effect, Reason, Verdict
 from gateway.domain.names import split_subject
-from gateway.domain.permission import KNOWN_KINDS
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Risk, Tier
-from gateway.domain.scope import canonical_scope, covers
-from gateway.errors import HearthgateError, PolicyBrokenError
+from gateway.domain.scope import covers, is_canonical
+from gateway.errors import PolicyBrokenError
 from gateway.policy.approval import ApprovalRules
-from gateway.policy.conditions import Unmet, unmet_terms
+from gateway.policy.compiled import MOST_KEPT
 from gateway.policy.encode import encode_field
+from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.entities import Entities, attributes_of
 from gateway.policy.parse import ParsedPolicy
+from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import Rule, kind_matches, level_matches
 from gateway.policy.score import RiskTable
-from gateway.policy.stock import StockCasbin, check_casbin
+from gateway.policy.stock import QuietFacts, build_enforcer, check_casbin, row_of, stock_allows
 from gateway.policy.text import GRANTS
+from gateway.policy.verdict import is_settled, judge
 
 __all__ = ["PolicySet", "build_policy_set", "check_casbin"]
 LOGGER = logging.getLogger("hearthgate.policy")
 _ERROR = Verdict(effect=Effect.DENY, reason=Reason.ERROR)
-Misses = Sequence[tuple[Rule, tuple[tuple[str, Unmet], ...]]]
-
-
-class _QuietFacts(Facts):
-    """Facts that Casbin's request log cannot spell out."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return "facts"
+_NO_FACTS = Facts(at=datetime.min.replace(tzinfo=UTC))
+_LONGEST_KEPT = 200  # characters of a scope, so that what is kept stays small
+Question = tuple[str, str, str, str]  # subject as asked, kind, level, scope
+# The rules that cover a question, and the verdict on it where no fact can change that.
+Kept = tuple[tuple[Rule, ...], Verdict | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +43,9 @@ class PolicySet:
     parsed: ParsedPolicy
     roles: Roles
     generation: int
-    by_subject: Mapping[str, tuple[tuple[int, Rule], ...]]
-    stock: StockCasbin
+    enforcer: GateEnforcer
+    numbered: Sequence[Rule | None]  # the rules by the numbers the enforcer knows them by; None is gone
+    _kept: dict[Question, Kept] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -99,6 +98,11 @@ class PolicySet:
         names = [name for prefix, name in map(split_subject, self.memberships.get(subject, ())) if prefix == "tier"]
         return Tier(names[0]) if names else None
 
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why stock Casbin answers each request beside us, slowly; None if the rules are compiled."""
+        return self.enforcer.fallback_reason
+
     def with_memberships(self, memberships: Mapping[str, tuple[str, ...]], generation: int) -> "PolicySet":
         """Give the same rules with other memberships."""
         return build_policy_set(self.parsed, memberships=memberships, generation=generation)
@@ -107,50 +111,70 @@ class PolicySet:
         """Give the verdict; never raises."""
         # SECURITY: whatever goes wrong while deciding is a deny.
         try:
-            return self._decide(request, facts)
-        except Exception as error:  # noqa: BLE001 (see above)
-            # WHY: only the type: a message may hold what a person wrote.
-            LOGGER.error("deciding failed: %s", type(error).__name__)  # noqa: TRY400 (same)
+            rules, settled = self._find((request.subject, request.kind, request.level, request.scope))
+            if self.enforcer.fallback_reason is not None:
+                return self._decide_beside_stock(request, facts, rules)
+            return judge(rules, facts) if settled is None else settled
+        except Exception:  # noqa: BLE001 (see above)
             return _ERROR
-
-    def _decide(self, request: AccessRequest, facts: Facts) -> Verdict:
-        if not _is_canonical(request):
-            return _ERROR
-        counters: dict[str, int] = {}
-        facts = _counting(facts, counters)
-        verdict = self._judge(request, facts)
-        # INVARIANT: the answer is stock Casbin's; ours explains it. If they differ nobody may pass.
-        if self.stock.allows(request, facts) is not (verdict.effect is Effect.ALLOW):
-            LOGGER.critical("casbin and its explanation differ on kind %s of %s", request.kind, self.version)
-            return _ERROR
-        return replace(verdict, counters=counters)
-
-    def _judge(self, request: AccessRequest, facts: Facts) -> Verdict:
-        spoke: list[Rule] = []
-        misses: list[tuple[Rule, tuple[tuple[str, Unmet], ...]]] = []
-        for rule in self.candidates(request):
-            unmet = unmet_terms(rule.condition, facts, effect=rule.effect, rule_id=rule.id)
-            if not unmet:
-                spoke.append(rule)
-            elif rule.effect is Effect.ALLOW:
-                misses.append((rule, unmet))
-        return _verdict(spoke, misses)
 
     def candidates(self, request: AccessRequest) -> tuple[Rule, ...]:
         """Give the rules that cover `request`, whatever their conditions say, in their order."""
-        closure = self.roles.closure(encode_field(request.subject))
-        found = [
-            (number, rule)
-            for subject in closure
-            for number, rule in self.by_subject.get(subject, ())
-            if kind_matches(request.kind, rule.kind)
-            and level_matches(request.kind, request.level, rule.level, rule.effect)
-            and covers(rule.scope, request.scope)
-        ]
-        return tuple(rule for _, rule in sorted(found, key=lambda pair: pair[0]))
+        return self._find((request.subject, request.kind, request.level, request.scope))[0]
+
+    def _find(self, question: Question) -> Kept:
+        kept = self._kept.get(question)
+        if kept is None:
+            _, kind, _, scope = question
+            if not is_canonical(kind, scope):
+                raise ValueError("the scope is not canonical")
+            rules = self._covering(question)
+            # WHY: only what conditions cannot change is kept, so a kept answer is never stale.
+            kept = rules, judge(rules, _NO_FACTS) if is_settled(rules) else None
+            if rules and len(scope) <= _LONGEST_KEPT:
+                if len(self._kept) >= MOST_KEPT:
+                    self._kept.clear()
+                self._kept[question] = kept
+        return kept
+
+    def _covering(self, question: Question) -> tuple[Rule, ...]:
+        subject, kind, level, scope = question
+        compiled = self.enforcer.compiled()
+        if compiled is None:
+            return self._scan(question)
+        numbered = self.numbered
+        numbers = compiled.matching(
+            (encode_field(subject), kind, level, scope, None)
+        )  # no lasting test reads the facts
+        return tuple([rule for number in numbers if (rule := numbered[number]) is not None])
+
+    def _scan(self, question: Question) -> tuple[Rule, ...]:
+        subject, kind, level, scope = question
+        closure = self.roles.closure(encode_field(subject))
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule.subject in closure
+            and kind_matches(kind, rule.kind)
+            and level_matches(kind, level, rule.level, rule.effect)
+            and covers(rule.scope, scope)
+        )
+
+    def _decide_beside_stock(self, request: AccessRequest, facts: Facts, rules: Sequence[Rule]) -> Verdict:
+        # INVARIANT: the answer is stock Casbin's; ours explains it. If they differ nobody may pass.
+        verdict = judge(rules, facts)
+        counted = verdict.counters
+        quiet = QuietFacts(
+            at=facts.at, risk=facts.risk, consent_id=facts.consent_id, approval_id=facts.approval_id,
+            used=lambda rule_id, rate: counted[rule_id] if rule_id in counted else facts.used(rule_id, rate),
+            attributes=facts.attributes,
+        )  # fmt: skip
+        return verdict if stock_allows(self.enforcer, request, quiet) is (verdict.effect is Effect.ALLOW) else _ERROR
 
 
-def build_policy_set(parsed: ParsedPolicy, *, memberships: Mapping[str, tuple[str, ...]], generation: int) -> PolicySet:
+def build_policy_set(
+    parsed: ParsedPolicy, *, memberships: Mapping[str, tuple[str, ...]], generation: int, pause: Pause = never
+) -> PolicySet:
     """Build a policy set aside; nothing in force is touched.
 
     Raises:
@@ -160,16 +184,9 @@ def build_policy_set(parsed: ParsedPolicy, *, memberships: Mapping[str, tuple[st
     if not parsed.ok:
         raise PolicyBrokenError("the policy has errors", problems=parsed.errors)
     roles = build_roles(parsed.memberships, memberships)
-    by_subject: dict[str, list[tuple[int, Rule]]] = {}
-    for number, rule in enumerate(parsed.rules):
-        by_subject.setdefault(rule.subject, []).append((number, rule))
-    return PolicySet(
-        parsed=parsed,
-        roles=roles,
-        generation=generation,
-        by_subject={subject: tuple(rules) for subject, rules in by_subject.items()},
-        stock=StockCasbin(parsed.rules, roles, parsed.calendars),
-    )
+    enforcer = build_enforcer([row_of(rule) for rule in paced(parsed.rules, pause)], roles, parsed.calendars)
+    enforcer.compiled(pause)
+    return PolicySet(parsed=parsed, roles=roles, generation=generation, enforcer=enforcer, numbered=parsed.rules)
 
 
 def without_grants(parsed: ParsedPolicy) -> ParsedPolicy:
@@ -179,59 +196,3 @@ def without_grants(parsed: ParsedPolicy) -> ParsedPolicy:
         text=parsed.text.with_file(GRANTS, None),
         rules=tuple(rule for rule in parsed.rules if not rule.is_grant),
     )
-
-
-def _is_canonical(request: AccessRequest) -> bool:
-    if request.kind not in KNOWN_KINDS:
-        return "*" not in request.scope
-    try:
-        return canonical_scope(request.kind, request.scope) == request.scope
-    except HearthgateError:
-        return False
-
-
-def _counting(facts: Facts, counters: dict[str, int]) -> Facts:
-    def used(rule_id: str, rate: Rate) -> int:
-        if rule_id not in counters:
-            counters[rule_id] = facts.used(rule_id, rate)
-        return counters[rule_id]
-
-    return _QuietFacts(
-        at=facts.at,
-        risk=facts.risk,
-        consent_id=facts.consent_id,
-        approval_id=facts.approval_id,
-        used=used,
-        attributes=facts.attributes,
-    )
-
-
-def _verdict(spoke: Sequence[Rule], misses: Misses) -> Verdict:
-    said: tuple[tuple[RuleRef, Effect], ...] = tuple((rule.ref, rule.effect) for rule in spoke)
-    near = tuple(_near_miss(rule, unmet) for rule, unmet in misses)
-    denies = [rule for rule in spoke if rule.effect is Effect.DENY]
-    allows = [rule for rule in spoke if rule.effect is Effect.ALLOW]
-    if denies:
-        return Verdict(effect=Effect.DENY, reason=Reason.RULE, rule=denies[0].ref, near_misses=near, spoke=said)
-    if allows:
-        return Verdict(
-            effect=Effect.ALLOW, reason=Reason.RULE, rule=allows[0].ref, near_misses=near, spoke=said,
-            charge=_charge(allows[0]),
-        )  # fmt: skip
-    if misses:
-        rule, unmet = min(misses, key=lambda miss: len(miss[1]))
-        return Verdict(effect=Effect.DENY, reason=unmet[0][1].reason, rule=rule.ref, near_misses=near, spoke=said)
-    return Verdict(effect=Effect.DENY, reason=Reason.NO_RULE, spoke=said)
-
-
-def _near_miss(rule: Rule, unmet: tuple[tuple[str, Unmet], ...]) -> NearMiss:
-    return NearMiss(
-        rule=rule.ref,
-        unmet=tuple(text for text, _ in unmet),
-        reasons=tuple(answer.sentence for _, answer in unmet),
-    )
-
-
-def _charge(rule: Rule) -> Charge | None:
-    rate = rule.condition.rate
-    return None if rate is None else Charge(rule_id=rule.id, rate=rate)

@@ -7,6 +7,7 @@ from gateway.domain.condition import Condition, Hours
 from gateway.domain.decision import Effect
 from gateway.domain.request import Facts
 from gateway.domain.scope import covers
+from gateway.policy.anchors import Known, as_written, kind_probes, scope_probes
 from gateway.policy.conditions import unmet_terms
 from gateway.policy.encode import decode_field
 from gateway.policy.rule import kind_matches, level_matches
@@ -29,6 +30,13 @@ class RuleText(str):
 def scope_matches(asked: str, ruled: str) -> bool:
     """Tell whether the scope of a rule, as written, covers a request's."""
     return covers(decode_field(ruled), asked)
+
+
+KNOWN_FUNCTIONS: Mapping[str, Known] = {
+    "kind": Known(function=kind_matches, arity=2, anchor=as_written, probes=kind_probes),
+    "level": Known(function=level_matches, arity=4),
+    "scope": Known(function=scope_matches, arity=2, is_total=False, anchor=decode_field, probes=scope_probes),
+}
 
 
 def build_functions(calendars: Mapping[str, Hours]) -> dict[str, Callable[..., bool]]:

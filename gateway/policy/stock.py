@@ -1,86 +1,114 @@
-"""The only door to Casbin: an enforcer built aside from rules and roles that were read strictly."""
+"""The only door to Casbin: enforcers built aside from rules and roles that were read strictly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import casbin
-from casbin.model import Model
-from casbin.persist import Adapter
 
 from gateway.domain.condition import Hours
 from gateway.domain.request import AccessRequest, Facts
 from gateway.errors import UnavailableError
 from gateway.policy.encode import encode_field
+from gateway.policy.enforcer import GateEnforcer
+from gateway.policy.fixed_roles import FixedRoles
 from gateway.policy.functions import RuleText, build_functions
 from gateway.policy.model import SHIPPED
 from gateway.policy.roles import Roles
 from gateway.policy.rule import Rule
 
+Row = tuple[str, ...]
 _CONDITION = 5
 _TRIES = 20
-_NOBODY = "-:-"  # no rule and no role can name it
 
 
-class _ReadAlready(Adapter):  # type: ignore[misc] # casbin is not typed
-    """Hands rules and roles to Casbin that were checked before."""
+class QuietFacts(Facts):
+    """Facts that Casbin's request log cannot spell out."""
 
-    def __init__(self, rules: Iterable[Rule], roles: Roles) -> None:
-        self.rules = rules
-        self.roles = roles
+    __slots__ = ()
 
-    def load_policy(self, model: Model) -> None:
-        """Put every rule and membership into `model`, each value as the file spells it."""
-        model["p"]["p"].policy.extend(_values(rule) for rule in self.rules)
-        model["g"]["g"].policy.extend(list(link) for link in self.roles.links())
+    def __str__(self) -> str:
+        return "facts"
 
 
-def _values(rule: Rule) -> list[str]:
-    values = list(rule.fields)
-    values[_CONDITION] = RuleText(values[_CONDITION], rule.id)
-    return values
+def row_of(rule: Rule) -> Row:
+    """Give a rule as Casbin holds it: each value as the file spells it."""
+    if rule.condition.terms and rule.condition.rate is not None:
+        fields = rule.fields
+        # WHY: a rate counts by rule, and Casbin hands its functions nothing but the texts of a row.
+        return (*fields[:_CONDITION], RuleText(fields[_CONDITION], rule.id), *fields[_CONDITION + 1 :])
+    return rule.fields
 
 
-class StockCasbin:
-    """A stock `casbin.Enforcer` for one set of rules; it is never loaded a second time."""
+def build_enforcer(rows: Sequence[Row], roles: Roles, calendars: Mapping[str, Hours]) -> GateEnforcer:
+    """Give our enforcer over rules and roles; neither is ever loaded a second time."""
+    enforcer = GateEnforcer(casbin.Enforcer.new_model(text=SHIPPED), opaque=(Facts, QuietFacts))
+    _fill(enforcer, rows, calendars)
+    set_roles(enforcer, roles)
+    return enforcer
 
-    def __init__(self, rules: Iterable[Rule], roles: Roles, calendars: Mapping[str, Hours]) -> None:
-        rules = tuple(rules)
-        model = casbin.Enforcer.new_model(text=SHIPPED)
-        self._enforcer = casbin.Enforcer(model, _ReadAlready(rules, roles))
-        for name, function in build_functions(calendars).items():
-            self._enforcer.add_function(name, function)
-        self._known = frozenset({rule.subject for rule in rules} | {name for link in roles.links() for name in link})
 
-    def allows(self, request: AccessRequest, facts: Facts) -> bool:
-        """Give Casbin's answer."""
-        # SECURITY: Casbin keeps a role object for every subject it ever saw; strangers would fill the memory.
-        subject = encode_field(request.subject)
-        subject = subject if subject in self._known else _NOBODY
-        for left in reversed(range(_TRIES)):
-            try:
-                answer = self._enforcer.enforce(subject, request.kind, request.level, request.scope, facts)
-            except SystemError:
-                # WHY: Casbin parses its matcher at each call, and `ast.parse` of this Python counts its depth in one
-                # place for all threads: it gives up when another parses at the same moment, as while a policy is built.
-                if not left:
-                    raise
-            else:
-                return answer is True
-        return False
+def set_roles(enforcer: GateEnforcer, roles: Roles) -> None:
+    """Let an enforcer answer by these roles."""
+    fixed = FixedRoles(roles)
+    enforcer.set_role_manager(fixed)
+    enforcer.model["g"]["g"].rm = fixed
+
+
+def build_stock(rules: Iterable[Rule], roles: Roles, calendars: Mapping[str, Hours]) -> casbin.Enforcer:
+    """Give a stock `casbin.Enforcer` with Casbin's own role manager over the same rules, to compare with."""
+    enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=SHIPPED))
+    _fill(enforcer, [list(row_of(rule)) for rule in rules], calendars)
+    enforcer.model["g"]["g"].policy = [list(link) for link in roles.links()]
+    enforcer.build_role_links()
+    return enforcer
+
+
+def _fill(enforcer: Any, rows: Sequence[Sequence[str]], calendars: Mapping[str, Hours]) -> None:  # noqa: ANN401 (casbin is not typed)
+    functions: Mapping[str, Callable[..., bool]] = build_functions(calendars)
+    for name, function in functions.items():
+        enforcer.add_function(name, function)
+    enforcer.model["p"]["p"].policy = list(rows)
+
+
+def asked_values(request: AccessRequest, facts: Facts) -> tuple[Any, ...]:
+    """Give a request as Casbin is asked it."""
+    return encode_field(request.subject), request.kind, request.level, request.scope, facts
+
+
+def stock_allows(enforcer: GateEnforcer, request: AccessRequest, facts: Facts) -> bool:
+    """Give the answer of stock Casbin's own `enforce_ex`, whatever is compiled."""
+    subject, *others = asked_values(request, facts)
+    for left in reversed(range(_TRIES)):
+        try:
+            answer, _ = super(GateEnforcer, enforcer).enforce_ex(subject, *others)
+        except SystemError:
+            # WHY: Casbin parses its matcher at each call, and `ast.parse` of this Python counts its depth in one
+            # place for all threads: it gives up when another parses at the same moment, as while a policy is built.
+            if not left:
+                raise
+        else:
+            return answer is True
+    return False
 
 
 def check_casbin() -> None:
     """Refuse to work with a Casbin whose files another package has overwritten.
 
     Raises:
-        UnavailableError: `pycasbin` is installed beside `casbin`.
+        UnavailableError: `casbin` and `pycasbin` are installed beside each other.
 
     """
+    if _is_installed("pycasbin") and _is_installed("casbin"):
+        raise UnavailableError(
+            "the packages `casbin` and `pycasbin` overwrite each other's files",
+            way_out="pip uninstall pycasbin, then reinstall casbin",
+        )
+
+
+def _is_installed(name: str) -> bool:
     try:
-        metadata.version("pycasbin")
+        metadata.version(name)
     except metadata.PackageNotFoundError:
-        return
-    raise UnavailableError(
-        "the packages `casbin` and `pycasbin` overwrite each other's files",
-        way_out="pip uninstall pycasbin, then reinstall casbin",
-    )
+        return False
+    return True

@@ -9,6 +9,7 @@ from gateway.domain.decision import Effect, Reason
 from gateway.domain.request import AccessRequest, Facts
 from gateway.errors import PolicyBrokenError
 from gateway.policy.engine import PolicySet, build_policy_set
+from gateway.policy.expression import Unproven
 from gateway.policy.parse import parse_policy
 from gateway.policy.text import PolicyText
 
@@ -110,7 +111,7 @@ def test_only_an_allow_charges_its_rate_and_deciding_uses_nothing_up(policy: Pol
     facts = dataclasses.replace(noon, used=used)
     request = ask("plugin:notes", "network", "read", "a.example.com")
     verdicts = [policy.decide(request, facts) for _ in range(3)]
-    assert asked == ["notes-web"] * 3  # asked once for each decision, though two judges look at it
+    assert asked == ["notes-web"] * 3  # asked once for each decision
     assert [verdict.reason for verdict in verdicts] == [Reason.RULE, Reason.RULE, Reason.RATE_LIMITED]
     assert verdicts[0].charge is not None
     assert (verdicts[0].charge.rule_id, verdicts[0].charge.rate.count) == ("notes-web", 2)
@@ -135,22 +136,44 @@ def test_whatever_breaks_while_deciding_is_a_deny(policy: PolicySet, ask: Ask, n
     assert policy.decide(nonsense, noon).reason is Reason.ERROR
 
 
-def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(
-    policy: PolicySet, ask: Ask, noon: Facts, caplog: pytest.LogCaptureFixture
+def test_the_shipped_model_never_falls_back_to_stock_casbin(policy: PolicySet) -> None:
+    assert policy.fallback_reason is None
+    assert policy.with_memberships({"plugin:notes": ("group:plugins",)}, 2).fallback_reason is None
+
+
+@pytest.fixture
+def beside_stock(policy: PolicySet, monkeypatch: pytest.MonkeyPatch) -> PolicySet:
+    """Give the same rules with a compiler that proves nothing."""
+
+    def refuse(*_args: object) -> None:
+        raise Unproven("nothing is proven")
+
+    monkeypatch.setattr("gateway.policy.enforcer.compile_enforcer", refuse)
+    return build_policy_set(policy.parsed, memberships={}, generation=2)
+
+
+@pytest.mark.parametrize(("asked", "want"), VERDICTS, ids=[asked for asked, _ in VERDICTS])
+def test_what_cannot_be_compiled_is_answered_by_stock_casbin_alike(
+    beside_stock: PolicySet, ask: Ask, risky: Facts, asked: str, want: str
 ) -> None:
-    other = build_policy_set(policy.parsed, memberships={}, generation=2)
-    blind = dataclasses.replace(policy, stock=other.stock, by_subject={})
-    verdict = blind.decide(ask("plugin:notes", "vault", "read", "notes/today"), noon)
-    assert (verdict.effect, verdict.reason) == (Effect.DENY, Reason.ERROR)
-    assert "casbin and its explanation differ" in caplog.text
+    subject, kind, level, scope = asked.split(" ")
+    assert beside_stock.fallback_reason == "nothing is proven"
+    verdict = beside_stock.decide(ask(subject, kind, level, scope), risky)
+    assert f"{verdict.effect} {verdict.reason} {verdict.rule.id if verdict.rule else '-'}" == want
 
 
-def test_people_settle_consents_of_their_own_whatever_the_caller_sends(build: Build, ask: Ask, noon: Facts) -> None:
-    policy = build("p, a, plugin:notes, vault, read, x, -, allow, why", {"user:bob": ("group:users",)})
-    for whose, effect in (("bob", Effect.ALLOW), ("alice", Effect.DENY)):
-        request = ask("user:bob", "gateway", "write", f"consents/{whose}")
-        attributes = policy.attributes(request, {"resource": {"user": "bob"}, "subject": {"id": whose}})
-        assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).effect is effect
+def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(
+    policy: PolicySet, beside_stock: PolicySet, build: Build, ask: Ask, noon: Facts
+) -> None:
+    request = ask("plugin:notes", "vault", "read", "notes/today")
+    assert policy.decide(request, noon).effect is Effect.ALLOW
+    other = build("p, a, plugin:notes, vault, read, other, -, allow, why")
+    for torn in (
+        dataclasses.replace(beside_stock, parsed=other.parsed),
+        dataclasses.replace(other, enforcer=beside_stock.enforcer),
+    ):
+        verdict = torn.decide(request, noon)
+        assert (verdict.effect, verdict.reason) == (Effect.DENY, Reason.ERROR)
 
 
 def test_a_case_of_letters_is_another_subject(policy: PolicySet, ask: Ask, noon: Facts) -> None:

@@ -1,0 +1,141 @@
+"""Rules compiled for one matcher: a request finds the few that matter, in their order."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from gateway.policy.anchors import Known
+from gateway.policy.expression import Unproven, Values
+from gateway.policy.index import Row, Tree, build_tree, changed
+from gateway.policy.matcher import Lookup, Matcher
+from gateway.policy.pauses import Pause, never
+
+MOST_KEPT = 65_536  # answers kept of each kind, so that no stream of requests fills the memory
+Closure = Callable[[str], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """Rules under one matcher, never changed once made; what is kept of earlier requests only saves time."""
+
+    matcher: Matcher
+    known: Mapping[str, Known]
+    closures: Mapping[str, Closure]  # of each role definition: all that a subject belongs to, itself included
+    rows: Sequence[tuple[str, ...]]  # by number; a dropped rule leaves its number unused
+    count: int  # of the rules that are in force
+    tree: Tree
+    _branches: dict[Values, tuple[Tree, ...]] = field(init=False, default_factory=dict)
+    _head: Callable[[Values], Values] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = [key.asked for key in self.matcher.keys[:-1]]
+        object.__setattr__(self, "_head", _taking(places))
+
+    def matching(self, asked: Values) -> list[int]:
+        """Give the numbers of the rules whose lasting conjuncts hold, ascending."""
+        rows, keys, tests = self.rows, self.matcher.keys, self.matcher.lasting
+        if not keys:
+            found: list[int] = list(range(len(rows)))
+        else:
+            head = self._head(asked)
+            branches = self._branches.get(head)
+            if branches is None:
+                branches = self._find_branches(head, asked)
+            found = []
+            if branches:
+                probes = self._probes(len(keys) - 1, asked)
+                for branch in branches:
+                    for probe in probes:
+                        numbers = branch.get(probe)
+                        if numbers is not None:
+                            found += numbers
+                if len(found) > 1:
+                    found.sort()
+        for test in tests:
+            found = [number for number in found if test(asked + rows[number])]
+        return found
+
+    def _find_branches(self, head: Values, asked: Values) -> tuple[Tree, ...]:
+        branches = [self.tree]
+        for step in range(len(self.matcher.keys) - 1):
+            probes = self._probes(step, asked)
+            branches = [below for branch in branches for probe in probes if (below := branch.get(probe))]
+        found = tuple(branches)
+        # SECURITY: strangers find nothing, and nothing is kept of them.
+        if found:
+            if len(self._branches) >= MOST_KEPT:
+                self._branches.clear()
+            self._branches[head] = found
+        return found
+
+    def _probes(self, step: int, asked: Values) -> Iterable[str]:
+        key = self.matcher.keys[step]
+        value = asked[key.asked]
+        if key.lookup is Lookup.SAME:
+            return (value,)
+        if key.lookup is Lookup.ROLE:
+            return self.closures[key.name](value)
+        probes = self.known[key.name].probes
+        return () if probes is None else probes(value)
+
+    def with_closures(self, closures: Mapping[str, Closure]) -> "Compiled":
+        """Give the same rules with other roles."""
+        return Compiled(
+            matcher=self.matcher, known=self.known, closures=closures, rows=self.rows, count=self.count, tree=self.tree
+        )
+
+    def with_rows(self, rows: Sequence[tuple[str, ...]], *, added: Iterable[int], dropped: Iterable[int]) -> "Compiled":
+        """Give the set in which some numbers of `rows` are new and some of today's are gone."""
+        new = [(number, rows[number]) for number in added]
+        gone = [(number, self.rows[number]) for number in dropped]
+        tree = changed(self.tree, _spread(self.matcher, self.known), added=new, dropped=gone)
+        count = self.count + len(new) - len(gone)
+        return Compiled(
+            matcher=self.matcher, known=self.known, closures=self.closures, rows=rows, count=count, tree=tree
+        )
+
+
+def compile_rows(
+    matcher: Matcher,
+    rows: Sequence[tuple[str, ...]],
+    *,
+    known: Mapping[str, Known],
+    closures: Mapping[str, Closure],
+    pause: Pause = never,
+) -> Compiled:
+    """Compile rules for a matcher.
+
+    Raises:
+        Unproven: a rule holds what cannot be looked up.
+
+    """
+    tree: Tree = {}
+    if matcher.keys:
+        try:
+            tree = build_tree(enumerate(rows), _spread(matcher, known), pause)
+        except Exception as error:  # noqa: BLE001 (stock Casbin answers instead, and meets it again)
+            raise Unproven(f"a rule cannot be looked up: {error}") from None
+    return Compiled(matcher=matcher, known=known, closures=closures, rows=rows, count=len(rows), tree=tree)
+
+
+def _spread(matcher: Matcher, known: Mapping[str, Known]) -> Callable[[Row], tuple[str, ...]]:
+    """Give what tells under which values of the index a row lies."""
+    anchors = [known[key.name].anchor if key.lookup is Lookup.ANCHOR else None for key in matcher.keys]
+    take = _taking([key.ruled for key in matcher.keys])
+    if not any(anchors):
+        return lambda row: take(tuple(row))
+
+    def spread(row: Row) -> tuple[str, ...]:
+        values = take(tuple(row))
+        return tuple(value if anchor is None else anchor(value) for value, anchor in zip(values, anchors, strict=True))
+
+    return spread
+
+
+def _taking(places: Sequence[int]) -> Callable[[Values], Values]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    if places:
+        only = places[0]
+        return lambda values: (values[only],)
+    return lambda _values: ()

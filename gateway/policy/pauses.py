@@ -1,0 +1,23 @@
+"""Pauses: long work aside lets those who decide meanwhile have their turn."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Pause = Callable[[], None]
+Item = TypeVar("Item")
+STRIDE = 100  # rules between two pauses: about a millisecond of work
+
+
+def never() -> None:
+    """Go on without a pause."""
+
+
+def paced(items: Iterable[Item], pause: Pause) -> Iterator[Item]:
+    """Give `items`, with a pause after every hundredth."""
+    if pause is never:
+        yield from items
+        return
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % STRIDE == 0:
+            pause()
