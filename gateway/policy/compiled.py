@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import TypeVar
 
 from gateway.policy.anchors import Known
 from gateway.policy.expression import Unproven, Values
@@ -11,6 +12,7 @@ from gateway.policy.matcher import Lookup, Matcher
 from gateway.policy.pauses import Pause, never
 
 MOST_KEPT = 65_536  # answers kept of each kind, so that no stream of requests fills the memory
+Question = TypeVar("Question")
 Closure = Callable[[str], Iterable[str]]
 
 
@@ -24,7 +26,9 @@ class Compiled:
     rows: Sequence[tuple[str, ...]]  # by number; a dropped rule leaves its number unused
     count: int  # of the rules that are in force
     tree: Tree
-    _branches: dict[Values, tuple[Tree, ...]] = field(init=False, default_factory=dict)
+    # Both kept by what is asked: the branches of all that a subject belongs to, and those below them to the last step.
+    _roots: dict[str, tuple[Tree, ...]] = field(init=False, repr=False, default_factory=dict)
+    _branches: dict[Values, tuple[Tree, ...]] = field(init=False, repr=False, default_factory=dict)
     _head: Callable[[Values], Values] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,18 +59,25 @@ class Compiled:
             found = [number for number in found if test(asked + rows[number])]
         return found
 
+    def knows(self, subject: str) -> bool:
+        """Tell whether rules were found for whom or what is asked first, whatever else was asked."""
+        return subject in self._roots
+
     def _find_branches(self, head: Values, asked: Values) -> tuple[Tree, ...]:
-        branches = [self.tree]
-        for step in range(len(self.matcher.keys) - 1):
+        branches: Sequence[Tree] = self._find_roots(asked) if head else (self.tree,)
+        for step in range(1, len(head)):
             probes = self._probes(step, asked)
             branches = [below for branch in branches for probe in probes if (below := branch.get(probe))]
-        found = tuple(branches)
-        # SECURITY: strangers find nothing, and nothing is kept of them.
-        if found:
-            if len(self._branches) >= MOST_KEPT:
-                self._branches.clear()
-            self._branches[head] = found
-        return found
+        return _keep(self._branches, head, tuple(branches))
+
+    def _find_roots(self, asked: Values) -> tuple[Tree, ...]:
+        subject = asked[self.matcher.keys[0].asked]
+        roots = self._roots.get(subject)
+        if roots is None:
+            get = self.tree.get
+            roots = tuple([below for probe in self._probes(0, asked) if (below := get(probe))])
+            _keep(self._roots, subject, roots)
+        return roots
 
     def _probes(self, step: int, asked: Values) -> Iterable[str]:
         key = self.matcher.keys[step]
@@ -93,6 +104,15 @@ class Compiled:
         return Compiled(
             matcher=self.matcher, known=self.known, closures=self.closures, rows=rows, count=count, tree=tree
         )
+
+
+def _keep(kept: dict[Question, tuple[Tree, ...]], question: Question, found: tuple[Tree, ...]) -> tuple[Tree, ...]:
+    # SECURITY: strangers find nothing, and nothing is kept of them.
+    if found:
+        if len(kept) >= MOST_KEPT:
+            kept.clear()
+        kept[question] = found
+    return found
 
 
 def compile_rows(

@@ -1,10 +1,12 @@
 """Whether a term of a rule's condition holds."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from gateway.domain.condition import (
     Approval,
+    Attribute,
     Compare,
     Condition,
     Consent,
@@ -56,8 +58,12 @@ def unmet_terms(
     condition: Condition, facts: Facts, *, effect: Effect, rule_id: str = ""
 ) -> tuple[tuple[str, Unmet], ...]:
     """Give every term that does not hold with its text; empty means the rule speaks."""
-    answers = ((text, meet(term, facts, effect=effect, rule_id=rule_id)) for text, term in condition.terms)
-    return tuple((text, answer) for text, answer in answers if isinstance(answer, Unmet))
+    unmet: list[tuple[str, Unmet]] = []
+    for text, term in condition.terms:
+        answer = meet(term, facts, effect=effect, rule_id=rule_id)
+        if isinstance(answer, Unmet):
+            unmet.append((text, answer))
+    return tuple(unmet)
 
 
 def _meet(term: Term, facts: Facts, rule_id: str) -> Met | Unmet:  # noqa: PLR0911 (one answer for each term)
@@ -68,26 +74,34 @@ def _meet(term: Term, facts: Facts, rule_id: str) -> Met | Unmet:  # noqa: PLR09
             return _met_if(facts.consent_id is not None, Reason.CONSENT_REQUIRED, "the user has not consented")
         case Approval():
             return _met_if(facts.approval_id is not None, Reason.APPROVAL_REQUIRED, "nobody has approved this call")
-        case Hours():
-            name = f"`{term.name}`" if term.name else "the hours"
-            return _met_if(within(term, facts.at), Reason.CONDITION, f"it is outside {name}")
-        case Rate(count=count, per_s=per_s):
-            used = facts.used(rule_id, term)
-            return _met_if(used < count, Reason.RATE_LIMITED, f"{used} of {count} calls in {per_s} s are used")
         case RiskAtMost(score=score):
             return _met_if(
-                facts.risk <= score, Reason.RISK_TOO_HIGH, f"the risk is {facts.risk}, at most {score} is allowed"
+                facts.risk <= score, Reason.RISK_TOO_HIGH, "the risk is {}, at most {} is allowed", facts.risk, score
             )
+        case Hours():
+            name = f"`{term.name}`" if term.name else "the hours"
+            return _met_if(within(term, facts.at), Reason.CONDITION, "it is outside {}", name)
+        case Rate(count=count, per_s=per_s):
+            used = facts.used(rule_id, term)
+            return _met_if(used < count, Reason.RATE_LIMITED, "{} of {} calls in {} s are used", used, count, per_s)
         case From(at=at):
-            return _met_if(facts.at >= at, Reason.CONDITION, f"it begins at {at.isoformat()}")
+            return _met_if(facts.at >= at, Reason.CONDITION, "it begins at {}", at)
         case Until(at=at):
-            return _met_if(facts.at < at, Reason.CONDITION, f"it ended at {at.isoformat()}")
+            return _met_if(facts.at < at, Reason.CONDITION, "it ended at {}", at)
         case Compare():
-            path = ".".join(term.left.path)
-            return _met_if(holds(term, facts.attributes), Reason.CONDITION, f"`{path}` is not what the rule asks for")
+            return _met_if(
+                holds(term, facts.attributes), Reason.CONDITION, "{} is not what the rule asks for", term.left
+            )
         case _:
             assert_never(term)
 
 
-def _met_if(true: bool, reason: Reason, sentence: str) -> Met | Unmet:  # noqa: FBT001 (it is the question itself)
-    return MET if true else Unmet(reason=reason, sentence=sentence)
+def _met_if(true: bool, reason: Reason, sentence: str, *parts: object) -> Met | Unmet:  # noqa: FBT001 (it is the question itself)
+    # WHY: most terms hold, so their sentences are not spelt before one is needed.
+    return MET if true else Unmet(reason=reason, sentence=sentence.format(*map(_spelt, parts)))
+
+
+def _spelt(part: object) -> str:
+    if isinstance(part, datetime):
+        return part.isoformat()
+    return f"`{'.'.join(part.path)}`" if isinstance(part, Attribute) else str(part)

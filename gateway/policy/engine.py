@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from gateway.domain.condition import Hours
 from gateway.domain.decision import Effect, Reason, Verdict
@@ -13,7 +12,7 @@ from gateway.domain.risk import Risk, Tier
 from gateway.domain.scope import covers, is_canonical
 from gateway.errors import PolicyBrokenError
 from gateway.policy.approval import ApprovalRules
-from gateway.policy.compiled import MOST_KEPT
+from gateway.policy.compiled import MOST_KEPT, Compiled
 from gateway.policy.encode import encode_field
 from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.entities import Entities, attributes_of
@@ -24,16 +23,13 @@ from gateway.policy.rule import Rule, kind_matches, level_matches
 from gateway.policy.score import RiskTable
 from gateway.policy.stock import QuietFacts, build_enforcer, check_casbin, row_of, stock_allows
 from gateway.policy.text import GRANTS
-from gateway.policy.verdict import is_settled, judge
+from gateway.policy.verdict import NOBODY_COVERS, Covering
 
 __all__ = ["PolicySet", "build_policy_set", "check_casbin"]
 LOGGER = logging.getLogger("hearthgate.policy")
 _ERROR = Verdict(effect=Effect.DENY, reason=Reason.ERROR)
-_NO_FACTS = Facts(at=datetime.min.replace(tzinfo=UTC))
 _LONGEST_KEPT = 200  # characters of a scope, so that what is kept stays small
 Question = tuple[str, str, str, str]  # subject as asked, kind, level, scope
-# The rules that cover a question, and the verdict on it where no fact can change that.
-Kept = tuple[tuple[Rule, ...], Verdict | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +41,11 @@ class PolicySet:
     generation: int
     enforcer: GateEnforcer
     numbered: Sequence[Rule | None]  # the rules by the numbers the enforcer knows them by; None is gone
-    _kept: dict[Question, Kept] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _compiled: Compiled | None = field(init=False, repr=False, compare=False)
+    _kept: dict[Question, Covering] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiled", self.enforcer.compiled())
 
     @property
     def version(self) -> str:
@@ -111,42 +111,41 @@ class PolicySet:
         """Give the verdict; never raises."""
         # SECURITY: whatever goes wrong while deciding is a deny.
         try:
-            rules, settled = self._find((request.subject, request.kind, request.level, request.scope))
-            if self.enforcer.fallback_reason is not None:
-                return self._decide_beside_stock(request, facts, rules)
-            return judge(rules, facts) if settled is None else settled
+            covering = self._covering((request.subject, request.kind, request.level, request.scope))
+            if self._compiled is None:
+                return self._decide_beside_stock(request, facts, covering)
+            return covering.judge(facts)
         except Exception:  # noqa: BLE001 (see above)
             return _ERROR
 
     def candidates(self, request: AccessRequest) -> tuple[Rule, ...]:
         """Give the rules that cover `request`, whatever their conditions say, in their order."""
-        return self._find((request.subject, request.kind, request.level, request.scope))[0]
+        return self._covering((request.subject, request.kind, request.level, request.scope)).rules
 
-    def _find(self, question: Question) -> Kept:
+    def _covering(self, question: Question) -> Covering:
+        # INVARIANT: what is kept depends on nothing but this set, and conditions are asked anew each time.
         kept = self._kept.get(question)
-        if kept is None:
-            _, kind, _, scope = question
-            if not is_canonical(kind, scope):
-                raise ValueError("the scope is not canonical")
-            rules = self._covering(question)
-            # WHY: only what conditions cannot change is kept, so a kept answer is never stale.
-            kept = rules, judge(rules, _NO_FACTS) if is_settled(rules) else None
-            if rules and len(scope) <= _LONGEST_KEPT:
-                if len(self._kept) >= MOST_KEPT:
-                    self._kept.clear()
-                self._kept[question] = kept
-        return kept
+        return self._find_covering(question) if kept is None else kept
 
-    def _covering(self, question: Question) -> tuple[Rule, ...]:
+    def _find_covering(self, question: Question) -> Covering:
         subject, kind, level, scope = question
-        compiled = self.enforcer.compiled()
+        if not is_canonical(kind, scope):
+            raise ValueError("the scope is not canonical")
+        compiled, numbered = self._compiled, self.numbered
         if compiled is None:
-            return self._scan(question)
-        numbered = self.numbered
-        numbers = compiled.matching(
-            (encode_field(subject), kind, level, scope, None)
-        )  # no lasting test reads the facts
-        return tuple([rule for number in numbers if (rule := numbered[number]) is not None])
+            return Covering(self._scan(question))
+        # WHY: None stands for the facts, which no lasting test of the shipped matcher reads.
+        encoded = encode_field(subject)
+        numbers = compiled.matching((encoded, kind, level, scope, None))
+        covering = NOBODY_COVERS
+        if numbers:
+            covering = Covering([rule for number in numbers if (rule := numbered[number]) is not None])
+        # SECURITY: nothing is kept of strangers, and of nobody more than a little.
+        if len(scope) <= _LONGEST_KEPT and compiled.knows(encoded):
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[question] = covering
+        return covering
 
     def _scan(self, question: Question) -> tuple[Rule, ...]:
         subject, kind, level, scope = question
@@ -160,9 +159,9 @@ class PolicySet:
             and covers(rule.scope, scope)
         )
 
-    def _decide_beside_stock(self, request: AccessRequest, facts: Facts, rules: Sequence[Rule]) -> Verdict:
+    def _decide_beside_stock(self, request: AccessRequest, facts: Facts, covering: Covering) -> Verdict:
         # INVARIANT: the answer is stock Casbin's; ours explains it. If they differ nobody may pass.
-        verdict = judge(rules, facts)
+        verdict = covering.judge(facts)
         counted = verdict.counters
         quiet = QuietFacts(
             at=facts.at, risk=facts.risk, consent_id=facts.consent_id, approval_id=facts.approval_id,

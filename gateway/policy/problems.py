@@ -18,7 +18,7 @@ class Problems:
         self._add(Problem(place=Place(file=file, line=line), message=message, severity="warning"))
 
     def _add(self, problem: Problem) -> None:
-        self._found[problem] = None
+        self._found.setdefault(problem)
 
     def sorted(self) -> tuple[Problem, ...]:
         """Give all of them by file, line and column."""

@@ -13,33 +13,71 @@ from gateway.policy.rule import Rule
 _NOTHING_COUNTED: Mapping[str, int] = MappingProxyType({})
 NO_RULE = Verdict(effect=Effect.DENY, reason=Reason.NO_RULE, counters=_NOTHING_COUNTED)
 Unmets = tuple[tuple[str, Unmet], ...]
-Misses = Sequence[tuple[Rule, Unmets]]
+Miss = tuple[RuleRef, Unmets]
+Said = tuple[tuple[RuleRef, Effect], ...]
 
 
-def judge(rules: Sequence[Rule], facts: Facts) -> Verdict:
-    """Give the verdict of the rules that cover a request, in their order; uses nothing up."""
-    if not rules:
-        return NO_RULE
-    counters = _NOTHING_COUNTED
-    if any(rule.condition.rate is not None for rule in rules if rule.condition.terms):
-        counters = {}
-        facts = _counting(facts, counters)
-    spoke: list[Rule] = []
-    misses: list[tuple[Rule, Unmets]] = []
-    for rule in rules:
-        unmet: Unmets = ()
-        if rule.condition.terms:
-            unmet = unmet_terms(rule.condition, facts, effect=rule.effect, rule_id=rule.id)
-        if not unmet:
-            spoke.append(rule)
-        elif rule.effect is Effect.ALLOW:
-            misses.append((rule, unmet))
-    return _verdict(spoke, misses, counters)
+class Covering:
+    """The rules that cover a question, in their order; `judge` gives the verdict under some facts."""
+
+    __slots__ = ("_conditional", "_counts", "_said", "_unhindered", "rules")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._said: Said = tuple([(rule.ref, rule.effect) for rule in rules])
+        self._conditional = any(rule.condition.terms for rule in rules)
+        self._counts = self._conditional and any(rule.condition.rate is not None for rule in rules)
+        self._unhindered: Verdict | None = None
+
+    def judge(self, facts: Facts) -> Verdict:
+        """Give the verdict; uses nothing up."""
+        if not self._conditional:
+            return self._all_speak()
+        counters: dict[str, int] = {}
+        if self._counts:
+            facts = _counting(facts, counters)
+        spoke: list[int] = []
+        misses: list[Miss] = []
+        for at, rule in enumerate(self.rules):
+            unmet: Unmets = ()
+            if rule.condition.terms:
+                unmet = unmet_terms(rule.condition, facts, effect=rule.effect, rule_id=rule.id)
+            if not unmet:
+                spoke.append(at)
+            elif rule.effect is Effect.ALLOW:
+                misses.append((self._said[at][0], unmet))
+        if not counters and len(spoke) == len(self.rules):
+            return self._all_speak()
+        return self._verdict(spoke, misses, counters)
+
+    def _all_speak(self) -> Verdict:
+        # WHY: the verdict where every rule speaks is always the same, so it is made once.
+        if self._unhindered is None:
+            self._unhindered = self._verdict(range(len(self.rules)), (), _NOTHING_COUNTED)
+        return self._unhindered
+
+    def _verdict(self, spoke: Sequence[int], misses: Sequence[Miss], counters: Mapping[str, int]) -> Verdict:
+        said = self._said if len(spoke) == len(self._said) else tuple([self._said[at] for at in spoke])
+        near = tuple([_near_miss(miss) for miss in misses])
+        for ref, effect in said:
+            # INVARIANT: a deny outranks every allow, wherever it stands.
+            if effect is not Effect.ALLOW:
+                return Verdict(
+                    effect=Effect.DENY, reason=Reason.RULE, rule=ref, near_misses=near, spoke=said, counters=counters
+                )
+        if said:
+            return Verdict(
+                effect=Effect.ALLOW, reason=Reason.RULE, rule=said[0][0], near_misses=near, spoke=said,
+                counters=counters, charge=_charge(self.rules[spoke[0]]),
+            )  # fmt: skip
+        if misses:
+            rule, unmet = min(misses, key=lambda miss: len(miss[1]))
+            reason = unmet[0][1].reason
+            return Verdict(effect=Effect.DENY, reason=reason, rule=rule, near_misses=near, counters=counters)
+        return NO_RULE if not counters else replace(NO_RULE, counters=counters)
 
 
-def is_settled(rules: Sequence[Rule]) -> bool:
-    """Tell whether the verdict of these rules is the same whatever the facts are."""
-    return not any(rule.condition.terms for rule in rules)
+NOBODY_COVERS = Covering(())
 
 
 def _counting(facts: Facts, counters: dict[str, int]) -> Facts:
@@ -48,35 +86,16 @@ def _counting(facts: Facts, counters: dict[str, int]) -> Facts:
             counters[rule_id] = facts.used(rule_id, rate)
         return counters[rule_id]
 
-    return replace(facts, used=used)
+    return Facts(
+        at=facts.at, risk=facts.risk, consent_id=facts.consent_id, approval_id=facts.approval_id, used=used,
+        attributes=facts.attributes,
+    )  # fmt: skip
 
 
-def _verdict(spoke: Sequence[Rule], misses: Misses, counters: Mapping[str, int]) -> Verdict:
-    said: tuple[tuple[RuleRef, Effect], ...] = tuple([(rule.ref, rule.effect) for rule in spoke])
-    near = tuple([_near_miss(rule, unmet) for rule, unmet in misses]) if misses else ()
-    for ref, effect in said:
-        # INVARIANT: a deny outranks every allow, wherever it stands.
-        if effect is not Effect.ALLOW:
-            return Verdict(
-                effect=Effect.DENY, reason=Reason.RULE, rule=ref, near_misses=near, spoke=said, counters=counters
-            )
-    if said:
-        return Verdict(
-            effect=Effect.ALLOW, reason=Reason.RULE, rule=said[0][0], near_misses=near, spoke=said,
-            counters=counters, charge=_charge(spoke[0]),
-        )  # fmt: skip
-    if misses:
-        rule, unmet = min(misses, key=lambda miss: len(miss[1]))
-        reason = unmet[0][1].reason
-        return Verdict(effect=Effect.DENY, reason=reason, rule=rule.ref, near_misses=near, counters=counters)
-    return NO_RULE if counters is _NOTHING_COUNTED else replace(NO_RULE, counters=counters)
-
-
-def _near_miss(rule: Rule, unmet: Unmets) -> NearMiss:
+def _near_miss(miss: Miss) -> NearMiss:
+    rule, unmet = miss
     return NearMiss(
-        rule=rule.ref,
-        unmet=tuple(text for text, _ in unmet),
-        reasons=tuple(answer.sentence for _, answer in unmet),
+        rule=rule, unmet=tuple([text for text, _ in unmet]), reasons=tuple([answer.sentence for _, answer in unmet])
     )
 
 
