@@ -67,6 +67,18 @@ def is_canonical(kind: str, text: str) -> bool:
         return False
 
 
+def is_plain_pattern(kind: str, text: str) -> bool:
+    """Tell whether `text` is surely a canonical pattern; False says nothing."""
+    if not (text.isascii() and text.isprintable() and len(text) <= MAX_SCOPE_CHARS):
+        return False
+    if text.startswith("*."):
+        return kind in _WITH_HOSTS and _PLAIN_HOST(text[2:]) is not None
+    look = _IS_PLAIN.get(kind)
+    if text.endswith("/*"):
+        return look is not None and kind != Kind.NETWORK and bool(look(text[:-2]))
+    return look is not None and bool(look(text))
+
+
 def canonical_pattern(kind: str, text: str) -> str:
     """Give the one spelling of a rule's scope: a canonical scope, `*`, `<scope>/*` or `*.<host>`.
 
@@ -74,7 +86,7 @@ def canonical_pattern(kind: str, text: str) -> str:
         MalformedError: no request could ever be covered by it.
 
     """
-    if text == "*":
+    if text == "*" or is_plain_pattern(kind, text):
         return text
     if text.startswith("*."):
         if kind not in {Kind.NETWORK, Kind.API}:
@@ -210,6 +222,7 @@ _PLAIN_FILE = re.compile(r"(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+\Z").match
 _PLAIN_HOST = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z_][a-z0-9_-]{0,62}(?<!-)\Z").match
 _PLAIN_API = re.compile(r"[a-z0-9][a-z0-9._-]*(?:(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+)?\Z").match
 # What is surely canonical, if it is printable ASCII; for the rest there is `canonical_scope`.
+_WITH_HOSTS = frozenset({Kind.NETWORK.value, Kind.API.value})
 _IS_PLAIN: dict[str, Callable[[str], object]] = {
     Kind.VAULT: _PLAIN_PATH,
     Kind.CORE: _PLAIN_PATH,

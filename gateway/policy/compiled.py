@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TypeVar
 
-from gateway.policy.anchors import Known
+from gateway.policy.anchors import Known, as_written
 from gateway.policy.expression import Unproven, Values
 from gateway.policy.index import Row, Tree, build_tree, changed
 from gateway.policy.matcher import Lookup, Matcher
@@ -138,16 +138,17 @@ def compile_rows(
     return Compiled(matcher=matcher, known=known, closures=closures, rows=rows, count=len(rows), tree=tree)
 
 
-def _spread(matcher: Matcher, known: Mapping[str, Known]) -> Callable[[Row], tuple[str, ...]]:
+def _spread(matcher: Matcher, known: Mapping[str, Known]) -> Callable[[Row], Sequence[str]]:
     """Give what tells under which values of the index a row lies."""
     anchors = [known[key.name].anchor if key.lookup is Lookup.ANCHOR else None for key in matcher.keys]
+    others = [(at, anchor) for at, anchor in enumerate(anchors) if anchor is not None and anchor is not as_written]
     take = _taking([key.ruled for key in matcher.keys])
-    if not any(anchors):
-        return lambda row: take(tuple(row))
 
-    def spread(row: Row) -> tuple[str, ...]:
-        values = take(tuple(row))
-        return tuple(value if anchor is None else anchor(value) for value, anchor in zip(values, anchors, strict=True))
+    def spread(row: Row) -> Sequence[str]:
+        values = list(take(tuple(row)))
+        for at, anchor in others:
+            values[at] = anchor(values[at])
+        return values
 
     return spread
 

@@ -94,10 +94,11 @@ def _rows(assertion: Any, matcher: Matcher, asked: int) -> Sequence[tuple[str, .
     rows = [row if type(row) is tuple else tuple(row) for row in assertion.policy]
     if not rows:
         raise Unproven("there is no rule at all")
-    for row in rows:
-        if len(row) != width:
-            raise Unproven("a rule has more or less values than the model names")
-        if any(type(row[place]) is not str for place in texts) or not all(isinstance(value, str) for value in row):
+    if any(len(row) != width for row in rows):
+        raise Unproven("a rule has more or less values than the model names")
+    for place in range(width):
+        held = {type(row[place]) for row in rows}
+        if not (held <= {str} or (place not in texts and all(issubclass(kind, str) for kind in held))):
             raise Unproven("a rule holds a value that is no text")
     return rows
 

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.policy.pauses import Pause, never, paced
 
 Row = Sequence[Any]
-Spread = Callable[[Row], tuple[str, ...]]
+Spread = Callable[[Row], Sequence[str]]
 # One dict a step, a subject, a kind ...; under the last one the numbers of the rules, ascending.
 Tree = dict[str, Any]
 

@@ -1,12 +1,15 @@
 """A rules or roles file as lines of fields: what can be said of a line before its meaning is known."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.policy.encode import bracket_trouble
+from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
 
+_MAY_BE_ODD = re.compile("[#\"'\t]")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -33,17 +36,17 @@ def read_text(file: str, data: bytes, problems: Problems) -> str | None:
         return None
 
 
-def split_lines(file: str, data: bytes, problems: Problems) -> Iterator[Line]:
+def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never) -> Iterator[Line]:
     """Give every record of a file whose characters can be believed, and note the others."""
     text = read_text(file, data, problems)
     # WHY: not splitlines(), which ends lines where Casbin does not (form feeds, U+2028 ...).
-    for number, raw in enumerate((text or "").split("\n"), 1):
+    for number, raw in paced(enumerate((text or "").split("\n"), 1), pause):
         line = raw.removesuffix("\r")
         is_record = line.strip() != "" and not line.lstrip().startswith("#")
         if not _characters_are_plain(file, number, line, problems, is_record=is_record) or not is_record:
             continue
-        fields = tuple(field.strip() for field in line.split(","))
-        if _fields_are_plain(file, number, fields, problems) and _brackets_match(file, number, line, problems):
+        fields = tuple(map(str.strip, line.split(",")))
+        if _fields_are_plain(file, number, fields, line, problems) and _brackets_match(file, number, line, problems):
             yield Line(file=file, number=number, fields=fields)
 
 
@@ -51,6 +54,8 @@ def _characters_are_plain(file: str, number: int, line: str, problems: Problems,
     if line.isascii() and line.isprintable():
         return True
     # SECURITY: a carriage return or a zero-width mark makes the line that a person sees another than the one in force.
+    if line.isascii() and line.isprintable():
+        return True
     hidden = {"Cc", "Cf", "Zl", "Zp", "Zs"} if is_record else {"Cc", "Zl", "Zp"}
     for column, char in enumerate(line, 1):
         if char not in " \t" and unicodedata.category(char) in hidden:
@@ -59,7 +64,9 @@ def _characters_are_plain(file: str, number: int, line: str, problems: Problems,
     return True
 
 
-def _fields_are_plain(file: str, number: int, fields: tuple[str, ...], problems: Problems) -> bool:
+def _fields_are_plain(file: str, number: int, fields: tuple[str, ...], line: str, problems: Problems) -> bool:
+    if not _MAY_BE_ODD.search(line):
+        return True
     plain = True
     for field in fields:
         if "#" in field:

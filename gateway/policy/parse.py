@@ -10,6 +10,7 @@ from gateway.policy.calendars import parse_calendars
 from gateway.policy.case_file import Case, parse_cases
 from gateway.policy.entities import Entities, parse_entities
 from gateway.policy.model import check_model
+from gateway.policy.pauses import Pause, never
 from gateway.policy.problems import Problems
 from gateway.policy.risk_file import parse_risk
 from gateway.policy.role_checks import check_known, check_reach, check_roles
@@ -23,7 +24,7 @@ from gateway.policy.rule_checks import (
     check_reserved,
     check_wide,
 )
-from gateway.policy.rules import parse_rules
+from gateway.policy.rules import Lexicon, parse_rules
 from gateway.policy.score import UNRATED, RiskTable
 from gateway.policy.spelling import did_you_mean
 from gateway.policy.text import (
@@ -75,16 +76,17 @@ class ParsedPolicy:
         return self.text.version
 
 
-def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None) -> ParsedPolicy:
+def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: Pause = never) -> ParsedPolicy:
     """Read a whole policy; never raises for what is written in it.
 
     `grant_ids` are the grants that the registry knows; None leaves the ids of grants.csv unchecked.
+    `pause` is called again and again, so that a long reading keeps nobody from deciding.
     """
     problems = Problems()
     _check_files(text, problems)
     calendars = parse_calendars(CONDITIONS, text.files.get(CONDITIONS, b""), problems)
     memberships = parse_roles(ROLES, text.files.get(ROLES, b""), problems)
-    rules = _rules(text, calendars, problems)
+    rules = _rules(text, calendars, problems, pause)
     _check_together(rules, memberships, grant_ids, problems)
     return ParsedPolicy(
         text=text,
@@ -113,9 +115,10 @@ def _check_files(text: PolicyText, problems: Problems) -> None:
             problems.error(path, f"unknown file{hint}")
 
 
-def _rules(text: PolicyText, calendars: Mapping[str, Hours], problems: Problems) -> tuple[Rule, ...]:
+def _rules(text: PolicyText, calendars: Mapping[str, Hours], problems: Problems, pause: Pause) -> tuple[Rule, ...]:
+    lexicon = Lexicon(calendars)
     files = [*text.rule_files, *([GRANTS] if GRANTS in text.files else [])]
-    rules = tuple(rule for path in files for rule in parse_rules(path, text.files[path], calendars, problems))
+    rules = tuple(rule for path in files for rule in parse_rules(path, text.files[path], lexicon, problems, pause))
     if all(rule.is_grant for rule in rules) and not _has_rule_error(problems):
         problems.error("rules/", "no rule at all: an empty policy is more likely a lost file than a wish")
     return rules

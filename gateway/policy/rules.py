@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from gateway.domain.condition import Condition, Hours
 from gateway.domain.decision import Effect
-from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind, Level
-from gateway.domain.scope import canonical_pattern, canonical_scope
+from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind
+from gateway.domain.scope import canonical_pattern, canonical_scope, is_plain_pattern
 from gateway.errors import HearthgateError, MalformedError
 from gateway.policy.conditions_check import check_condition
 from gateway.policy.encode import decode_field
 from gateway.policy.lines import Line, split_lines
+from gateway.policy.pauses import Pause, never
 from gateway.policy.problems import Problems
 from gateway.policy.rule import EVERY, Rule
 from gateway.policy.spelling import did_you_mean, nearest
@@ -22,6 +23,28 @@ FIELDS = ("id", "subject", "kind", "level", "scope", "condition", "effect", "why
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 _EXECUTABLE = (Kind.FILE, Kind.SYSTEM, Kind.PLUGIN, Kind.GATEWAY)
+
+
+class Lexicon:
+    """What was read before and is sound: rules repeat their words, so each is checked and kept once."""
+
+    def __init__(self, calendars: Mapping[str, Hours]) -> None:
+        self.calendars = calendars
+        self.subjects: dict[str, str] = {}
+        self.terms: dict[str, tuple[Condition, tuple[str, ...]]] = {}
+        self.said: dict[tuple[str, str, str, str], tuple[Effect, Condition]] = {}  # by kind, level, condition, effect
+        self._words: dict[str, str] = {}
+
+    def word(self, text: str) -> str:
+        """Give the one object that stands for `text`."""
+        return self._words.setdefault(text, text)
+
+    def condition(self, text: str) -> tuple[Condition, tuple[str, ...]]:
+        """Give the condition written as `text` with what is wrong with it, read once."""
+        found = self.terms.get(text)
+        if found is None:
+            found = self.terms[text] = parse_condition(text, self.calendars)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +61,36 @@ class _Reading:
         self.problems.warning(self.line.file, message, self.line.number)
 
 
-def parse_rules(file: str, data: bytes, calendars: Mapping[str, Hours], problems: Problems) -> tuple[Rule, ...]:
+def parse_rules(file: str, data: bytes, lexicon: Lexicon, problems: Problems, pause: Pause = never) -> tuple[Rule, ...]:
     """Give the rules of one file; a line with a problem gives none."""
     rules = []
-    for line in split_lines(file, data, problems):
-        reading = _Reading(line=line, problems=problems)
-        if not _is_p_line(reading):
-            continue
-        rule = _rule(reading, calendars)
+    for line in split_lines(file, data, problems, pause):
+        rule = _sound_rule(line, lexicon)
+        if rule is None:
+            reading = _Reading(line=line, problems=problems)
+            rule = _rule(reading, lexicon) if _is_p_line(reading) else None
         if rule is not None:
             rules.append(rule)
     return tuple(rules)
+
+
+def _sound_rule(line: Line, lexicon: Lexicon) -> Rule | None:
+    """Give the rule of a line whose words were all found sound before, None if they were not."""
+    if len(line.fields) != len(FIELDS) + 1 or line.fields[0] != "p":
+        return None
+    _, id_, subject, kind, level, scope, condition, effect, why = line.fields
+    said = lexicon.said.get((kind, level, condition, effect))
+    known = lexicon.subjects.get(subject)
+    if said is None or known is None or "%" in scope or "%" in why or not _ID.match(id_):
+        return None
+    if not is_plain_pattern(kind, scope):
+        return None
+    word = lexicon.word
+    kind, level, condition, effect = word(kind), word(level), word(condition), word(effect)
+    return Rule(
+        id=id_, subject=known, kind=kind, level=level, scope=scope, condition=said[1], effect=said[0], why=why,
+        file=line.file, line=line.number, fields=(id_, known, kind, level, scope, condition, effect, why),
+    )  # fmt: skip
 
 
 def _is_p_line(reading: _Reading) -> bool:
@@ -66,9 +108,8 @@ def _is_p_line(reading: _Reading) -> bool:
     return False
 
 
-def _rule(reading: _Reading, calendars: Mapping[str, Hours]) -> Rule | None:
-    fields = reading.line.fields[1:]
-    id_, subject, kind, level, scope, condition, effect, why = fields
+def _rule(reading: _Reading, lexicon: Lexicon) -> Rule | None:
+    id_, subject, kind, level, scope, condition, effect, why = fields = reading.line.fields[1:]
     found = _effect(effect, reading)
     checks = [
         _check_id(id_, reading),
@@ -78,10 +119,13 @@ def _rule(reading: _Reading, calendars: Mapping[str, Hours]) -> Rule | None:
     ]
     checks.append(checks[2] and _check_level(kind, level, found, reading))
     pattern = _scope(kind, scope, reading)
-    terms = _condition(condition, found, calendars, reading)
+    terms = _condition(condition, found, lexicon, reading)
     reason = _decoded(why, "why", reading)
     if found is None or pattern is None or terms is None or reason is None or not all(checks):
         return None
+    if not _tells_of_level(kind, level, found):
+        lexicon.said[kind, level, condition, effect] = found, terms
+    lexicon.subjects[subject] = subject
     return Rule(
         id=id_, subject=subject, kind=kind, level=level, scope=pattern, condition=terms, effect=found, why=reason,
         file=reading.line.file, line=reading.line.number, fields=fields,
@@ -118,9 +162,14 @@ def _check_level(kind: str, text: str, effect: Effect | None, reading: _Reading)
         tail = "? the levels are" if hint else ": the levels are"
         reading.error(f"level '{text[:80]}'{hint.removesuffix('?')}{tail} {', '.join(LEVELS)}")
         return False
-    if text == Level.EXECUTE.word and kind in FAMILIES and kind not in _EXECUTABLE and effect is Effect.ALLOW:
+    if _tells_of_level(kind, text, effect):
         reading.warning(f"nothing of kind `{kind}` is executed: this allows reading and writing")
     return True
+
+
+def _tells_of_level(kind: str, level: str, effect: Effect | None) -> bool:
+    """Tell whether each rule that says so is warned of."""
+    return level == "execute" and kind in FAMILIES and kind not in _EXECUTABLE and effect is Effect.ALLOW
 
 
 def _scope(kind: str, text: str, reading: _Reading) -> str | None:
@@ -187,8 +236,8 @@ def _effect(text: str, reading: _Reading) -> Effect | None:
     return None
 
 
-def _condition(text: str, effect: Effect | None, calendars: Mapping[str, Hours], reading: _Reading) -> Condition | None:
-    condition, wrong = parse_condition(text, calendars)
+def _condition(text: str, effect: Effect | None, lexicon: Lexicon, reading: _Reading) -> Condition | None:
+    condition, wrong = lexicon.condition(text)
     wrong = (*wrong, *check_condition(condition, effect))
     for message in wrong:
         reading.error(message)
