@@ -9,7 +9,8 @@ from gateway.policy.encode import bracket_trouble
 from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
 
-_MAY_BE_ODD = re.compile("[#\"'\t]")
+# Printable ASCII but for `"#'()[]`: such a line holds nothing that could mislead.
+_ORDINARY = re.compile(r"[ !$%&*-Z\\^-~]*\Z")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -42,12 +43,19 @@ def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never
     # WHY: not splitlines(), which ends lines where Casbin does not (form feeds, U+2028 ...).
     for number, raw in paced(enumerate((text or "").split("\n"), 1), pause):
         line = raw.removesuffix("\r")
-        is_record = line.strip() != "" and not line.lstrip().startswith("#")
-        if not _characters_are_plain(file, number, line, problems, is_record=is_record) or not is_record:
+        if not _ORDINARY.match(line) and not _is_sound(file, number, line, problems):
             continue
-        fields = tuple(map(str.strip, line.split(",")))
-        if _fields_are_plain(file, number, fields, line, problems) and _brackets_match(file, number, line, problems):
-            yield Line(file=file, number=number, fields=fields)
+        if line and not line.isspace():
+            yield Line(file=file, number=number, fields=tuple(map(str.strip, line.split(","))))
+
+
+def _is_sound(file: str, number: int, line: str, problems: Problems) -> bool:
+    """Tell whether a line is a record whose characters can be believed; if they cannot, say why."""
+    is_record = line.strip() != "" and not line.lstrip().startswith("#")
+    if not _characters_are_plain(file, number, line, problems, is_record=is_record) or not is_record:
+        return False
+    fields = tuple(map(str.strip, line.split(",")))
+    return _fields_are_plain(file, number, fields, problems) and _brackets_match(file, number, line, problems)
 
 
 def _characters_are_plain(file: str, number: int, line: str, problems: Problems, *, is_record: bool) -> bool:
@@ -64,9 +72,7 @@ def _characters_are_plain(file: str, number: int, line: str, problems: Problems,
     return True
 
 
-def _fields_are_plain(file: str, number: int, fields: tuple[str, ...], line: str, problems: Problems) -> bool:
-    if not _MAY_BE_ODD.search(line):
-        return True
+def _fields_are_plain(file: str, number: int, fields: tuple[str, ...], problems: Problems) -> bool:
     plain = True
     for field in fields:
         if "#" in field:

@@ -25,6 +25,9 @@ _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 _EXECUTABLE = (Kind.FILE, Kind.SYSTEM, Kind.PLUGIN, Kind.GATEWAY)
 
 
+Said = tuple[str, str, str, str]  # kind, level, condition, effect: as written
+
+
 class Lexicon:
     """What was read before and is sound: rules repeat their words, so each is checked and kept once."""
 
@@ -32,12 +35,7 @@ class Lexicon:
         self.calendars = calendars
         self.subjects: dict[str, str] = {}
         self.terms: dict[str, tuple[Condition, tuple[str, ...]]] = {}
-        self.said: dict[tuple[str, str, str, str], tuple[Effect, Condition]] = {}  # by kind, level, condition, effect
-        self._words: dict[str, str] = {}
-
-    def word(self, text: str) -> str:
-        """Give the one object that stands for `text`."""
-        return self._words.setdefault(text, text)
+        self.said: dict[Said, tuple[Said, Effect, Condition]] = {}
 
     def condition(self, text: str) -> tuple[Condition, tuple[str, ...]]:
         """Give the condition written as `text` with what is wrong with it, read once."""
@@ -85,10 +83,9 @@ def _sound_rule(line: Line, lexicon: Lexicon) -> Rule | None:
         return None
     if not is_plain_pattern(kind, scope):
         return None
-    word = lexicon.word
-    kind, level, condition, effect = word(kind), word(level), word(condition), word(effect)
+    (kind, level, condition, effect), found, terms = said
     return Rule(
-        id=id_, subject=known, kind=kind, level=level, scope=scope, condition=said[1], effect=said[0], why=why,
+        id=id_, subject=known, kind=kind, level=level, scope=scope, condition=terms, effect=found, why=why,
         file=line.file, line=line.number, fields=(id_, known, kind, level, scope, condition, effect, why),
     )  # fmt: skip
 
@@ -124,7 +121,8 @@ def _rule(reading: _Reading, lexicon: Lexicon) -> Rule | None:
     if found is None or pattern is None or terms is None or reason is None or not all(checks):
         return None
     if not _tells_of_level(kind, level, found):
-        lexicon.said[kind, level, condition, effect] = found, terms
+        said = (kind, level, condition, effect)
+        lexicon.said[said] = said, found, terms
     lexicon.subjects[subject] = subject
     return Rule(
         id=id_, subject=subject, kind=kind, level=level, scope=pattern, condition=terms, effect=found, why=reason,
