@@ -1,7 +1,6 @@
 """The policy set: immutable rules that give a verdict on a request."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.condition import Hours
@@ -21,7 +20,7 @@ from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import Rule, kind_matches, level_matches
 from gateway.policy.score import RiskTable
-from gateway.policy.stock import QuietFacts, build_enforcer, check_casbin, row_of, stock_allows
+from gateway.policy.stock import QuietFacts, build_enforcer, check_casbin, derive_enforcer, row_of, stock_allows
 from gateway.policy.text import GRANTS
 from gateway.policy.verdict import NOBODY_COVERS, Covering
 
@@ -104,8 +103,52 @@ class PolicySet:
         return self.enforcer.fallback_reason
 
     def with_memberships(self, memberships: Mapping[str, tuple[str, ...]], generation: int) -> "PolicySet":
-        """Give the same rules with other memberships."""
-        return build_policy_set(self.parsed, memberships=memberships, generation=generation)
+        """Give the same rules with other memberships; what the rules were compiled to is shared."""
+        if self._compiled is None:
+            return build_policy_set(self.parsed, memberships=memberships, generation=generation)
+        roles = self.roles.with_added(memberships)
+        compiled = self._compiled.with_closures({"g": roles.closure})
+        rows = self.enforcer.model["p"]["p"].policy
+        enforcer = derive_enforcer(rows, roles, self.calendars, compiled)
+        return PolicySet(
+            parsed=self.parsed, roles=roles, generation=generation, enforcer=enforcer, numbered=self.numbered
+        )
+
+    def with_rules(
+        self, parsed: ParsedPolicy, *, gone: Collection[int], new: Mapping[int, Rule], generation: int
+    ) -> "PolicySet":
+        """Give the set of `parsed`, which differs by few rules: numbers that are gone, and rules by number.
+
+        A rule under a number of today must differ in its place alone; further ones follow in their order.
+        """
+        compiled = self._compiled
+        if compiled is None:
+            return build_policy_set(parsed, memberships=self.memberships, generation=generation)
+        numbered = [*self.numbered, *[None] * sum(number >= len(self.numbered) for number in new)]
+        rows = [*compiled.rows, *[()] * (len(numbered) - len(self.numbered))]
+        for number, rule in new.items():
+            numbered[number], rows[number] = rule, row_of(rule)
+        for number in gone:
+            numbered[number] = None
+        added = [number for number in new if number >= len(self.numbered)]
+        compiled = compiled.with_rows(rows, added=added, dropped=gone)
+        left = [*self.enforcer.model["p"]["p"].policy, *(rows[number] for number in added)]
+        if gone:
+            left = [row for row, rule in zip(rows, numbered, strict=True) if rule is not None]
+        enforcer = derive_enforcer(left, self.roles, parsed.calendars, compiled)
+        return PolicySet(parsed=parsed, roles=self.roles, generation=generation, enforcer=enforcer, numbered=numbered)
+
+    def numbers_of(self, subject: str) -> Iterable[int]:
+        """Give the numbers of the rules that name `subject`, as written, itself."""
+        if self._compiled is None:
+            return [number for number, rule in enumerate(self.rules) if rule.subject == subject]
+        kinds = self._compiled.tree.get(subject, {})
+        return [number for scopes in kinds.values() for numbers in scopes.values() for number in numbers]
+
+    def rules_of(self, subject: str) -> tuple[Rule, ...]:
+        """Give the rules that name `subject`, as written, itself."""
+        found = (self.numbered[number] for number in sorted(self.numbers_of(subject)))
+        return tuple(rule for rule in found if rule is not None)
 
     def decide(self, request: AccessRequest, facts: Facts) -> Verdict:
         """Give the verdict; never raises."""

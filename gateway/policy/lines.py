@@ -37,11 +37,14 @@ def read_text(file: str, data: bytes, problems: Problems) -> str | None:
         return None
 
 
-def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never) -> Iterator[Line]:
-    """Give every record of a file whose characters can be believed, and note the others."""
+def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never, *, first: int = 1) -> Iterator[Line]:
+    """Give every record of a file whose characters can be believed, and note the others.
+
+    `data` may be the end of a file that begins at line `first`.
+    """
     text = read_text(file, data, problems)
     # WHY: not splitlines(), which ends lines where Casbin does not (form feeds, U+2028 ...).
-    for number, raw in paced(enumerate((text or "").split("\n"), 1), pause):
+    for number, raw in paced(enumerate((text or "").split("\n"), first), pause):
         line = raw.removesuffix("\r")
         if not _ORDINARY.match(line) and not _is_sound(file, number, line, problems):
             continue

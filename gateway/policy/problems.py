@@ -1,5 +1,7 @@
 """The problems found while a policy is read, each at its place."""
 
+from collections.abc import Iterable
+
 from gateway.errors import Place, Problem
 
 
@@ -19,6 +21,10 @@ class Problems:
 
     def _add(self, problem: Problem) -> None:
         self._found.setdefault(problem)
+
+    def extend(self, found: Iterable[Problem]) -> None:
+        """Note problems that were found before."""
+        self._found.update(dict.fromkeys(found))
 
     def sorted(self) -> tuple[Problem, ...]:
         """Give all of them by file, line and column."""

@@ -27,7 +27,19 @@ class Roles:
 
     lines: tuple[Membership, ...] = ()
     added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    written: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by the lines alone
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def with_added(self, added: Mapping[str, tuple[str, ...]]) -> "Roles":
+        """Give the same lines with other memberships of the gateway's."""
+        before = self.added
+        changed = [who for who in {**before, **added} if before.get(who) != added.get(who)]
+        parents = dict(self.parents)
+        for who in changed:
+            name = encode_field(who)
+            wholes = dict.fromkeys([*self.written.get(name, ()), *map(encode_field, added.get(who, ()))])
+            parents[name] = tuple(wholes)
+        return Roles(lines=self.lines, added=dict(added), written=self.written, parents=parents)
 
     def closure(self, subject: str) -> frozenset[str]:
         """Give `subject` and everything it belongs to, as far as Casbin would follow."""
@@ -52,12 +64,11 @@ class Roles:
 def build_roles(lines: Iterable[Membership], added: Mapping[str, tuple[str, ...]]) -> Roles:
     """Put the written lines and the memberships that the gateway adds together."""
     lines = tuple(lines)
-    parents: dict[str, dict[str, None]] = {}
+    wholes: dict[str, dict[str, None]] = {}
     for line in lines:
-        parents.setdefault(line.member, {})[line.whole] = None
-    for subject, wholes in added.items():
-        parents.setdefault(encode_field(subject), {}).update(dict.fromkeys(map(encode_field, wholes)))
-    return Roles(lines=lines, added=dict(added), parents={member: tuple(wholes) for member, wholes in parents.items()})
+        wholes.setdefault(line.member, {})[line.whole] = None
+    written = {member: tuple(named) for member, named in wholes.items()}
+    return Roles(lines=lines, written=written, parents=written).with_added(added)
 
 
 def parse_roles(file: str, data: bytes, problems: Problems) -> tuple[Membership, ...]:

@@ -59,10 +59,12 @@ class _Reading:
         self.problems.warning(self.line.file, message, self.line.number)
 
 
-def parse_rules(file: str, data: bytes, lexicon: Lexicon, problems: Problems, pause: Pause = never) -> tuple[Rule, ...]:
-    """Give the rules of one file; a line with a problem gives none."""
+def parse_rules(
+    file: str, data: bytes, lexicon: Lexicon, problems: Problems, pause: Pause = never, *, first: int = 1
+) -> tuple[Rule, ...]:
+    """Give the rules of one file, or of its end from line `first`; a line with a problem gives none."""
     rules = []
-    for line in split_lines(file, data, problems, pause):
+    for line in split_lines(file, data, problems, pause, first=first):
         rule = _sound_rule(line, lexicon)
         if rule is None:
             reading = _Reading(line=line, problems=problems)

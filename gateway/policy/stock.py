@@ -9,6 +9,7 @@ import casbin
 from gateway.domain.condition import Hours
 from gateway.domain.request import AccessRequest, Facts
 from gateway.errors import UnavailableError
+from gateway.policy.compiled import Compiled
 from gateway.policy.encode import encode_field
 from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.fixed_roles import FixedRoles
@@ -45,6 +46,15 @@ def build_enforcer(rows: Sequence[Row], roles: Roles, calendars: Mapping[str, Ho
     enforcer = GateEnforcer(casbin.Enforcer.new_model(text=SHIPPED), opaque=(Facts, QuietFacts))
     _fill(enforcer, rows, calendars)
     set_roles(enforcer, roles)
+    return enforcer
+
+
+def derive_enforcer(
+    rows: Sequence[Row], roles: Roles, calendars: Mapping[str, Hours], compiled: Compiled
+) -> GateEnforcer:
+    """Give the enforcer over rules that were compiled already, by an edit of those of another enforcer."""
+    enforcer = build_enforcer(rows, roles, calendars)
+    enforcer.use_compiled(compiled)
     return enforcer
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ class PolicyText:
     """The files of a policies folder as they were read, by their path inside it."""
 
     files: Mapping[str, bytes]
+    _digests: dict[str, bytes] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(sorted(self.files.items()))))
@@ -31,8 +32,14 @@ class PolicyText:
         """The name of exactly these bytes, as `sha256:<hex>`."""
         digest = hashlib.sha256()
         for path, data in self.files.items():
-            digest.update(path.encode() + b"\0" + str(len(data)).encode() + b"\0" + data)
+            digest.update(path.encode() + b"\0" + self._digest_of(path, data))
         return f"sha256:{digest.hexdigest()}"
+
+    def _digest_of(self, path: str, data: bytes) -> bytes:
+        # WHY: a grant changes one small file; the large ones beside it need not be read through again.
+        if path not in self._digests:
+            self._digests[path] = hashlib.sha256(data).digest()
+        return self._digests[path]
 
     @property
     def rule_files(self) -> tuple[str, ...]:
@@ -47,7 +54,9 @@ class PolicyText:
     def with_file(self, path: str, data: bytes | None) -> "PolicyText":
         """Give the same text but for one file; None leaves it out."""
         others = {name: content for name, content in self.files.items() if name != path}
-        return PolicyText(others if data is None else {**others, path: data})
+        text = PolicyText(others if data is None else {**others, path: data})
+        text._digests.update((name, known) for name, known in self._digests.items() if name != path)
+        return text
 
 
 def is_rule_file(path: str) -> bool:
