@@ -38,7 +38,10 @@ class Roles:
         for who in changed:
             name = encode_field(who)
             wholes = dict.fromkeys([*self.written.get(name, ()), *map(encode_field, added.get(who, ()))])
-            parents[name] = tuple(wholes)
+            if wholes:
+                parents[name] = tuple(wholes)
+            else:
+                parents.pop(name, None)
         return Roles(lines=self.lines, added=dict(added), written=self.written, parents=parents)
 
     def closure(self, subject: str) -> frozenset[str]:
