@@ -17,10 +17,10 @@ from gateway.errors import ConflictError, HearthgateError
 from gateway.flows.event import event
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
-from gateway.flows.reload_policy import activate, build, parse
+from gateway.flows.reload_policy import activate, build_granted
 from gateway.flows.tell import tell
+from gateway.policy.changes import without_grants
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
-from gateway.policy.engine import build_policy_set
 from gateway.policy.text import GRANTS
 from gateway.policy_files import read_policy_folder, write_grants
 from gateway.registry.grants import grant_of
@@ -76,9 +76,10 @@ async def give_grants(
     )
     after = add_lines(before, [grant_line(grant) for grant in grants])
     policy = await asyncio.to_thread(
-        build,
+        build_granted,
         parts,
-        text.with_file(GRANTS, after),
+        text,
+        after,
         joining=[plugin_id] if giving.joining else [],
         new_grants=frozenset(grant.id for grant in grants),
     )
@@ -129,20 +130,16 @@ async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
     dropped = await drop_from_file(parts, ids)
     policy = parts.policy.get()
     if policy is not None:
-        text = policy.parsed.text
-        less = text.with_file(GRANTS, drop_rules(text.files.get(GRANTS, b""), ids))
-        # WHY: built from the last good text, and without its cases, so that no broken file and no failing case
+        generation = parts.registry.memory.next_generation()
+        # WHY: made of the set in force, and without its cases, so that no broken file and no failing case
         # can keep a right alive.
-        parsed = parse(parts, less)
-        if parsed.ok:
-            smaller = build_policy_set(
-                parsed, memberships=memberships(parts, parsed), generation=parts.registry.memory.next_generation()
-            )
-            problems = parts.policy.problems
-            await activate(parts, smaller, by=by, why="grants were revoked")
-            # WHY: the files are as broken as they were; only what is in force has less.
-            parts.policy.reject(problems)
-            return dropped
+        less = without_grants(policy, ids, generation=generation)
+        smaller = less.with_memberships(memberships(parts, less), generation)
+        problems = parts.policy.problems
+        await activate(parts, smaller, by=by, why="grants were revoked")
+        # WHY: the files are as broken as they were; only what is in force has less.
+        parts.policy.reject(problems)
+        return dropped
     return False
 
 

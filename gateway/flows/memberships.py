@@ -1,6 +1,7 @@
 """Memberships: the groups and tiers that the gateway itself says a subject is in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from gateway.domain.decision import Effect
 from gateway.domain.lifecycle import State
@@ -8,14 +9,26 @@ from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, PluginId, plugin_su
 from gateway.domain.permission import FAMILIES, LEVELS, Kind, Level, Permission
 from gateway.domain.risk import Risk
 from gateway.flows.parts import Parts
+from gateway.policy.engine import PolicySet
 from gateway.policy.parse import ParsedPolicy
+from gateway.policy.roles import build_roles
 from gateway.policy.rule import Rule
+from gateway.policy.score import RiskTable
 
 _OWN = Permission(Kind.PLUGIN, Level.EXECUTE)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rights:
+    """Who is allowed what, and who belongs to what by a person's lines."""
+
+    table: RiskTable
+    rules_of: Callable[[str], Iterable[Rule]]
+    wholes: Mapping[str, tuple[str, ...]]
+
+
 def memberships(
-    parts: Parts, parsed: ParsedPolicy, *, joining: Iterable[PluginId] = ()
+    parts: Parts, policy: ParsedPolicy | PolicySet, *, joining: Iterable[PluginId] = ()
 ) -> Mapping[str, tuple[str, ...]]:
     """Give what is a fact of the registry: active plugins and their tiers, and the users who hold a key.
 
@@ -23,9 +36,9 @@ def memberships(
     """
     active = {each.id for each in parts.registry.plugins.all() if each.state is State.ACTIVE} | set(joining)
     found: dict[str, tuple[str, ...]] = {}
-    allows = _allows(parsed)
+    rights = _rights_in(policy)
     for plugin_id in sorted(active):
-        tier = _risk(parsed, allows, plugin_id, ()).tier
+        tier = _risk(rights, plugin_id, ()).tier
         found[plugin_subject(plugin_id)] = (PLUGINS_GROUP, f"tier:{tier.value}")
     for user_id in sorted(parts.registry.keys.users()):
         found[user_subject(user_id)] = (USERS_GROUP,)
@@ -34,43 +47,39 @@ def memberships(
 
 def plugin_risk(parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    return _risk(parsed, _allows(parsed), plugin_id, asked)
+    return _risk(_rights_in(parsed), plugin_id, asked)
 
 
-def _allows(parsed: ParsedPolicy) -> Mapping[str, list[Rule]]:
-    """Give the allow rules of each subject."""
-    found: dict[str, list[Rule]] = {}
-    for rule in parsed.rules:
-        if rule.effect is Effect.ALLOW:
-            found.setdefault(rule.subject, []).append(rule)
-    return found
+def _rights_in(policy: ParsedPolicy | PolicySet) -> _Rights:
+    if isinstance(policy, PolicySet):
+        return _Rights(table=policy.risk_table, rules_of=policy.rules_of, wholes=policy.roles.written)
+    rules: dict[str, list[Rule]] = {}
+    for rule in policy.rules:
+        rules.setdefault(rule.subject, []).append(rule)
+    wholes = build_roles(policy.memberships, {}).written
+    return _Rights(table=policy.risk, rules_of=lambda subject: rules.get(subject, ()), wholes=wholes)
 
 
-def _risk(
-    parsed: ParsedPolicy,
-    allows: Mapping[str, list[Rule]],
-    plugin_id: PluginId,
-    asked: Iterable[tuple[Permission, str]],
-) -> Risk:
+def _risk(rights: _Rights, plugin_id: PluginId, asked: Iterable[tuple[Permission, str]]) -> Risk:
     held = {(_OWN, str(plugin_id)), *asked}
     counted: set[str] = set()
-    new = _belongings(parsed, {plugin_subject(plugin_id), PLUGINS_GROUP})
+    new = _belongings(rights, {plugin_subject(plugin_id), PLUGINS_GROUP})
     while True:
-        for rule in (rule for subject in new for rule in allows.get(subject, ())):
+        for rule in (rule for subject in new for rule in rights.rules_of(subject) if rule.effect is Effect.ALLOW):
             held.update(_permissions(rule))
-        risk = parsed.risk.score_plugin(held)
+        risk = rights.table.score_plugin(held)
         # WHY: a tier may bring rights of its own, and they a higher tier; what counted once goes on counting.
         counted |= new
-        new = _belongings(parsed, {f"tier:{risk.tier.value}"}) - counted
+        new = _belongings(rights, {f"tier:{risk.tier.value}"}) - counted
         if not new:
             return risk
 
 
-def _belongings(parsed: ParsedPolicy, subjects: set[str]) -> set[str]:
+def _belongings(rights: _Rights, subjects: set[str]) -> set[str]:
     """Give subjects with all the groups that a person's lines put them into."""
     found, border = set(subjects), set(subjects)
     while border:
-        border = {each.whole for each in parsed.memberships if each.member in border} - found
+        border = {whole for member in border for whole in rights.wholes.get(member, ())} - found
         found |= border
     return found
 

@@ -12,7 +12,9 @@ from gateway.domain.request import Json
 from gateway.errors import HearthgateError, Place, PolicyBrokenError, Problem
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
+from gateway.flows.quiet import breathe, collector_resting, settle
 from gateway.policy.cases import run_cases
+from gateway.policy.changes import with_grants
 from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
@@ -55,6 +57,7 @@ async def open_policy(parts: Parts, *, by: str) -> None:
         return
     if same:
         parts.policy.swap(policy)
+        settle(len(policy.rules))
     else:
         await activate(parts, policy, by=by, why="the gateway started")
 
@@ -125,12 +128,35 @@ def build(
     Raises:
         PolicyBrokenError: with every problem, or every failing case.
     """
-    parsed = _good(parse(parts, text, new_grants=new_grants))
-    policy = build_policy_set(
-        parsed,
-        memberships=memberships(parts, parsed, joining=joining),
-        generation=generation or parts.registry.memory.next_generation(),
-    )
+    with collector_resting():
+        parsed = _good(parse(parts, text, new_grants=new_grants))
+        policy = build_policy_set(
+            parsed,
+            memberships=memberships(parts, parsed, joining=joining),
+            generation=generation or parts.registry.memory.next_generation(),
+            pause=breathe,
+        )
+    return _judged(policy)
+
+
+def build_granted(
+    parts: Parts, text: PolicyText, grants: bytes, *, joining: Iterable[PluginId] = (), new_grants: frozenset[str]
+) -> PolicySet:
+    """Build and test the set that `text` makes with other grants, of the set in force where that is the same text.
+
+    Raises:
+        PolicyBrokenError: with every problem, or every failing case.
+    """
+    current = parts.policy.get()
+    if current is not None and text.files == current.parsed.text.files:
+        generation = parts.registry.memory.next_generation()
+        wider = with_grants(current, grants, _grant_ids(parts, new_grants), generation=generation)
+        if wider is not None:
+            return _judged(wider.with_memberships(memberships(parts, wider, joining=joining), generation))
+    return build(parts, text.with_file(GRANTS, grants), joining=joining, new_grants=new_grants)
+
+
+def _judged(policy: PolicySet) -> PolicySet:
     if failing := _failing(policy):
         raise PolicyBrokenError("the policy's own cases fail", way_out="`hearthgate policy test`", problems=failing)
     return policy
@@ -173,8 +199,12 @@ def _failing(policy: PolicySet) -> tuple[Problem, ...]:
 
 def parse(parts: Parts, text: PolicyText, *, new_grants: frozenset[str] = frozenset()) -> ParsedPolicy:
     """Read a policy text, its grants checked against the registry."""
+    return parse_policy(text, grant_ids=_grant_ids(parts, new_grants), pause=breathe)
+
+
+def _grant_ids(parts: Parts, new_grants: frozenset[str]) -> GrantIds:
     live, ended = parts.registry.grants.ids()
-    return parse_policy(text, grant_ids=GrantIds(live=live | new_grants, dead=ended))
+    return GrantIds(live=live | new_grants, dead=ended)
 
 
 async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_by: str = "verb") -> None:
@@ -205,7 +235,10 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
             details=details,
         )
     )
+    if policy.fallback_reason is not None:
+        _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
     parts.policy.swap(policy)
+    settle(len(policy.rules))
     parts.registry.memory.note_policy(policy.version, policy.generation)
     with suppress(OSError):
         parts.registry.sets.note_in_force(policy.version)
@@ -228,7 +261,7 @@ async def refresh_memberships(parts: Parts, *, by: str, why: str) -> None:
     policy = parts.policy.get()
     if policy is None:
         return
-    facts = memberships(parts, policy.parsed)
+    facts = memberships(parts, policy)
     if facts != policy.memberships:
         problems = parts.policy.problems
         await activate(

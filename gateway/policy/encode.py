@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 
 from gateway.errors import MalformedError
 
-_PLAIN = re.compile(r"[A-Za-z0-9_:./@+-]*\Z")  # nothing in it is ever spelt otherwise
 _NEEDS_CODE = frozenset(',%#"')
 _BRACKETS = {")": "(", "]": "["}
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*=-]*\Z")
 _BRACKET = re.compile(r"[()\[\]]")
 _CODE = re.compile(r"%([0-9A-Fa-f]{2})?")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
@@ -71,11 +71,10 @@ def bracket_trouble(text: str) -> int | None:
     """Give the index of the first bracket without a partner, None if there is none."""
     opened: list[int] = []
     for found in _BRACKET.finditer(text):
-        i, char = found.start(), found[0]
-        if char in "([":
-            opened.append(i)
-        elif not opened or text[opened.pop()] != _BRACKETS[char]:
-            return i
+        if found[0] in "([":
+            opened.append(found.start())
+        elif not opened or text[opened.pop()] != _BRACKETS[found[0]]:
+            return found.start()
     return opened[0] if opened else None
 
 

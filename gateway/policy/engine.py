@@ -1,5 +1,6 @@
 """The policy set: immutable rules that give a verdict on a request."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +10,7 @@ from gateway.domain.names import split_subject
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Risk, Tier
 from gateway.domain.scope import covers, is_canonical
-from gateway.errors import PolicyBrokenError
+from gateway.errors import MalformedError, PolicyBrokenError
 from gateway.policy.approval import ApprovalRules
 from gateway.policy.compiled import MOST_KEPT, Compiled
 from gateway.policy.encode import encode_field
@@ -158,12 +159,19 @@ class PolicySet:
             if self._compiled is None:
                 return self._decide_beside_stock(request, facts, covering)
             return covering.judge(facts)
-        except Exception:  # noqa: BLE001 (see above)
+        except MalformedError:
+            return _ERROR
+        except Exception as error:  # noqa: BLE001 (see above)
+            # WHY: only the type: a message may hold what a person wrote.
+            LOGGER.error("deciding failed: %s", type(error).__name__)  # noqa: TRY400 (same)
             return _ERROR
 
     def candidates(self, request: AccessRequest) -> tuple[Rule, ...]:
         """Give the rules that cover `request`, whatever their conditions say, in their order."""
-        return self._covering((request.subject, request.kind, request.level, request.scope)).rules
+        try:
+            return self._covering((request.subject, request.kind, request.level, request.scope)).rules
+        except MalformedError:
+            return ()
 
     def _covering(self, question: Question) -> Covering:
         # INVARIANT: what is kept depends on nothing but this set, and conditions are asked anew each time.
@@ -173,7 +181,7 @@ class PolicySet:
     def _find_covering(self, question: Question) -> Covering:
         subject, kind, level, scope = question
         if not is_canonical(kind, scope):
-            raise ValueError("the scope is not canonical")
+            raise MalformedError("a request for a scope that is not canonical")
         compiled, numbered = self._compiled, self.numbered
         if compiled is None:
             return Covering(self._scan(question))
@@ -211,7 +219,10 @@ class PolicySet:
             used=lambda rule_id, rate: counted[rule_id] if rule_id in counted else facts.used(rule_id, rate),
             attributes=facts.attributes,
         )  # fmt: skip
-        return verdict if stock_allows(self.enforcer, request, quiet) is (verdict.effect is Effect.ALLOW) else _ERROR
+        if stock_allows(self.enforcer, request, quiet) is not (verdict.effect is Effect.ALLOW):
+            LOGGER.critical("casbin and its explanation differ on kind %s of %s", request.kind, self.version)
+            return _ERROR
+        return verdict
 
 
 def build_policy_set(

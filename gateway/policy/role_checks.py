@@ -81,9 +81,13 @@ def check_known(lines: Sequence[Membership], rules: Sequence[Rule], problems: Pr
     ruled = {rule.subject for rule in rules} | {line.member for line in lines}
     empty = {name for name in ruled - members if split_subject(name)[0] in {"role", "group"}}
     idle = {line.whole for line in lines} - ruled - STARTER_ROLES
+    meant = {name: nearest(name, (PLUGINS_GROUP, USERS_GROUP)) for name in empty}
     hints = {name: did_you_mean(name, members) or ": see roles.csv" for name in sorted(empty)[:_MOST_HINTS]}
     for rule in rules if empty else ():
-        if rule.subject in empty:
+        # SECURITY: a misspelt name of the gateway's own groups would leave everybody in them unguarded.
+        if near := meant.get(rule.subject):
+            problems.error(rule.file, f"subject '{rule.subject}': did you mean `{near}`?", rule.line)
+        elif rule.subject in empty:
             problems.warning(rule.file, f"nobody is in `{rule.subject}`{hints.get(rule.subject, '')}", rule.line)
     hints = {name: did_you_mean(name, ruled) for name in sorted(idle)[:_MOST_HINTS]}
     for line in lines:

@@ -13,7 +13,7 @@ from gateway.policy.rule import Rule
 
 _MANY = ("tier:", "group:")
 _EFFECT = 6  # its place among the fields
-_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z")
+_GRANT_ID = re.compile(r"grant-[1-9]\d{0,17}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

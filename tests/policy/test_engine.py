@@ -163,8 +163,9 @@ def test_what_cannot_be_compiled_is_answered_by_stock_casbin_alike(
 
 
 def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(
-    policy: PolicySet, beside_stock: PolicySet, build: Build, ask: Ask, noon: Facts
+    policy: PolicySet, beside_stock: PolicySet, build: Build, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
+    noon = Facts(at=datetime.fromisoformat("2026-11-23T11:00:00+00:00"))
     request = ask("plugin:notes", "vault", "read", "notes/today")
     assert policy.decide(request, noon).effect is Effect.ALLOW
     other = build("p, a, plugin:notes, vault, read, other, -, allow, why")
@@ -172,8 +173,10 @@ def test_a_judge_who_disagrees_with_casbin_lets_nobody_pass(
         dataclasses.replace(beside_stock, parsed=other.parsed),
         dataclasses.replace(other, enforcer=beside_stock.enforcer),
     ):
+        caplog.clear()
         verdict = torn.decide(request, noon)
         assert (verdict.effect, verdict.reason) == (Effect.DENY, Reason.ERROR)
+        assert "casbin and its explanation differ" in caplog.text
 
 
 def test_a_case_of_letters_is_another_subject(policy: PolicySet, ask: Ask, noon: Facts) -> None:
@@ -211,3 +214,11 @@ def test_what_is_stored_wins_over_what_was_sent(build: Build, ask: Ask, noon: Fa
     assert attributes["subject"] == {"clearance": "low", "id": "alice", "type": "user"}
     assert attributes["resource"] == {"owner": "alice", "id": "1", "type": "todo"}
     assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).reason is Reason.CONDITION
+
+
+def test_people_settle_consents_of_their_own_whatever_the_caller_sends(build: Build, ask: Ask, noon: Facts) -> None:
+    policy = build("p, a, plugin:notes, vault, read, x, -, allow, why", {"user:bob": ("group:users",)})
+    for whose, effect in (("bob", Effect.ALLOW), ("alice", Effect.DENY)):
+        request = ask("user:bob", "gateway", "write", f"consents/{whose}")
+        attributes = policy.attributes(request, {"resource": {"user": "bob"}, "subject": {"id": whose}})
+        assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).effect is effect
