@@ -1,0 +1,1 @@
+"""Our own side-by-side figures; what they are measured on is `workload`."""
