@@ -63,7 +63,7 @@ class Workload:
 
 def make_workload(rules: int, *, asked: int, seed: int = 7) -> Workload:
     """Make the workload of so many rules; the same numbers make the same workload."""
-    rng = random.Random(seed)  # noqa: S311 (it must repeat, not surprise)
+    rng = random.Random(seed)
     plugins = max(10, rules // 10)
     groups, teams = max(4, plugins // 10), 8
     links = list(_links(rng, plugins, groups, teams))
@@ -93,10 +93,10 @@ def _distinct(rng: random.Random, rules: int, plugins: int, groups: int, teams: 
 
 def _rule(rng: random.Random, number: int, plugins: int, groups: int, teams: int) -> BenchRule:
     draw = rng.random()
-    if draw < 0.6:  # noqa: PLR2004 (most rules name a plugin, few a whole team)
+    if draw < 0.6:
         subject = f"plugin:p{rng.randrange(plugins)}"
     else:
-        subject = f"group:g{rng.randrange(groups)}" if draw < 0.9 else f"group:team-{rng.randrange(teams)}"  # noqa: PLR2004
+        subject = f"group:g{rng.randrange(groups)}" if draw < 0.9 else f"group:team-{rng.randrange(teams)}"
     kind = rng.choice(KINDS)
     effect = "deny" if rng.random() < DENIES else "allow"
     conditions = DENY_CONDITIONS if effect == "deny" else CONDITIONS
