@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, consent, home, key, lockdown, permission, plugin, policy
+from gateway.cli import audit, consent, home, key, lockdown, permission, plugin, policy_proof
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
@@ -37,7 +37,7 @@ def root(
 home.add_verbs(app)
 for name, noun in (
     ("key", key),
-    ("policy", policy),
+    ("policy", policy_proof),
     ("plugin", plugin),
     ("permission", permission),
     ("consent", consent),
