@@ -49,8 +49,8 @@ def fetch(folder: Path) -> None:
         OSError: they could not be had, or are not what they should be.
     """
     wanted, name, digest = SOURCE
-    pip = [os.environ.get("PYTHON", "python3"), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "casbin"]
-    run([*pip, "--dest", str(folder), wanted], folder)
+    pip = [os.environ.get("PYTHON", "python3"), "-m", "pip", "download", "--quiet", "--no-deps"]
+    run([*pip, "--no-binary", "casbin", "--dest", str(folder), wanted], folder)
     unpack(folder / name, digest, folder)
     shutil.move(folder / "casbin-1.43.0" / "tests", folder / "tests")
     npm = shutil.which("npm")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.permission import KNOWN_KINDS
 from gateway.domain.request import Facts
-from gateway.domain.scope import canonical_scope, covers, is_canonical
+from gateway.domain.scope import canonical_scope, covers, is_canonical, is_plain_pattern
 from gateway.errors import MalformedError
 from gateway.policy.anchors import kind_probes, scope_probes
 from gateway.policy.enforcer import GateEnforcer
@@ -300,3 +300,23 @@ def test_a_plain_scope_is_known_to_be_canonical_only_where_it_is(kind: str, scop
     if kind not in KNOWN_KINDS:
         wanted = "*" not in scope
     assert is_canonical(kind, scope) is wanted
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    kind=st.sampled_from([*sorted(KNOWN_KINDS), "todo", "*"]),
+    pattern=st.tuples(
+        st.sampled_from(["", "*.", "/"]),
+        st.one_of(st.text(alphabet="aB1./:_-*", max_size=6), st.sampled_from(["a/b", "b.example", "a/../b", "10.1"])),
+        st.sampled_from(["", "/*", "*"]),
+    ).map("".join),
+)
+def test_a_plain_pattern_is_one_that_is_spelt_as_requests_are(kind: str, pattern: str) -> None:
+    if is_plain_pattern(kind, pattern):
+        host, path = pattern.removeprefix("*."), pattern.removesuffix("/*")
+        if host != pattern:
+            assert kind in {"network", "api"}
+            assert canonical_scope("network", host) == host
+        else:
+            assert path == pattern or kind != "network"
+            assert canonical_scope(kind, path) == path
