@@ -1,5 +1,6 @@
 """A set that was changed by a grant is the set that its whole text makes."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.policy.changes import with_grants, without_grants
 from gateway.policy.encode import add_lines, drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import GrantIds, parse_policy
+from gateway.policy.rule import Rule
 from gateway.policy.text import GRANTS, PolicyText
 
 Edited = Callable[..., PolicyText]
@@ -126,3 +128,20 @@ def test_memberships_change_only_whom_they_name(granted: Callable[[bytes], Polic
     assert answers(risen, noon) == answers(fresh, noon)
     assert policy.with_memberships({}, 2).roles.closure("plugin:notes") == {"plugin:notes"}
     assert policy.roles.closure("plugin:notes") == {"plugin:notes", "group:plugins", "tier:low"}
+
+
+def test_a_set_that_goes_is_freed_without_the_garbage_collector(edited: Edited, noon: Facts) -> None:
+    def mine() -> int:
+        return sum(type(each) is Rule and each.why == "only here" for each in gc.get_objects())
+
+    parsed = parse_policy(edited({"rules/90-here.csv": "p, a, plugin:notes, vault, read, x, -, allow, only here\n"}))
+    policy = build_policy_set(parsed, memberships=MEMBERS, generation=1)
+    answers(policy, noon)
+    other = policy.with_memberships({}, 2)
+    assert mine() == 1
+    gc.disable()
+    try:
+        del parsed, policy, other
+        assert mine() == 0
+    finally:
+        gc.enable()
