@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from gateway.policy.anchors import Known
@@ -85,6 +86,8 @@ def take_apart(text: str, words: Words) -> Matcher:
     return Matcher(keys=tuple(keys), lasting=tuple(lasting), live=None, texts=frozenset(texts))
 
 
+# WHY: kept, for CPython 3.11 may fail when two threads parse at once, and every set has the same few matchers.
+@lru_cache(maxsize=64)
 def _parse(text: str) -> ast.expr:
     # WHY: the same rewriting, as blind to quotes, that stock Casbin does before it parses.
     text = text.replace("&&", "and").replace("||", "or")
