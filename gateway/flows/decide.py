@@ -51,7 +51,7 @@ def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, 
     facts = _facts(parts, policy, request, context, risk.score, at)
     rules = _candidates(policy, request)
     held = _held(parts, request)
-    verdict = _standing(parts, request) or _judge(policy, request, facts, rules, held)
+    verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
     rule = _deciding_rule(rules, verdict)
     used_consent = facts.consent_id if rule is not None and _asks_consent(rule) else None
     judged_by: dict[str, Json] = kept_facts(facts, verdict, rules, sent)
@@ -186,7 +186,7 @@ def _consent_id(parts: Parts, request: AccessRequest, context: Context, at: date
     return None if consent is None else consent.id
 
 
-def _standing(parts: Parts, request: AccessRequest) -> Verdict | None:
+def standing(parts: Parts, request: AccessRequest) -> Verdict | None:
     """Deny what no rule may allow: a lockdown, and a plugin that is not active."""
     prefix, name = split_subject(request.subject)
     if parts.registry.holds.locked(subject=request.subject, user=request.user, kind=request.kind) is not None:

@@ -27,7 +27,7 @@ from gateway.executor.confine import confine
 from gateway.flows.adopt_code import adopt_code
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.call import Call, Execution
-from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.decide import Context, decide, record_decisions, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
 from gateway.flows.use_resource import asking_as
@@ -213,7 +213,7 @@ class _Run:
         await record_decisions(parts, recorded, self.context, intent)
         # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
         try:
-            result = self._checked(await self._run())
+            result = self._stopped(decisions) or self._checked(await self._run())
         except (HostCannotKeepError, OverloadedError) as error:
             await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
             error.decision_id = decisions[0].decision_id
@@ -237,6 +237,22 @@ class _Run:
             )
             for kind, level, scope in asks
         ]
+
+    def _stopped(self, decisions: list[Decision]) -> RunResult | None:
+        """Give the end of a call whose right to run was taken away while its intent was recorded."""
+        # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
+        there = self.parts.registry.plugins.get(self.plugin.id)
+        same = there is not None and there.generation == self.plugin.generation
+        if same and all(self._stands(each) for each in decisions):
+            return None
+        return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=_NOTHING)
+
+    def _stands(self, decision: Decision) -> bool:
+        policy, rule = self.parts.policy.get(), decision.verdict.rule
+        if policy is None or rule is None or standing(self.parts, decision.request) is not None:
+            return False
+        held = self.parts.registry.holds.held_grants(self.plugin.id)
+        return rule.id not in held and any(each.id == rule.id for each in policy.candidates(decision.request))
 
     async def _run(self) -> RunResult:
         spec = confine(

@@ -1,9 +1,12 @@
 """A call: two questions, recorded before it runs; however it ends, that is recorded and answered."""
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from gateway.domain.record import Record
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -353,4 +356,34 @@ def test_a_plugin_that_ends_itself_by_any_signal_is_an_answer(home: "Home", numb
     answer = alice.post("/v1/plugins/puppet/execute", {"payload": {"by": number}})
     assert answer.status_code == 200, answer.text
     assert (answer.json()["outcome"], answer.json()["error"]) == ("killed", f"it was ended by signal {name}")
+    assert home.records(event_type="execution_failed")[-1]["resolution"] == "killed"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/plugins/puppet/suspend", {"reason": "stop"}),
+        ("/v1/plugins/puppet/revoke", {"reason": "stop"}),
+        ("/v1/plugins/puppet/uninstall", {"reason": "stop"}),
+        ("/v1/plugins/puppet/permissions/revoke", {"reason": "stop"}),
+        ("/v1/lockdown", {"scope": "user:alice", "reason": "stop"}),
+    ],
+)
+def test_a_call_that_is_stopped_while_its_intent_is_recorded_does_not_run(
+    home: "Home", monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    home.install("puppet", "def execute(ctx, payload):\n    print('I run')\n")
+    alice = home.person("alice", "execute")
+    append = home.parts.log.append
+
+    async def stopped_meanwhile(*records: Record) -> tuple[int, ...]:
+        seqs = await append(*records)
+        if any(each.event_type == "execution_started" for each in records):
+            answer = await asyncio.wrap_future(home.owner.start("POST", path, body))
+            assert answer.is_success, answer.text
+        return seqs
+
+    monkeypatch.setattr(home.parts.log, "append", stopped_meanwhile)
+    answer = alice.post("/v1/plugins/puppet/execute", {"payload": {}}).json()
+    assert (answer["outcome"], answer["sandbox_result"]["stdout"]) == ("killed", "")
     assert home.records(event_type="execution_failed")[-1]["resolution"] == "killed"
