@@ -86,11 +86,18 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
 
 
 async def approve(
-    parts: Parts, caller: Caller, plugin_id: str, reason: str, *, given: Sequence[RequestedPermission] | None = None
+    parts: Parts,
+    caller: Caller,
+    plugin_id: str,
+    reason: str,
+    *,
+    answered: PermissionRequest | None = None,
+    given: Sequence[RequestedPermission] | None = None,
 ) -> Plugin:
-    """Approve a plugin: its requests, or `given`, become grants, and it becomes active.
+    """Approve a plugin: its requests, or what is `given` for the one `answered`, become grants, and it becomes active.
 
     Raises:
+        ConflictError: the plugin was registered anew since that request was looked at.
         DeniedError: the caller may not, or a second person is needed.
         IllegalTransitionError: it is not waiting for an approval.
         PolicyBrokenError: the policy files have errors, so no grant can be added.
@@ -102,6 +109,9 @@ async def approve(
         pending = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
         if given is not None:
             pending = tuple(each for each in pending if each.type == "register")
+        if answered is not None and answered not in pending:
+            # SECURITY: a person approves what they looked at; by now other code may stand behind the same id.
+            raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="look at its new request")
         wanted = [each for request in pending for each in request.permissions] if given is None else list(given)
         check_four_eyes(parts, caller, plugin.registered_by, wanted)
         for request in pending:

@@ -19,6 +19,7 @@ from gateway.flows.grants import Giving, give_grants, take_grants
 from gateway.flows.lifecycle import approval_event, approve, check_four_eyes, find
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
+from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
 
 
@@ -48,9 +49,7 @@ async def request_permissions(parts: Parts, caller: Caller, wanted: Wanted) -> P
         IllegalTransitionError: the plugin is revoked.
     """
     await authorize(parts, caller, Level.ADMIN, f"plugins/{wanted.plugin_id}", key_scope="admin")
-    plugin = find(parts, wanted.plugin_id)
-    if plugin.state is State.REVOKED:
-        raise IllegalTransitionError(f"`{plugin.id}` is revoked", extra={"state": "revoked", "legal": ["uninstall"]})
+    plugin = _not_revoked(parts, wanted.plugin_id)
     request = PermissionRequest(
         id=parts.new_id(),
         plugin_id=plugin.id,
@@ -73,6 +72,9 @@ async def request_permissions(parts: Parts, caller: Caller, wanted: Wanted) -> P
             )
         )
     )
+    # INVARIANT: judged again, for while the record was written the plugin may have been taken away.
+    if _not_revoked(parts, plugin.id).generation != plugin.generation:
+        raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="ask again")
     parts.registry.requests.add(request)
     return request
 
@@ -89,10 +91,11 @@ async def approve_request(parts: Parts, caller: Caller, request_id: str, answer:
     plugin = find(parts, request.plugin_id)
     given = _given(request, answer)
     if plugin.state is State.REGISTERED and request.type == "register":
-        await approve(parts, caller, plugin.id, answer.reason, given=given)
+        await approve(parts, caller, plugin.id, answer.reason, answered=request, given=given)
         return parts.registry.requests.get(request_id) or request
     async with parts.editing:
         request = _pending(parts, request_id)
+        _not_revoked(parts, request.plugin_id)
         check_four_eyes(parts, caller, request.requested_by, given)
         await give_grants(
             parts,
@@ -194,7 +197,17 @@ def _pending(parts: Parts, request_id: str) -> PermissionRequest:
 
 def _note(parts: Parts, caller: Caller, request: PermissionRequest, state: RequestState, reason: str) -> None:
     current = _pending(parts, request.id)
+    if state is RequestState.APPROVED:
+        # SECURITY: taking away waits for nobody, so the plugin may have been revoked since the approval began.
+        _not_revoked(parts, current.plugin_id)
     parts.registry.requests.decide([current], state, by=caller.user_id, at=parts.now(), reason=reason)
+
+
+def _not_revoked(parts: Parts, plugin_id: str) -> Plugin:
+    plugin = find(parts, plugin_id)
+    if plugin.state is State.REVOKED:
+        raise IllegalTransitionError(f"`{plugin.id}` is revoked", extra={"state": "revoked", "legal": ["uninstall"]})
+    return plugin
 
 
 def _given(request: PermissionRequest, answer: Answer) -> tuple[RequestedPermission, ...]:

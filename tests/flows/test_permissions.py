@@ -1,11 +1,16 @@
 """The approval queue: whole, in part, for a time, or not at all; and what is granted is read from the policy."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from gateway.domain.decision import timestamp
+from gateway.domain.names import PluginId
+from gateway.domain.record import Record
 
 if TYPE_CHECKING:
     from tests.conftest import Home
@@ -30,6 +35,13 @@ def puppets_home(quiet_home: "Home") -> "Home":
     """Give a home, shared by the tests of this module, whose plugin they only ask about."""
     quiet_home.install("puppet")
     return quiet_home
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait on the home's own loop."""
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 (others' state, which tells nobody)
+            await asyncio.sleep(0)
 
 
 def granted(home: "Home") -> list[tuple[str, str, str]]:
@@ -172,3 +184,51 @@ def test_what_is_granted_is_read_from_the_files(home: "Home") -> None:
     assert granted(home) == [("vault_read", "b/*", "consent")]
     shown = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
     assert {each["permission"]: each["granted"] for each in shown} == {"plugin_execute": True, "vault_read": False}
+
+
+@pytest.mark.parametrize("verb", ["revoke", "uninstall"])
+def test_what_is_approved_while_its_plugin_is_taken_away_is_not_granted(
+    home: "Home", monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    home.install("puppet")
+    request_id = request(home, WANTED[0])
+    append = home.parts.log.append
+    taking: list[Any] = []
+    told: set[str] = set()
+
+    async def meanwhile(*records: Record) -> tuple[int, ...]:
+        seqs = await append(*records)
+        told.update(each.event_type for each in records)
+        if not taking and "permission_approved" in told:
+            taking.append(home.owner.start("POST", f"/v1/plugins/puppet/{verb}", {"reason": "bad"}))
+            await until(lambda: bool(told & {"revoked", "uninstalled"}))
+            for _ in range(100):  # as far as it comes without the lock that the approval holds
+                await asyncio.sleep(0)
+        return seqs
+
+    monkeypatch.setattr(home.parts.log, "append", meanwhile)
+    assert approve(home, request_id).status_code == 409
+    assert taking[0].result(20).status_code == 200
+    assert home.parts.registry.grants.live(PluginId("puppet")) == ()
+    assert "vault" not in home.grants
+
+
+def test_what_is_approved_is_what_was_looked_at(home: "Home") -> None:
+    home.register("puppet", requested_permissions=[{"permission": "vault_read", "scope": "old"}])
+    (looked_at,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    home.write_plugin("puppet", "def execute(ctx, payload):\n    return 'other code'\n")
+    editing = home.parts.editing
+
+    async def one_after_the_other() -> list[httpx.Response]:
+        async with editing:
+            anew = home.owner.start("POST", "/v1/plugins", {"folder": "puppet"})
+            await until(lambda: len(editing._waiters or ()) == 1)
+            path = f"/v1/permission-requests/{looked_at['id']}/approve"
+            approved = home.owner.start("POST", path, {"reason": "I looked"})
+            await until(lambda: len(editing._waiters or ()) == 2)
+        return [await asyncio.wrap_future(each) for each in (anew, approved)]
+
+    anew, approved = home.do(one_after_the_other())
+    assert (anew.status_code, approved.status_code) == (201, 409)
+    assert home.state("puppet") == "registered"
+    assert "old" not in home.grants
