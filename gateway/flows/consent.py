@@ -8,7 +8,7 @@ from gateway.domain.decision import timestamp
 from gateway.domain.names import PluginId, UserId
 from gateway.domain.permission import Kind, Level, Permission
 from gateway.domain.request import Json
-from gateway.errors import DeniedError, NotFoundError
+from gateway.errors import ConflictError, DeniedError, NotFoundError
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event
 from gateway.flows.lifecycle import find
@@ -45,7 +45,7 @@ async def give_consent(parts: Parts, caller: Caller, wish: ConsentWish) -> Conse
             way_out="with their own key of scope consent",
             extra={"reason": "not_yours"},
         )
-    find(parts, wish.plugin_id)
+    plugin = find(parts, wish.plugin_id)
     consent = ConsentRecord(
         id=parts.new_id(),
         user_id=wish.user_id,
@@ -61,6 +61,9 @@ async def give_consent(parts: Parts, caller: Caller, wish: ConsentWish) -> Conse
         given_at=timestamp(parts.now()),
     )
     await parts.log.append(event(parts, caller, "consent_given", wish.plugin_id, _facts(consent)))
+    # INVARIANT: judged again, for a plugin registered under the same id meanwhile inherits no consent.
+    if find(parts, wish.plugin_id).generation != plugin.generation:
+        raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="look at it again")
     parts.registry.consents.give(consent)
     return consent
 
@@ -69,15 +72,24 @@ async def withdraw_consent(parts: Parts, caller: Caller, consent_id: str) -> Con
     """Withdraw a consent: the next use is denied, and what runs with it is killed.
 
     Raises:
-        DeniedError: it is not the caller's.
-        NotFoundError: there is no such consent.
+        DeniedError: it is not the caller's, or there is none; which of them is not told.
+        NotFoundError: there is no such consent, or none any more (told to the owner and to whose it was).
     """
     consent = parts.registry.consents.get(consent_id)
-    owner_of_it = caller.user_id if consent is None else consent.user_id
-    # SECURITY: asked before it is told whether the consent exists.
-    await authorize(parts, caller, Level.WRITE, f"consents/{owner_of_it}", key_scope="consent")
-    if consent is None or (consent.user_id != caller.user_id and not caller.owner):
-        raise NotFoundError(f"there is no consent `{consent_id[:80]}` of yours")
+    if consent is not None and consent.user_id != caller.user_id and not caller.owner:
+        # SECURITY: another's consent is answered as one that is not there, so that nobody learns that there is one.
+        consent = None
+    whose = caller.user_id if consent is None else consent.user_id
+    await authorize(parts, caller, Level.WRITE, f"consents/{whose}", key_scope="consent")
+    if consent is None:
+        own = any(each.id == consent_id for each in parts.registry.consents.find(user_id=caller.user_id))
+        if not caller.owner and not own:
+            raise DeniedError(
+                f"`{caller.subject}` may not withdraw this consent",
+                way_out="people withdraw their own",
+                extra={"reason": "not_yours"},
+            )
+        raise NotFoundError(f"there is no consent `{consent_id[:80]}`")
     # INVARIANT: taken out before the record is awaited: a withdrawal waits for nothing.
     ended = parts.registry.consents.end(consent, at=parts.now(), reason="withdrawn")
     parts.pool.kill(

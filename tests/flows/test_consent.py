@@ -204,6 +204,14 @@ def test_nobody_withdraws_anothers_consent(home: "Home") -> None:
     assert home.owner.delete(f"/v1/consents/{consent['id']}").status_code == 200
 
 
+def test_nobody_learns_whether_another_consented(home: "Home") -> None:
+    consent = home.person("alice", "consent").post("/v1/consents", wish()).json()
+    told = [home.person("bob", "consent").delete(f"/v1/consents/{each}").json() for each in (consent["id"], "0" * 36)]
+    assert [{**each, "decision_id": None} for each in told] == [{**told[0], "decision_id": None}] * 2
+    assert "alice" not in str(told)
+    assert home.owner.delete(f"/v1/consents/{'0' * 36}").status_code == 404
+
+
 def test_an_agents_key_of_the_same_user_cannot_consent(home: "Home") -> None:
     agent = home.person("alice", "evaluate", "execute", "admin", "approve", "audit")
     refused = agent.post("/v1/consents", wish())
