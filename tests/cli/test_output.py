@@ -35,6 +35,11 @@ def test_facts_leave_out_what_is_not_there(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "id    notes\n"
 
 
+def test_no_line_of_a_text_passes_for_another_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts({"id": "notes", "text": "harmless\nid    other"}, columns(id="id", text="text"))
+    assert capsys.readouterr().out.splitlines() == ["id    notes", "text  harmless", "      id    other"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "-"), ("", "-"), ([], "-"), (0, "0"), ({"a": 1}, '{"a": 1}'), ("x\x1b[2J", "x\\x1b[2J")],
