@@ -1,7 +1,7 @@
 """What callers may send: strict shapes, nothing unknown, parsed once at the door."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -32,11 +32,13 @@ def parse_time(text: object) -> object:
         return text
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        spelt = at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # WHY: a time may lie in our years in its own zone and beyond them in UTC, in which it would be written.
         raise ValueError(f"`{text[:80]}` is not a time like 2026-12-31T00:00:00Z") from None
     if at.tzinfo is None:
         raise ValueError("write the zone, as 2026-12-31T00:00:00Z")
-    return at
+    return spelt
 
 
 def parse_moment(name: str, text: str | None) -> datetime | None:

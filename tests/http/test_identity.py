@@ -116,6 +116,7 @@ def test_a_keys_secret_is_told_once_and_kept_nowhere(home: "Home") -> None:
         {"user": "dave", "scopes": ["audit"], "expires": "2001-01-01T00:00:00Z"},
         {"user": "dave", "scopes": ["audit"], "expires": "2099-01-01"},
         {"user": "dave", "scopes": ["audit"], "expires": "never"},
+        {"user": "dave", "scopes": ["audit"], "expires": "9999-12-31T23:59:59-23:59"},
         {"user": "dave", "scopes": ["audit"], "expires": 4102444800},
         {"user": "dave", "scopes": "audit"},
         {"user": "dave", "scopes": ["audit"], "owner": True},
