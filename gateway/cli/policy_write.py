@@ -93,7 +93,9 @@ def add(
     }
     body["failed"] = [f"{one.file}:{one.line}: {one.name}: {one.message}" for one in failed]
     if body["written"]:
-        body |= _put_in_force(call, reason or f"policy add: {line}", lambda: _write(folder, before, after))
+        body |= _put_in_force(
+            call, reason or f"policy add: {line}", after.version, lambda: _write(folder, before, after)
+        )
 
     def tell() -> None:
         _tell(told)
@@ -151,7 +153,7 @@ def rollback(
         tell()
     if body["written"]:
         why = f"rollback to generation {generation}" + (f": {reason}" if reason else "")
-        body |= _put_in_force(call, why, lambda: _write(folder, before, after))
+        body |= _put_in_force(call, why, after.version, lambda: _write(folder, before, after))
     call.show(body, lambda: _tell_reload(body))
 
 
@@ -166,9 +168,10 @@ def _write(folder: Path, before: "PolicyText", after: "PolicyText") -> None:
         write_policy_file(folder, path, expected=before.files.get(path), new=after.files.get(path))
 
 
-def _put_in_force(call: Call, why: str, write: Callable[[], None]) -> dict[str, Any]:
+def _put_in_force(call: Call, why: str, version: str, write: Callable[[], None]) -> dict[str, Any]:
     with call.client() as client:
-        # WHY: a gateway that is opened here starts with the files as they were, so that the edit is its user's.
+        # WHY: told before, for the gateway may notice the files before it is asked to; the edit is its user's.
+        client.request("POST", "/v1/policy/reload", json={"reason": why[:2000], "announce": version})
         write()
         found: dict[str, Any] = client.request("POST", "/v1/policy/reload", json={"reason": why[:2000]}).body
     if any(problem["severity"] == "error" for problem in found["problems"]):

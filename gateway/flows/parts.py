@@ -73,6 +73,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
 
     @property

@@ -25,6 +25,7 @@ from gateway.policy_files import read_policy_folder
 from gateway.registry.memory import LastPolicy
 
 _TOLD_PROBLEMS = 50
+_MOST_ANNOUNCED = 16
 _log = logging.getLogger("hearthgate.policy")
 
 
@@ -97,7 +98,10 @@ async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
             current = parts.policy.get()
             if current is not None and text.version == current.version and not parts.policy.problems:
                 return Reload(activated=False, generation=current.generation, problems=())
-            if by is None:
+            if text.version in parts.announced:
+                name, why = parts.announced.pop(text.version)
+                author = Author(name=name, known_by="verb")
+            elif by is None:
                 changed = _changed(None if current is None else current.parsed.text, text)
                 found = await asyncio.to_thread(author_of, parts.policies, text, changed)
                 author = found or author
@@ -106,6 +110,13 @@ async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
             return await _reject(parts, error, by=author.name, why=why)
         await activate(parts, policy, by=author.name, why=why, known_by=author.known_by)
         return Reload(activated=True, generation=policy.generation, problems=policy.parsed.problems)
+
+
+def announce(parts: Parts, version: str, *, by: str, why: str) -> None:
+    """Remember who is about to make the files say `version`: whoever notices it first, it is their edit."""
+    while len(parts.announced) >= _MOST_ANNOUNCED:
+        parts.announced.pop(next(iter(parts.announced)))
+    parts.announced[version] = (by, why)
 
 
 def _changed(before: PolicyText | None, after: PolicyText) -> tuple[str, ...]:

@@ -185,9 +185,10 @@ class PolicyFilesBody(Body):
 
 
 class ReloadBody(Body):
-    """Why the policy files are to be judged now."""
+    """Why the policy files are to be judged now; `announce` is the version that the caller is about to write."""
 
     reason: Reason = ""
+    announce: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
 
 
 def asked_permission(text: str, level: str | None) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from gateway.flows.authorize import authorize
 from gateway.flows.impact import impact
 from gateway.flows.parts import Parts
 from gateway.flows.policy_history import history, look_back
-from gateway.flows.reload_policy import build_aside, reload_policy
+from gateway.flows.reload_policy import announce, build_aside, reload_policy
 from gateway.http.bodies import PolicyFilesBody, ReloadBody
 from gateway.http.policy import MAX_POLICY_BYTES, posted_text
 from gateway.policy.engine import PolicySet
@@ -65,7 +65,10 @@ async def reloaded(
 ) -> dict[str, Any]:
     """Judge the policy files now, in the caller's name."""
     await authorize(parts, caller, Level.ADMIN, "policy", key_scope="admin")
-    found = await reload_policy(parts, by=caller.user_id, why=data.reason or "asked for")
+    why = data.reason or "asked for"
+    if data.announce is not None:
+        announce(parts, data.announce, by=caller.user_id, why=why)
+    found = await reload_policy(parts, by=caller.user_id, why=why)
     return {
         "activated": found.activated,
         "generation": found.generation,

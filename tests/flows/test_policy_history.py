@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.policy_files import read_policy_folder
+
 Home = Any  # what conftest.py gives
 MakeHome = Any
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -33,27 +35,36 @@ def test_a_file_edit_is_its_owners_and_a_verb_is_its_users(home: Home) -> None:
     assert [generations(home)[0][name] for name in ("by", "known_by", "why")] == [ME, "verb", "by hand"]
 
 
+def test_an_announced_edit_is_its_announcers_whoever_notices_it(home: Home) -> None:
+    text = read_policy_folder(home.folder / "policies").with_file("rules/90-test.csv", ONE.encode())
+    home.owner.post("/v1/policy/reload", {"reason": "to come", "announce": text.version})
+    home.write_rules(ONE)
+    home.until(lambda: generations(home)[0]["why"] == "to come")
+    assert generations(home)[0]["known_by"] == "verb"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_checkout_is_the_authors_of_the_commit_while_the_files_are_just_that(home: Home) -> None:
+def test_a_checkout_is_the_authors_of_the_commit_while_the_files_are_just_that(make_home: MakeHome) -> None:
+    home = make_home(rules=ONE, opened=False)
     folder = home.folder / "policies"
 
     def git(*arguments: str) -> None:
         names = ("-c", "user.name=Eve Example", "-c", "user.email=eve@example.com", "-c", "init.defaultBranch=main")
         subprocess.run(["git", "-C", folder, *names, *arguments], check=True, capture_output=True)
 
-    home.write_rules(ONE)
-    git("init")
     (folder / ".gitignore").write_text("grants.csv\n")
-    git("add", ".")
-    git("commit", "-m", "one")
-    home.until(lambda: generations(home)[0]["by"] == "Eve Example <eve@example.com>" or home.reload().activated, 5)
+    for step in (("init",), ("add", "."), ("commit", "-m", "one"), ("checkout", "-b", "other")):
+        git(*step)
     home.write_rules(ONE + TWO)
     git("commit", "-am", "two")
-    home.until(lambda: "two" in generations(home)[0]["difference"])
-    assert generations(home)[0]["by"] in {"Eve Example <eve@example.com>", ME}
+    git("checkout", "main")
+    home.open()
+    git("checkout", "other")
+    home.until(lambda: "+p, two" in generations(home)[0]["difference"])
+    assert [generations(home)[0][name] for name in ("by", "known_by")] == ["Eve Example <eve@example.com>", "git"]
     home.write_rules(TWO)
     home.until(lambda: "-p, one" in generations(home)[0]["difference"])
-    assert generations(home)[0]["by"] == ME
+    assert [generations(home)[0][name] for name in ("by", "known_by")] == [ME, "file owner"]
 
 
 def test_an_earlier_generation_is_checked_with_todays_grants_and_cases(home: Home) -> None:
