@@ -40,7 +40,7 @@ NOON = datetime(2026, 11, 23, 11, tzinfo=UTC)
 FACTS = [
     Facts(at=NOON, risk=risk, consent_id=consent, approval_id=approval, attributes={"context": context})
     for risk, consent, approval, context in itertools.product(
-        (10, 40, 90), ("c", None), ("a", None), ({"n": 1}, {"n": True}, {"n": 2}, {})
+        (10, 40, 90), ("c", None), ("a", None), ({"n": 1}, {"n": True}, {"n": False}, {"n": 2}, {})
     )
 ]
 

@@ -29,7 +29,10 @@ def test_a_difference_is_told_with_both_answers(build: Build, ask: Ask, noon: Fa
     policy = build(RULES)
     torn = dataclasses.replace(policy, parsed=build("p, z, plugin:web, vault, read, x, -, allow, why").parsed)
     [found] = differences(torn, [ask("plugin:notes", "vault", "read", "notes/a")], noon)
-    assert found.as_json() == {
+    told = found.as_json()
+    # WHY: later versions of Casbin name the rule of an allow.
+    assert str(told.pop("enforcer")).removesuffix(" by a") == "allow"
+    assert told == {
         "subject": "plugin:notes", "kind": "vault", "level": "read", "scope": "notes/a",
-        "stock": "deny", "enforcer": "allow", "policy_set": "allow",
+        "stock": "deny", "policy_set": "allow",
     }  # fmt: skip
