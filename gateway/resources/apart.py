@@ -77,6 +77,8 @@ async def _watch(process: Process, timeout_s: float, max_bytes: int) -> ProgramR
         timed_out, over = True, []
     finally:
         _kill(process)
+        # WHY: a pipe that is not read to its end is never closed, and the wait may be for its closing.
+        await asyncio.gather(*(_drain(stream) for stream, _ in _pairs(process, taken)))
         await process.wait()
     return ProgramResult(
         exit_status=None if timed_out or any(over) else process.returncode,
@@ -99,8 +101,14 @@ async def _take(stream: asyncio.StreamReader, into: bytearray, max_bytes: int, e
         if len(into) > max_bytes:
             del into[max_bytes:]
             end()
+            await _drain(stream)
             return True
     return False
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_CHUNK):
+        pass
 
 
 def _kill(process: Process) -> None:

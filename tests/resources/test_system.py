@@ -138,6 +138,24 @@ def test_what_a_program_leaves_running_ends_with_it() -> None:
         assert time.monotonic() < deadline, left
 
 
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_no_pipe_of_a_program_that_printed_too_much_stays_open() -> None:
+    async def flood() -> tuple[int, int]:
+        system = System()
+        call = [system.resolve_program("/bin/sh"), "-c", "yes & yes >&2"]
+        await system.run(call, max_bytes=1000)
+        before = open_descriptors()
+        for _ in range(5):
+            assert (await system.run(call, max_bytes=1000)).truncated
+        return before, open_descriptors()
+
+    before, after = asyncio.run(flood())
+    assert after == before
+
+
 @pytest.mark.parametrize("stream", ["", ">&2"])
 def test_a_program_that_prints_without_end_is_ended(stream: str) -> None:
     result = run(System(), "/bin/sh", "-c", f"yes {stream}", max_bytes=1000)
