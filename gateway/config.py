@@ -58,6 +58,27 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class UpstreamSettings(_Section):
+    """A service that plugins reach as `api`, with a credential that the gateway adds."""
+
+    url: str
+    secret_file: str
+    header: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "authorization"
+    prefix: Annotated[str, Field(pattern=r"^[\x20-\x7e]*$", max_length=64)] = ""
+    private: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _base(cls, value: str) -> str:
+        scheme, _, rest = value.partition("://")
+        if scheme not in {"http", "https"} or not rest or any(char in value for char in "?#"):
+            raise ValueError("write https://host/path, without a query")
+        return value
+
+
+UpstreamName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
 class Settings(_Section):
     """Everything hearthgate.toml may say."""
 
@@ -65,6 +86,7 @@ class Settings(_Section):
     sandbox: SandboxSettings = SandboxSettings()
     policy: PolicySettings = PolicySettings()
     log: LogSettings = LogSettings()
+    upstream: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -18,12 +18,12 @@ import sandbox
 from gateway.app.home import check_home
 from gateway.audit.log import DecisionLog
 from gateway.clock import new_id, now
-from gateway.config import Settings, read_settings
+from gateway.config import Settings, UpstreamSettings, read_settings
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
-from gateway.errors import HearthgateError, LogUnavailableError
+from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, MalformedError
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
@@ -46,10 +46,12 @@ from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
 from gateway.registry.store import open_registry
+from gateway.resources.api import Api, Upstream, read_secret
 from gateway.resources.core import Core
 from gateway.resources.files import Files
 from gateway.resources.network import Network
 from gateway.resources.system import System
+from gateway.resources.url import parse_url
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
 from gateway.watch import FolderWatch
@@ -141,7 +143,7 @@ def _parts(
             memory=memory,
             sets=PolicySets(home / "data" / "policy"),
         ),
-        resources=_resources(home, stack, ports),
+        resources=_resources(home, settings, stack, ports),
         pool=Pool(
             launcher,
             max_cells=settings.sandbox.max_cells,
@@ -155,20 +157,44 @@ def _parts(
     )
 
 
-def _resources(home: Path, stack: AsyncExitStack, ports: set[int]) -> Resources:
+def _resources(home: Path, settings: Settings, stack: AsyncExitStack, ports: set[int]) -> Resources:
     # SECURITY: no plugin reaches the home or the gateway's own code through a resource, whatever a rule says.
     hidden = [home, Path(__file__).resolve().parents[1], Path(sandbox.__file__).resolve().parent]
     vault = Vault(home / "data" / "vault.db")
     stack.callback(vault.close)
     users = Users(home / "data" / "vault.db")
     stack.callback(users.close)
+    network = Network(own_ports=lambda: ports)
     return Resources(
         vault=vault,
         users=users,
         files=Files(hidden),
-        network=Network(own_ports=lambda: ports),
+        network=network,
+        api=Api(network, [_upstream(home, name, each) for name, each in settings.upstream.items()]),
         system=System(hidden),
         core=Core(version=version("hearthgate"), now=now, monotonic=time.monotonic),
+    )
+
+
+def _upstream(home: Path, name: str, settings: UpstreamSettings) -> Upstream:
+    """Take a service from the settings.
+
+    Raises:
+        ConfigError: its address or its credential cannot be used.
+    """
+    try:
+        parse_url(settings.url)
+    except MalformedError as error:
+        raise ConfigError(f"hearthgate.toml: upstream.{name}.url: {error.message}") from None
+    secret_file = home / settings.secret_file
+    read_secret(secret_file)
+    return Upstream(
+        name=name,
+        url=settings.url,
+        header=settings.header,
+        prefix=settings.prefix,
+        secret_file=secret_file,
+        private=settings.private,
     )
 
 

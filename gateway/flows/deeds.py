@@ -16,8 +16,9 @@ from gateway.flows.call import Call, Execution
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.registry.plugins import Plugin
+from gateway.resources.api import parse_api_request
 from gateway.resources.headers import level_of
-from gateway.resources.network import HttpRequest
+from gateway.resources.network import HttpReply, HttpRequest
 from gateway.resources.url import parse_url
 
 MAX_CHAIN = 4
@@ -199,10 +200,14 @@ def _http_request(args: Args, _asking: Asking) -> Deed:
         private_ok = all(_names_private(asking.parts, each) for each in asked)
         wanted = HttpRequest(method=method, url=url, headers=headers, body=body)
         reply = await asking.parts.resources.network.request(wanted, private_ok=private_ok)
-        pairs: list[Json] = [[name, value] for name, value in reply.headers]
-        return Value(value={"status": reply.status, "headers": pairs}, blob=reply.body)
+        return _answer(reply)
 
     return Deed(kind=Kind.NETWORK, level=level, scope=url.scope, do=do)
+
+
+def _answer(reply: HttpReply) -> Value:
+    pairs: list[Json] = [[name, value] for name, value in reply.headers]
+    return Value(value={"status": reply.status, "headers": pairs}, blob=reply.body)
 
 
 def _names_private(parts: Parts, request: AccessRequest) -> bool:
@@ -245,13 +250,12 @@ def _system_run(args: Args, asking: Asking) -> Deed:
 
 
 def _api_call(args: Args, _asking: Asking) -> Deed:
-    scope = canonical_scope(Kind.API, f"{args.text('upstream')}/{args.text('path').strip('/')}".rstrip("/"))
-    level = level_of(args.text("method"))
+    wanted = parse_api_request(args.text("upstream"), args.text("method"), args.text("path"), args.headers(), args.blob)
 
-    async def do(_asking: Asking) -> Value:
-        raise UnavailableError("this gateway has no such upstream")
+    async def do(asking: Asking) -> Value:
+        return _answer(await asking.parts.resources.api.call(wanted))
 
-    return Deed(kind=Kind.API, level=level, scope=scope, do=do)
+    return Deed(kind=Kind.API, level=wanted.level, scope=wanted.scope, do=do)
 
 
 def _user_get(args: Args, _asking: Asking) -> Deed:

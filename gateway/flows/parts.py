@@ -22,6 +22,7 @@ from gateway.registry.plugins import Plugins
 from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
+from gateway.resources.api import Api
 from gateway.resources.core import Core
 from gateway.resources.files import Files
 from gateway.resources.network import Network
@@ -53,6 +54,7 @@ class Resources:
     users: Users
     files: Files
     network: Network
+    api: Api
     system: System
     core: Core
 

@@ -1,11 +1,15 @@
 """What a plugin asks for is decided, recorded and only then done; nobody reaches what is another's."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from gateway.errors import ConfigError
 from gateway.flows import deeds
 from gateway.flows.decide import decide
 
@@ -220,3 +224,81 @@ def test_a_rule_on_the_method_sees_the_method_that_is_sent(make_home: "MakeHome"
     told = alice.post("/v1/plugins/puppet/execute", {"payload": {"method": method}}).json()["output"]
     assert told.startswith(ending)
     assert "resolved" not in told
+
+
+SERVICE = """
+[upstream.weather]
+url = "http://127.0.0.1:{port}/base"
+secret_file = "data/keys/weather.secret"
+prefix = "Bearer "
+private = true
+"""
+ASK_SERVICES = """\
+def execute(ctx, payload):
+    told = []
+    for upstream, method, path in payload["calls"]:
+        try:
+            told.append(ctx.api.call(upstream, method, path).text)
+        except PermissionError as error:
+            told.append("denied: " + error.reason)
+        except OSError as error:
+            told.append("failed: " + str(error))
+    return told
+"""
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:  # the name that http.server calls
+        self.asked.append((self.requestline, self.headers["authorization"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"sunny")
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[ThreadingHTTPServer]:
+    Service.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_named_service_is_asked_with_a_credential_that_no_plugin_sees(
+    make_home: "MakeHome", service: ThreadingHTTPServer
+) -> None:
+    home = make_home(settings=SERVICE.format(port=service.server_port), opened=False)
+    key = home.folder / "data" / "keys" / "weather.secret"
+    key.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    key.touch(mode=0o600)
+    key.write_text("canary-of-the-weather")
+    home.open()
+    home.install("probe", ASK_SERVICES, wants=("api_read weather/v1/*", "file_read /"))
+    calls = [
+        ["weather", "GET", "v1/now?q=1"],
+        ["weather", "GET", "v1/%2e%2e/admin"],
+        ["weather", "GET", "admin"],
+        ["weather", "POST", "v1/now"],
+        ["traffic", "GET", "v1"],
+    ]
+    answer = home.person("alice", "execute").post("/v1/plugins/probe/execute", {"payload": {"calls": calls}}).json()
+    assert answer["output"][0] == "sunny"
+    assert answer["output"][1].startswith("failed")
+    assert answer["output"][2:] == ["denied: no_rule"] * 3
+    assert Service.asked == [("GET /base/v1/now?q=1 HTTP/1.1", "Bearer canary-of-the-weather")]
+    assert "canary" not in repr(home.records())
+
+
+def test_a_service_whose_credential_is_missing_stops_the_start(make_home: "MakeHome") -> None:
+    home = make_home(settings=SERVICE.format(port=1), opened=False)
+    with pytest.raises(ConfigError, match=r"weather\.secret"):
+        home.open()
