@@ -1,5 +1,9 @@
-"""JSON values under names, each user's apart from every other's, in one table of an SQLite file."""
+"""JSON values under names, each user's apart from every other's, sealed in one table of an SQLite file.
 
+Neither a value nor its name nor its user's can be read in the file without the key beside it.
+"""
+
+import hmac
 import json
 import os
 import sqlite3
@@ -11,7 +15,9 @@ from pathlib import Path
 from typing import cast
 
 from gateway.domain.request import Json
-from gateway.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
+from gateway.errors import ConfigError, MalformedError, NotFoundError, TooLargeError, UnavailableError
+from gateway.resources.vault_key import FILE as KEY_FILE
+from gateway.resources.vault_key import VaultKey, make_vault_key, read_vault_key
 
 _BUSY_TIMEOUT_S = 10.0
 _PRAGMAS = (
@@ -21,25 +27,23 @@ _PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
 )
 _SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS held (
-        shelf TEXT NOT NULL, user TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, value BLOB NOT NULL
+    """CREATE TABLE IF NOT EXISTS sealed (
+        user BLOB NOT NULL, place BLOB NOT NULL PRIMARY KEY, name BLOB NOT NULL, bytes INTEGER NOT NULL,
+        value BLOB NOT NULL
     ) STRICT""",
-    "CREATE UNIQUE INDEX IF NOT EXISTS held_names ON held (shelf, user, name)",
-    "CREATE INDEX IF NOT EXISTS held_bytes ON held (shelf, user, bytes)",
+    "CREATE INDEX IF NOT EXISTS sealed_user ON sealed (user, bytes)",
+    "CREATE TABLE IF NOT EXISTS key_check (tag BLOB NOT NULL) STRICT",
 )
-_READ = "SELECT value FROM held WHERE shelf = ? AND user = ? AND name = ?"
-_NAMES = "SELECT name FROM held WHERE shelf = ? AND user = ? ORDER BY name"
-_NAMES_BELOW = (
-    "SELECT name FROM held WHERE shelf = ? AND user = ? AND (name = ? OR (name >= ? AND name < ?)) ORDER BY name"
-)
-_KEPT = "SELECT count(*), coalesce(sum(bytes), 0) FROM held WHERE shelf = ? AND user = ?"
-_SIZE = "SELECT bytes FROM held WHERE shelf = ? AND user = ? AND name = ?"
+_READ = "SELECT value FROM sealed WHERE place = ?"
+_NAMES = "SELECT place, name FROM sealed WHERE user = ?"
+_KEPT = "SELECT count(*), coalesce(sum(bytes), 0) FROM sealed WHERE user = ?"
+_SIZE = "SELECT bytes FROM sealed WHERE place = ?"
 _WRITE = (
-    "INSERT INTO held (shelf, user, name, bytes, value) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (shelf, user, name) DO UPDATE SET bytes = excluded.bytes, value = excluded.value"
+    "INSERT INTO sealed (user, place, name, bytes, value) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (place) DO UPDATE SET name = excluded.name, bytes = excluded.bytes, value = excluded.value"
 )
-_DELETE = "DELETE FROM held WHERE shelf = ? AND user = ? AND name = ?"
-_FORGET = "DELETE FROM held WHERE shelf = ? AND user = ?"
+_DELETE = "DELETE FROM sealed WHERE place = ?"
+_FORGET = "DELETE FROM sealed WHERE user = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,28 +68,39 @@ class UserStore:
         self._shelf = shelf
         self._lock = threading.Lock()
         self._db = _open(path)
+        try:
+            self._key = _key_of(self._db, path.parent / "keys")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _user(self, user: str) -> bytes:
+        return self._key.tag(self._shelf, user)
+
+    def _place(self, user: str, name: str) -> bytes:
+        return self._key.tag(self._shelf, user, name)
 
     def read(self, user: str, name: str) -> Json:
         """Give the value that `user` keeps under `name`.
 
         Raises:
             NotFoundError: there is none.
+            UnavailableError: it was changed outside the gateway.
 
         """
         with self._lock, _told():
-            row = self._db.execute(_READ, (self._shelf, user, name)).fetchone()
+            place = self._place(user, name)
+            row = self._db.execute(_READ, (place,)).fetchone()
         if row is None:
             raise _missing(name)
-        return cast("Json", json.loads(row[0]))
+        return cast("Json", json.loads(self._key.open(row[0], place)))
 
     def list(self, user: str, prefix: str = "") -> list[str]:
         """Name what `user` keeps: `prefix` itself and everything below it; all for an empty one."""
-        key = (self._shelf, user)
-        # WHY: a range, for LIKE would read `_` and `%` in a name as wildcards; `0` is what follows `/`.
-        below = (*key, prefix, f"{prefix}/", f"{prefix}0")
         with self._lock, _told():
-            rows = self._db.execute(_NAMES_BELOW, below) if prefix else self._db.execute(_NAMES, key)
-            return [name for (name,) in rows]
+            rows = self._db.execute(_NAMES, (self._user(user),)).fetchall()
+        names = sorted(self._key.open(name, place).decode() for place, name in rows)
+        return [name for name in names if not prefix or name == prefix or name.startswith(f"{prefix}/")]
 
     def write(self, user: str, name: str, value: Json) -> None:
         """Keep `value` for `user` under `name`, in place of what was there.
@@ -98,8 +113,10 @@ class UserStore:
         """
         blob = encode_value(value, self._limits)
         with self._lock, _told(), self._transaction():
-            self._check_room(user, name, len(blob))
-            self._db.execute(_WRITE, (self._shelf, user, name, len(blob), blob))
+            place = self._place(user, name)
+            self._check_room(user, place, len(blob))
+            sealed = (self._key.seal(name.encode(), place), len(blob), self._key.seal(blob, place))
+            self._db.execute(_WRITE, (self._user(user), place, *sealed))
 
     def delete(self, user: str, name: str) -> None:
         """Erase what `user` keeps under `name`.
@@ -109,23 +126,23 @@ class UserStore:
 
         """
         with self._lock, _told():
-            erased = self._db.execute(_DELETE, (self._shelf, user, name)).rowcount
+            erased = self._db.execute(_DELETE, (self._place(user, name),)).rowcount
         if not erased:
             raise _missing(name)
 
     def forget(self, user: str) -> int:
         """Erase everything that `user` keeps and tell how many values it was."""
         with self._lock, _told():
-            return self._db.execute(_FORGET, (self._shelf, user)).rowcount
+            return self._db.execute(_FORGET, (self._user(user),)).rowcount
 
     def close(self) -> None:
         """Let go of the file; closing twice does nothing more."""
         with self._lock:
             self._db.close()
 
-    def _check_room(self, user: str, name: str, size: int) -> None:
-        names, total = self._db.execute(_KEPT, (self._shelf, user)).fetchone()
-        before = self._db.execute(_SIZE, (self._shelf, user, name)).fetchone()
+    def _check_room(self, user: str, place: bytes, size: int) -> None:
+        names, total = self._db.execute(_KEPT, (self._user(user),)).fetchone()
+        before = self._db.execute(_SIZE, (place,)).fetchone()
         if before is None and names >= self._limits.names:
             raise TooLargeError(f"{names} names are kept already", way_out="delete some")
         if total - (before[0] if before else 0) + size > self._limits.total_bytes:
@@ -193,6 +210,26 @@ def _open(path: Path) -> sqlite3.Connection:
         db.close()
         raise UnavailableError(f"`{path}` cannot be opened: {error}") from None
     return db
+
+
+def _key_of(db: sqlite3.Connection, folder: Path) -> VaultKey:
+    """Give the key that the file was begun with; a new file gets a new one.
+
+    Raises:
+        ConfigError: the key is gone, or is another one.
+        UnavailableError: the file cannot be read or written.
+
+    """
+    with _told():
+        known = db.execute("SELECT tag FROM key_check").fetchone()
+        # SECURITY: never a new key for a file that has one: what is in it would be lost behind it.
+        have = known is not None or (folder / KEY_FILE).exists()
+        key = read_vault_key(folder) if have else make_vault_key(folder)
+        if known is None:
+            db.execute("INSERT INTO key_check (tag) VALUES (?)", (key.check,))
+    if known is not None and not hmac.compare_digest(known[0], key.check):
+        raise ConfigError(f"`{folder / KEY_FILE}` is not the key of this vault", way_out="put the right one back")
+    return key
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.request import Json
-from gateway.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
+from gateway.errors import ConfigError, MalformedError, NotFoundError, TooLargeError, UnavailableError
 from gateway.resources.store import StoreLimits
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
@@ -157,9 +157,10 @@ def test_the_file_is_private_and_so_are_its_companions(tmp_path: Path) -> None:
         vault.write("alice", "a", 1)
     finally:
         os.umask(before)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     vault.close()
-    assert set(modes) >= {"v.db", "v.db-wal"}
+    assert set(modes) >= {"v.db", "v.db-wal", "vault.key"}
+    assert modes.pop("keys") == 0o700
     assert set(modes.values()) == {0o600}
 
 
@@ -176,15 +177,81 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
         Vault(tmp_path / "v.db")
 
 
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*.db*")))
+
+
 def test_erased_values_are_gone_from_the_file(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "v.db")
     vault.write("alice", "a", "my-secret-words")
+    with sqlite3.connect(tmp_path / "v.db") as db:
+        (sealed,) = db.execute("SELECT value FROM sealed").fetchone()
+    assert sealed in bytes_of(tmp_path)
     assert vault.forget("alice") == 1
     vault.close()
-    with sqlite3.connect(tmp_path / "v.db") as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
-    assert b"my-secret-words" not in (tmp_path / "v.db").read_bytes()
+    assert sealed not in bytes_of(tmp_path)
+
+
+def test_without_the_key_neither_value_nor_name_nor_user_can_be_read(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "v.db")
+    vault.write("alice-in-wonderland", "diary/monday", "my-secret-words")
+    found = bytes_of(tmp_path)
+    vault.close()
+    assert not [each for each in (b"alice", b"diary", b"monday", b"secret") if each in found]
+
+
+def test_a_value_moved_to_another_place_or_changed_is_not_read(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "v.db")
+    vault.write("alice", "a", "hers")
+    vault.write("bob", "a", "his")
+    with sqlite3.connect(tmp_path / "v.db") as db:
+        db.execute("UPDATE sealed SET value = (SELECT value FROM sealed ORDER BY place LIMIT 1)")
+    db.close()
+    told = []
+    for user in ("alice", "bob"):
+        try:
+            told.append(vault.read(user, "a"))
+        except UnavailableError:
+            told.append(None)
+    vault.close()
+    assert told in (["hers", None], [None, "his"])
+
+
+def _remove(key: Path) -> None:
+    key.unlink()
+
+
+def _exchange(key: Path) -> None:
+    key.write_bytes(bytes(32))
+
+
+def _cut(key: Path) -> None:
+    key.write_bytes(b"short")
+
+
+def _open_to_all(key: Path) -> None:
+    key.chmod(0o644)
+
+
+@pytest.mark.parametrize("spoil", [_remove, _exchange, _cut, _open_to_all])
+def test_a_vault_without_its_own_key_is_not_opened_and_loses_nothing(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    vault = Vault(tmp_path / "v.db")
+    vault.write("alice", "a", 1)
+    vault.close()
+    key = tmp_path / "keys" / "vault.key"
+    kept = key.read_bytes()
+    spoil(key)
+    with pytest.raises(ConfigError, match=r"vault\.key"):
+        Vault(tmp_path / "v.db")
+    key.write_bytes(kept)
+    key.chmod(0o600)
+    vault = Vault(tmp_path / "v.db")
+    assert vault.read("alice", "a") == 1
+    vault.close()
 
 
 def test_many_threads_write_without_loss(vault: Vault) -> None:
