@@ -21,7 +21,7 @@ from gateway.errors import HomeInUseError, OutcomeUnknownError, UnavailableError
 ON_BEHALF = "Hearthgate-On-Behalf"
 _BASE_URL = "http://localhost"
 _CONNECT_S = 5.0
-_IN_USE_WAIT_S = 10.0
+_IN_USE_WAIT_S = 30.0
 _IN_USE_POLL_S = 0.05
 _MAX_SOCKET_PATH_BYTES = 100
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
