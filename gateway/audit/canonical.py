@@ -6,6 +6,7 @@ point, and an integer is written in full whatever its size.
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ _MAX_SAFE_INTEGER = 2**53
 _MAX_INTEGER_BITS = 4096
 _MAX_PLAIN_EXPONENT = 21  # ECMAScript writes numbers below 1e21 and from 1e-6 without an exponent
 _MIN_PLAIN_EXPONENT = -6
+_MAX_CACHED_TEXT = 200  # characters; what is longer is spelt anew each time, so that the cache stays small
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _plain_encoder = msgspec.json.Encoder()
@@ -30,6 +32,7 @@ def _keep_token(token: str) -> msgspec.Raw:
 
 _decoder = msgspec.json.Decoder()
 _token_decoder = msgspec.json.Decoder(float_hook=_keep_token)
+_UNFIT = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 # JSON with raw tokens inside
@@ -50,6 +53,39 @@ def decode(text: bytes | str) -> Any:  # noqa: ANN401 # whatever JSON holds
 def decode_exact(text: bytes | str) -> Any:  # noqa: ANN401 # whatever JSON holds
     """Read JSON keeping every fraction as it is spelt, so that encoding gives the same bytes."""
     return _token_decoder.decode(text)
+
+
+def spell(value: object) -> bytes:
+    """Give the canonical bytes of anything, made fit by `tidy` where that is needed; never raises."""
+    try:
+        spelt = _encoder.encode(value)
+        # WHY: what reads back as the very same value has no other spelling, unless it is a fraction, which reads
+        # back as a token. That spares nearly every value the walk.
+        if spelt.count(b"{") + spelt.count(b"[") < MAX_DEPTH and _token_decoder.decode(spelt) == value:
+            return spelt
+    except _UNFIT:
+        pass
+    return _encoder.encode(tidy(value))
+
+
+def spell_text(text: str) -> str:
+    """Give the canonical spelling of a text, made fit by `tidy_text` where that is needed."""
+    return _spell_cached(text) if len(text) <= _MAX_CACHED_TEXT else _spell_text(text)
+
+
+def _spell_text(text: str) -> str:
+    return encode_text(text).decode()
+
+
+def encode_text(text: str) -> bytes:
+    """Give the canonical bytes of a text, made fit by `tidy_text` where that is needed."""
+    try:
+        return _encoder.encode(text)
+    except UnicodeEncodeError:
+        return _encoder.encode(tidy_text(text))
+
+
+_spell_cached = lru_cache(16_384)(_spell_text)
 
 
 def tidy(value: object, depth: int = 0) -> Any:  # noqa: ANN401 # JSON with raw tokens inside

@@ -68,10 +68,14 @@ class _Facts(Struct, gc=False):
     held: frozenset[str] = frozenset()
 
 
+class _Asked(Struct, gc=False):
+    scope: str | None = None
+    user: str | None = None
+    subject: str | None = None
+
+
 class _Personal(Struct, gc=False):
-    scope: str | None = msgspec.field(name="decision.scope", default=None)
-    user: str | None = msgspec.field(name="decision.user", default=None)
-    subject: str | None = msgspec.field(name="decision.subject", default=None)
+    decision: _Asked
     replay: _Facts | None = None
 
 
@@ -136,18 +140,18 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
         whole, values = _committed.decode(committed), _personal.decode(personal)
     except msgspec.ValidationError:
         return None
-    decision, facts = whole.decision, values.replay
-    subject = decision.subject or values.subject
-    if facts is None or values.scope is None or subject is None:
+    decision, facts, asked = whole.decision, values.replay, values.decision
+    subject = decision.subject or asked.subject
+    if facts is None or asked.scope is None or subject is None:
         return None
-    if values.user is None and whole.personal.user is not None:
+    if asked.user is None and whole.personal.user is not None:
         return None
     request = AccessRequest(
         subject=Subject(subject),
-        user=None if values.user is None else UserId(values.user),
+        user=None if asked.user is None else UserId(asked.user),
         kind=decision.kind,
         level=decision.level,
-        scope=values.scope,
+        scope=asked.scope,
     )
     return Recorded(
         decision_id=decision.decision_id,

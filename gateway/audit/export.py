@@ -7,18 +7,18 @@ including that record, so that the file proves itself without the gateway.
 import asyncio
 import hashlib
 import sqlite3
+from binascii import hexlify
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from gateway.audit import canonical
-from gateway.audit.leaf import Stored, row_of
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import inclusion_proof
-from gateway.audit.query import STORED, Filter, LogReader, conditions, take
+from gateway.audit.query import Filter, LogReader, conditions, take
+from gateway.audit.row import STORED, Stored, spell_line
 from gateway.audit.tree import stored_node
 from gateway.audit.verify import FILTERED_NOTE
 from gateway.domain.record import Record, Resolution
@@ -61,11 +61,12 @@ class Export:
         with LogReader(self.folder).connect() as connection:
             proof = None if self.wanted.everything else _prover(connection, self.seq)
             for found in _pages(connection, self.wanted, self.up_to):
-                yield _spell([_row(stored, proof) for stored in found])
+                lines = [spell_line(stored, b"" if proof is None else proof(stored[0])) for stored in found]
+                lines.append(b"")
+                yield b"\n".join(lines)
             own = connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
-            row = _row(own, proof)
-            row["checkpoint"] = self.note
-            yield _spell([row])
+            last = b',"checkpoint":%b' % canonical.encode(self.note)
+            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + last) + b"\n"
 
 
 async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -> Export:
@@ -123,21 +124,11 @@ def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterat
         yield found
 
 
-def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], list[str]]:
+def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], bytes]:
     node = lru_cache(_CACHED_NODES)(stored_node(connection))
 
-    def prove(seq: int) -> list[str]:
-        return [each.hex() for each in inclusion_proof(seq - 1, size, node)]
+    def prove(seq: int) -> bytes:
+        hashes = b",".join(b'"%b"' % hexlify(each) for each in inclusion_proof(seq - 1, size, node))
+        return b',"proof":[%b]' % hashes
 
     return prove
-
-
-def _row(stored: Stored, prove: Callable[[int], list[str]] | None) -> dict[str, Any]:
-    row = row_of(stored, canonical.decode_exact)
-    if prove is not None:
-        row["proof"] = prove(stored[0])
-    return row
-
-
-def _spell(rows: list[dict[str, Any]]) -> bytes:
-    return b"".join(canonical.encode_in_order(row) + b"\n" for row in rows)

@@ -1,28 +1,78 @@
-"""One line of an exported file, checked on its own: spelt as the log spells it, every value as committed."""
+"""One line of an exported file, checked on its own: laid out as the log lays it out, every value as committed.
+
+SECURITY: the line is taken apart into the committed record, the personal values, their salts, the leaf, a proof and a
+checkpoint, and each of these must stand at its place in the one spelling it has. So a line whose committed record is in
+a signed tree holds nothing else: no member twice, none put in, none spelt so that another program reads it differently.
+"""
 
 import hashlib
-from typing import Any
+from binascii import hexlify
+from functools import lru_cache
 
 import msgspec
+from msgspec import Raw
 
 from gateway.audit import canonical
-from gateway.audit.leaf import DECISION, DETAILS, FORMAT, SALT_BYTES, commitment
-from gateway.audit.merkle import leaf_hash
+from gateway.audit.decided import SAME_SUBJECT, SAME_USER
+from gateway.audit.leaf import DECISION, DETAILS, FORMAT, SALT_BYTES
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 _HASH_BYTES = hashlib.sha256().digest_size
-_TYPES: dict[str, type] = {"seq": int, "leaf": str, "personal": dict, "salt": dict, "details": dict}
+_NULL = b"null"
+_ABSENT = Raw(b"")
+_NOTHING = (b"", _NULL)
+_DETAILS = b',"details":'
+_EVENT_ID = b',"event_id":'
+_TOP = frozenset({"user_id", "replay"})
+_ASKED = {DECISION + name: name for name in ("near_misses", "scope", "subject", "user")}
+_SAME = {SAME_USER: DECISION + "user", SAME_SUBJECT: DECISION + "subject"}
+_MISSPELT = "is not laid out as the log lays it out: a member put in, given twice or moved, or spelt otherwise"
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_sha256 = hashlib.sha256
 
 
 class LineError(Exception):
     """What is wrong with a line, as a person reads it."""
 
 
+class _Row(msgspec.Struct, gc=False):
+    category: Raw
+    decision: Raw
+    details: Raw
+    event_type: str
+    personal: dict[str, str]
+    seq: int
+    v: int
+    user_id: Raw
+    replay: Raw
+    leaf: str
+    salt: dict[str, str]
+    proof: Raw = _ABSENT
+    checkpoint: str | None = None
+
+
+class _Asked(msgspec.Struct, gc=False):
+    near_misses: Raw = _ABSENT
+    scope: Raw = _ABSENT
+    subject: Raw = _ABSENT
+    user: Raw = _ABSENT
+
+
+_row = msgspec.json.Decoder(_Row)
+_asked = msgspec.json.Decoder(_Asked)
+_members = msgspec.json.Decoder(dict[str, Raw])
+_hashes = msgspec.json.Decoder(list[str])
+
+
+@lru_cache(4096)
+def _spell(name: str) -> bytes:
+    return canonical.encode(name)
+
+
 class Line:
     """A line that is true to itself: its values are the committed ones, its leaf is theirs."""
 
-    __slots__ = ("bare", "checkpoint", "event_type", "leaf", "proof", "public_details", "seq")
+    __slots__ = ("bare", "checkpoint", "details", "event_type", "leaf", "proof", "seq")
 
     def __init__(self, text: bytes) -> None:
         """Read and check a line.
@@ -31,96 +81,165 @@ class Line:
             LineError: it is not what the log wrote.
 
         """
-        row = _read(text)
-        self.seq: int = row["seq"]
-        self.event_type: object = row.get("event_type")
-        self.checkpoint: object = row.pop("checkpoint", None)
-        self.proof: object = row.pop("proof", None)
-        self.bare = len(row["salt"]) < len(row["personal"])
-        leaf = row.pop("leaf")
-        committed = _committed(row)
-        self.public_details: dict[str, Any] = row["details"]
-        self.leaf = leaf_hash(committed)
-        if self.leaf.hex() != leaf:
-            raise LineError("was changed: its content does not give its leaf")
+        try:
+            row = _row.decode(text)
+            if row.v != FORMAT:
+                raise LineError(f"has a format that this version does not know, it knows {FORMAT}")
+            shown = _Shown(row)
+            committed = _cut(text, row, shown)
+            self.leaf = _sha256(b"\x00" + committed).digest()
+            if self.leaf.hex() != row.leaf:
+                raise LineError("was changed: its content does not give its leaf")
+        except (LineError, *_UNREADABLE) as error:
+            raise _explained(text, error) from error
+        self.seq = row.seq
+        self.event_type = row.event_type
+        self.checkpoint = row.checkpoint
+        self.proof = row.proof
+        self.bare = shown.bare
+        self.details = row.details
 
 
-def _read(text: bytes) -> dict[str, Any]:
+def _explained(text: bytes, error: Exception) -> LineError:
+    """Give what a person should be told of a line that was refused for `error`."""
     try:
-        row = canonical.decode_exact(text)
-        spelt = canonical.encode_in_order(row)
-    except _UNREADABLE as error:
-        raise LineError(f"cannot be read as JSON: {error}") from error
-    if type(row) is not dict:
-        raise LineError("is not a JSON object")
+        spelt = canonical.encode_in_order(canonical.decode_exact(text))
+    except _UNREADABLE as unreadable:
+        return LineError(f"cannot be read as JSON: {unreadable}")
     if spelt != text:
-        # SECURITY: a member given twice would be read differently by different programs.
-        raise LineError("is not spelt as the log spells it: a member given twice, or spaces or escapes changed")
-    for name, kind in _TYPES.items():
-        if type(row.get(name)) is not kind:
-            raise LineError(f"has no `{name}` of the right type")
-    if row.get("v") != FORMAT:
-        raise LineError(f"has a format that this version does not know, it knows {FORMAT}")
-    return row
+        return LineError(_MISSPELT)
+    return error if isinstance(error, LineError) else LineError(f"is not a record: {error}")
 
 
-def _committed(row: dict[str, Any]) -> bytes:
-    """Take the personal values out of `row`, checking each, and give what is left as the log committed to it."""
-    personal, salts = row["personal"], row.pop("salt")
-    places = {
-        "user_id": row.pop("user_id", None),
-        "replay": row.pop("replay", None),
-    }
-    if len(salts) > len(personal) or not salts.keys() <= personal.keys():
-        raise LineError("has a salt for a value that was never committed")
-    for name, committed in personal.items():
-        value = _take(row, places, name)
-        salt = salts.get(name)
-        if salt is None:
-            if value is not None:
+class _Shown:
+    """The personal values that a line shows, each checked, as the log spells them at their places."""
+
+    __slots__ = ("bare", "decision", "details", "salts")
+
+    def __init__(self, row: _Row) -> None:
+        self.bare = False  # it lacks a value that was committed
+        decision: list[bytes] = []
+        details: list[bytes] = []
+        salts: list[bytes] = []
+        values = _personal_values(row)
+        for name, committed in row.personal.items():
+            value, salt = values[name], row.salt.get(name)
+            if committed in _SAME:
+                _check_same(row, name, committed, value)
+            elif salt is not None:
+                salts.append(b'%b:"%b"' % (_spell(name), _check_value(name, committed, value, salt)))
+            elif value not in _NOTHING:
                 raise LineError(f"shows `{name}`, which was erased or left out, so nothing proves it")
-        elif commitment(_salt_bytes(salt, name), name, canonical.encode(value)) != committed:
-            raise LineError(f"was changed: `{name}` is not the value that was committed")
-    for name, value in places.items():
-        if value is not None:
+            else:
+                self.bare = True
+            if name.startswith(DECISION):
+                decision.append(b"%b:%b" % (_spell(name[len(DECISION) :]), value or _NULL))
+            elif value and name.startswith(DETAILS):
+                details.append(b"%b:%b" % (_spell(name[len(DETAILS) :]), value))
+        if len(salts) != len(row.salt):
+            raise LineError("has a salt for a value that was never committed")
+        self.decision, self.details, self.salts = b",".join(decision), b",".join(details), b",".join(salts)
+
+
+def _personal_values(row: _Row) -> dict[str, bytes]:
+    """Find the value of each name under `personal`; empty if it is absent."""
+    values: dict[str, bytes] = {}
+    asked = details = None
+    for name in row.personal:
+        if name in _TOP:
+            values[name] = bytes(row.user_id if name == "user_id" else row.replay)
+        elif name in _ASKED:
+            asked = _asked.decode(row.decision) if asked is None else asked
+            values[name] = bytes(getattr(asked, _ASKED[name]))
+        elif name.startswith(DETAILS):
+            details = _members.decode(row.details) if details is None else details
+            values[name] = bytes(details.get(name[len(DETAILS) :], _ABSENT))
+        else:
+            raise LineError("commits to a value that has no place in it")
+    for name, raw in (("user_id", row.user_id), ("replay", row.replay)):
+        if name not in values and bytes(raw) != _NULL:
             raise LineError(f"shows `{name}`, which was never committed")
-    return canonical.encode(row)
+    return values
 
 
-def _take(row: dict[str, Any], places: dict[str, Any], name: str) -> object:
-    if name in places:
-        value: object = places[name]
-        places[name] = None
-        return value
-    if name.startswith(DETAILS):
-        return row["details"].pop(name.removeprefix(DETAILS), None)
-    decision = row.get("decision")
-    if name.startswith(DECISION) and type(decision) is dict:
-        return decision.pop(name.removeprefix(DECISION), None)
-    raise LineError("commits to a value that has no place in it")
+def _check_same(row: _Row, name: str, committed: str, value: bytes) -> None:
+    """Check a value that follows from `user_id`."""
+    user_id = bytes(row.user_id)
+    expected = user_id if committed == SAME_USER or user_id == _NULL else b'"user:' + user_id[1:]
+    if _SAME[committed] != name or value != expected:
+        raise LineError(f"was changed: `{name}` is not what `user_id` makes it")
 
 
-def _salt_bytes(text: object, name: str) -> bytes:
+def _check_value(name: str, committed: str, value: bytes, salt: str) -> bytes:
+    """Check a value against its commitment; give its salt as it must be spelt."""
     try:
-        salt = bytes.fromhex(text) if type(text) is str else b""
+        opened = bytes.fromhex(salt)
     except ValueError:
-        salt = b""
-    if len(salt) != SALT_BYTES or salt.hex() != text:
+        opened = b""
+    if len(opened) != SALT_BYTES:
         raise LineError(f"has a salt for `{name}` that is not {SALT_BYTES} bytes in hex")
-    return salt
+    if _sha256(b"%b%b\x1f%b" % (opened, name.encode(), value)).hexdigest() != committed:
+        raise LineError(f"was changed: `{name}` is not the value that was committed")
+    return hexlify(opened)
 
 
-def parse_hashes(value: object) -> list[bytes]:
+def _cut(text: bytes, row: _Row, shown: _Shown) -> bytes:
+    """Take out of a line what the log put into the committed record; give the latter.
+
+    Raises:
+        LineError: something does not stand at its place, or not in its one spelling.
+
+    """
+    decision, details = bytes(row.decision), bytes(row.details)
+    begin = b'{"category":%b,"decision":' % bytes(row.category)
+    asked = b"{%b," % shown.decision if shown.decision else b""
+    first = len(begin)
+    told = first + len(decision) + len(_DETAILS)
+    last = told + len(details)
+    end = b',"user_id":%b,"replay":%b,"leaf":"%b","salt":{%b}%b}' % (
+        bytes(row.user_id),
+        bytes(row.replay),
+        row.leaf.encode(),
+        shown.salts,
+        _further(row),
+    )
+    in_place = (
+        text.startswith(begin + asked)
+        and text.startswith(_DETAILS + details + _EVENT_ID, told - len(_DETAILS))
+        and text.endswith(end)
+    )
+    gone = 0
+    if shown.details:
+        # INVARIANT: no string holds a comma and an unescaped quote, so what ends like this ends with these members.
+        gone = len(shown.details) + (details != b"{%b}" % shown.details)
+        in_place = in_place and details.endswith(
+            b"%b%b}" % (b"," if gone > len(shown.details) else b"{", shown.details)
+        )
+    if not in_place:
+        raise LineError(_MISSPELT)
+    kept = first + len(asked)
+    opening = text[: first + 1] if asked else text[:first]
+    return b"%b%b%b}" % (opening, text[kept : last - 1 - gone], text[last - 1 : -len(end)])
+
+
+def _further(row: _Row) -> bytes:
+    proof = b',"proof":%b' % bytes(row.proof) if row.proof else b""
+    return proof if row.checkpoint is None else b'%b,"checkpoint":%b' % (proof, canonical.encode(row.checkpoint))
+
+
+def parse_hashes(value: Raw) -> list[bytes]:
     """Read a proof.
 
     Raises:
-        LineError: it is not a list of hashes.
+        LineError: it is not a list of hashes, or not in its one spelling.
 
     """
     try:
-        hashes = [bytes.fromhex(text) for text in value] if type(value) is list else None
-    except (ValueError, TypeError):
-        hashes = None
-    if hashes is None or any(len(each) != _HASH_BYTES for each in hashes):
+        texts = _hashes.decode(value)
+        hashes = [bytes.fromhex(text) for text in texts]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise LineError("has no proof that can be read") from error
+    spelt = b"[%b]" % b",".join(b'"%b"' % hexlify(each) for each in hashes)
+    if spelt != bytes(value) or any(len(each) != _HASH_BYTES for each in hashes):
         raise LineError("has no proof that can be read")
     return hashes

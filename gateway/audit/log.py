@@ -14,7 +14,8 @@ from gateway.audit import store as store_file
 from gateway.audit.book import CheckpointBook
 from gateway.audit.checkpoint import LogKey, parse_note, read_or_make_key
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
-from gateway.audit.leaf import Prepared, microseconds, prepare, row_of
+from gateway.audit.leaf import Prepared, microseconds, prepare
+from gateway.audit.row import row_of
 from gateway.audit.store import LockFile, Store
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
@@ -148,7 +149,7 @@ class DecisionLog:
         """
         if not records:
             return ()
-        batch, offset = await self._enter([prepare(record) for record in records])
+        batch, offset = await self._enter([prepare(record, self._store.persons) for record in records])
         first = batch.first + offset
         return tuple(range(first, first + len(records)))
 
@@ -159,7 +160,7 @@ class DecisionLog:
             LogUnavailableError: nothing was written.
 
         """
-        item = prepare(record)
+        item = prepare(record, self._store.persons)
         item.sign = True
         batch, offset = await self._enter([item])
         seq = batch.first + offset
@@ -279,7 +280,8 @@ class DecisionLog:
         notes: list[tuple[int, str]] = []
         try:
             kept = self._store.reopen()
-            notes = self._store.write([prepare(self._gap(now, kept))], sign_end=True, ts_us=microseconds(now))
+            gap = prepare(self._gap(now, kept), self._store.persons)
+            notes = self._store.write([gap], sign_end=True, ts_us=microseconds(now))
             self._store.commit()
         except Exception as error:  # noqa: BLE001 # SECURITY: whatever it was, the log stays closed
             self._store.undo()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit import canonical
-from gateway.audit.leaf import Stored, event_bytes, microseconds, row_of
+from gateway.audit.leaf import event_bytes, microseconds
 from gateway.audit.merkle import TILE, consistency_proof, inclusion_proof
+from gateway.audit.row import STORED, Stored, row_of, weight
 from gateway.audit.store import FILE
 from gateway.audit.tree import stored_node
 from gateway.domain.request import Json
@@ -18,11 +19,10 @@ from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, U
 
 Row = dict[str, Any]
 MAX_LIMIT = 1000
-MAX_PAGE_CHARACTERS = 8 * 1024 * 1024
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 MAX_TEXT = 200
 BUDGET_STEPS = 400_000  # of a thousand virtual-machine instructions each: some seconds
-STORED = "SELECT record.seq, committed, leaf, personal, salts FROM record LEFT JOIN pii USING (seq)"
-_BY_USER = """? IN (json_extract(personal, '$."user_id"'), json_extract(personal, '$."decision.user"'))"""
+_BY_USER = "? IN (json_extract(personal, '$.user_id'), json_extract(personal, '$.decision.user'))"
 _MAX_SEQ_DIGITS = 18
 
 
@@ -175,17 +175,17 @@ class LogReader:
 def take(found: Iterable[Stored]) -> list[Stored]:
     """Read stored records until they are many bytes: a page is bounded, whatever its rows hold."""
     taken: list[Stored] = []
-    weight = 0
+    held = 0
     for stored in found:
         taken.append(stored)
-        weight += len(stored[1]) + len(stored[3] or "")
-        if weight > MAX_PAGE_CHARACTERS:
+        held += weight(stored)
+        if held > MAX_PAGE_BYTES:
             break
     return taken
 
 
 def _full(taken: list[Stored]) -> bool:
-    return sum(len(stored[1]) + len(stored[3] or "") for stored in taken) > MAX_PAGE_CHARACTERS and len(taken) > 1
+    return sum(map(weight, taken)) > MAX_PAGE_BYTES and len(taken) > 1
 
 
 def conditions(wanted: Filter, connection: sqlite3.Connection) -> tuple[list[str], list[object]]:

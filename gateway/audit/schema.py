@@ -1,6 +1,6 @@
 """The tables of the decision log, as numbered migrations.
 
-`record` is what the Merkle tree commits to, `pii` what can be forgotten; `tile`, `checkpoint` and `intent`
+`record` is what the Merkle tree commits to, `pii` and `person` what can be forgotten; `tile`, `checkpoint` and `intent`
 can be computed from `record`.
 """
 
@@ -29,9 +29,19 @@ MIGRATIONS = (
 
     CREATE TABLE pii (
         seq INTEGER PRIMARY KEY REFERENCES record (seq),
+        names TEXT NOT NULL,
         salts BLOB NOT NULL,
-        personal TEXT NOT NULL
+        top TEXT NOT NULL,
+        decision TEXT NOT NULL,
+        details TEXT NOT NULL,
+        personal TEXT GENERATED ALWAYS AS
+            ('{' || top || ',"decision":{' || decision || '},"details":{' || details || '}}') VIRTUAL
     ) STRICT;
+
+    CREATE TABLE person (
+        user TEXT PRIMARY KEY,
+        pseudonym TEXT NOT NULL CHECK (length(pseudonym) = 32)
+    ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE tile (
         level INTEGER NOT NULL CHECK (level >= 1),
@@ -60,6 +70,8 @@ MIGRATIONS = (
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER pii_keeps BEFORE UPDATE ON pii
         BEGIN SELECT RAISE(ABORT, 'a personal value is kept or deleted, never changed'); END;
+    CREATE TRIGGER person_keeps BEFORE UPDATE ON person
+        BEGIN SELECT RAISE(ABORT, 'a pseudonym is kept or deleted, never changed'); END;
     CREATE TRIGGER tile_keeps BEFORE UPDATE ON tile
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER tile_stays BEFORE DELETE ON tile

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.audit.checkpoint import LogKey
-from gateway.audit.leaf import Prepared, Stored
+from gateway.audit.leaf import Prepared
 from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
+from gateway.audit.persons import Persons
+from gateway.audit.row import STORED, Stored
 from gateway.audit.schema import migrate
 from gateway.audit.tree import stored_node
 from gateway.errors import HomeInUseError
@@ -99,7 +101,9 @@ class Store:
         self._key = key
         self._identity: tuple[int, int] | None = None
         self._least_bytes = 0
+        self._persons_written: list[tuple[str, str]] = []
         self._open()
+        self.persons = Persons(self._path)
         self._durable = self.head.copy()
 
     def _open(self) -> None:
@@ -145,17 +149,17 @@ class Store:
         if problem := self.misplaced():
             raise OSError(problem)
         rows: list[tuple[object, ...]] = []
-        personal: list[tuple[int, bytes, str]] = []
+        personal: list[tuple[object, ...]] = []
         tiles: list[tuple[object, ...]] = []
         notes: list[tuple[int, bytes, str]] = []
         head = self.head
         for item in batch:
             seq = head.size + 1
             committed = item.committed(seq)
-            leaf = leaf_hash(committed)
-            rows.append((seq, *item.columns, committed.decode(), leaf))
-            if item.personal is not None:
-                personal.append((seq, item.salts, item.personal))
+            leaf = leaf_hash(committed.encode())
+            rows.append((seq, *item.columns, committed, leaf))
+            if (kept := item.personal) is not None:
+                personal.append((seq, kept.names, kept.salts, kept.top, kept.decision, kept.details))
             tiles += head.push(leaf, item.ts_us)
             if item.sign:
                 notes.append(self._sign())
@@ -171,14 +175,17 @@ class Store:
     def _insert(
         self,
         rows: list[tuple[object, ...]],
-        personal: list[tuple[int, bytes, str]],
+        personal: list[tuple[object, ...]],
         tiles: list[tuple[object, ...]],
         notes: list[tuple[object, ...]],
     ) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(_INSERT_RECORD, rows)
-        connection.executemany("INSERT INTO pii VALUES (?, ?, ?)", personal)
+        connection.executemany("INSERT INTO pii VALUES (?, ?, ?, ?, ?, ?)", personal)
+        self._persons_written = self.persons.unwritten()
+        if self._persons_written:
+            connection.executemany("INSERT OR IGNORE INTO person VALUES (?, ?)", self._persons_written)
         if tiles:
             connection.executemany("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles)
         if notes:
@@ -200,6 +207,7 @@ class Store:
         self._connection.execute("COMMIT")
         if problem := self.misplaced():
             raise OSError(problem)
+        self.persons.written(self._persons_written)
         self._durable = self.head.copy()
 
     def undo(self) -> None:
@@ -224,6 +232,7 @@ class Store:
         # WHY: if the -wal was deleted, only the open connection still has what it held.
         self.close()
         self._open()
+        self.persons.open()
         known = self._durable
         if self.head.size < known.size or self.root_at(known.size) != known.frontier.root():
             raise OSError(f"{self._path.name} no longer holds what was recorded; restore it and restart")
@@ -247,13 +256,12 @@ class Store:
 
     def open_intents(self) -> list[Stored]:
         """Give the stored form of every execution that began and has no outcome, oldest first."""
-        return self._connection.execute(
-            "SELECT seq, committed, leaf, personal, salts FROM intent JOIN record USING (seq) "
-            "LEFT JOIN pii USING (seq) ORDER BY seq",
-        ).fetchall()
+        found = self._connection.execute("SELECT seq FROM intent ORDER BY seq").fetchall()
+        return [self._connection.execute(f"{STORED} WHERE record.seq = ?", each).fetchone() for each in found]
 
     def close(self) -> None:
         """Close the file; the write-ahead log goes into it."""
+        self.persons.close()
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from gateway.audit import canonical
 from gateway.audit.checkpoint import Note, VerifierKey, parse_note, parse_verifier
 from gateway.audit.line import MAX_LINE_BYTES, Line, LineError, parse_hashes
 from gateway.audit.merkle import Frontier, proves_inclusion
@@ -105,6 +106,7 @@ class _Check:
         self.digest = hashlib.sha256()  # over the leaves of a filtered export, the last line's left out
         self.note: Note | None = None
         self.last: Line | None = None
+        self.told: dict[str, object] = {}  # what the last line says of the file
         self.older_root: bytes | None = None
         self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
@@ -113,7 +115,7 @@ class _Check:
         """Check the whole file; its last line comes first, for it says what the others must add up to."""
         result = self.result
         self._read_end(file)
-        result.complete = self.last is not None and self.last.public_details.get("complete") is True
+        result.complete = self.last is not None and self.told.get("complete") is True
         filtered = self.last is not None and not result.complete
         file.seek(0)
         previous: Line | None = None
@@ -152,14 +154,14 @@ class _Check:
             line = Line(text)
         except LineError:
             return  # said when its turn comes
-        if line.event_type != "exported" or type(line.checkpoint) is not str:
+        if line.event_type != "exported" or line.checkpoint is None:
             return
         try:
             note = parse_note(line.checkpoint)
         except VerificationError as error:
             self.result.add(None, f"the checkpoint in the last line cannot be read: {error.message}")
             return
-        self.note, self.last = note, line
+        self.note, self.last, self.told = note, line, canonical.decode(line.details)
         self.result.size, self.result.root, self.result.origin = note.size, note.root.hex(), note.origin
 
     def _grow(self, number: int, line: Line) -> None:
@@ -168,7 +170,7 @@ class _Check:
             place = "lines are missing before it" if line.seq > self.expected else "it was put in, repeated or moved"
             self.result.add(number, f"has seq {line.seq}, {self.expected} expected: {place}")
         self.expected = line.seq + 1
-        if line.proof is not None:
+        if line.proof:
             self.result.add(number, "has a proof, which a line of a whole export has not")
         self.tree.push(line.leaf)
         if self.older is not None and self.tree.size == self.older.size:
@@ -199,7 +201,7 @@ class _Check:
         if self.last.seq != self.note.size:
             result.add(result.lines, f"is number {self.last.seq}, its checkpoint speaks of {self.note.size} records")
         if filtered:
-            self._check_count(self.last)
+            self._check_count()
         elif self.tree.size != self.note.size or self.tree.root() != self.note.root:
             result.add(None, self._no_sum())
         self._check_signer(self.note)
@@ -213,8 +215,8 @@ class _Check:
         first = self.older.size + 1 if agreed and self.older else 1
         return f"the lines do not add up to the checkpoint: one of the lines {first} to {size} was changed and rehashed"
 
-    def _check_count(self, last: Line) -> None:
-        told, digest = last.public_details.get("rows"), last.public_details.get("leaves_sha256")
+    def _check_count(self) -> None:
+        told, digest = self.told.get("rows"), self.told.get("leaves_sha256")
         if told != self.result.lines - 1 or digest != self.digest.hexdigest():
             message = f"{self.result.lines - 1} lines, {told} were exported: some were taken out or put in"
             if told == self.result.lines - 1:

@@ -142,4 +142,5 @@ class Decision:
 
 def timestamp(at: datetime) -> str:
     """Spell a moment as UTC RFC 3339 with microseconds and `Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -229,12 +229,14 @@ def test_the_tables_refuse_changes(folder: Path, open_log: Open, decided: Make) 
     for statement in (
         "UPDATE record SET risk = 0",
         "DELETE FROM record",
-        "UPDATE pii SET personal = '{}'",
+        "UPDATE pii SET top = ''",
+        "UPDATE person SET pseudonym = ''",
         "DELETE FROM checkpoint",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute(statement)
     connection.execute("DELETE FROM pii")
+    connection.execute("DELETE FROM person")
     connection.close()
 
 

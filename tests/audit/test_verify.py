@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import canonical
-from gateway.audit import line as line_module
 from gateway.audit.checkpoint import LogKey, read_or_make_key
+from gateway.audit.decided import SAME_USER
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.leaf import commitment
 from gateway.audit.log import DecisionLog
+from gateway.audit.merkle import leaf_hash
 from gateway.audit.query import Filter, LogReader
 from gateway.audit.verify import FILTERED_NOTE, UNSIGNED_NOTE, Verification, verify_file
 from gateway.domain.decision import Effect
@@ -77,9 +79,15 @@ def changed(line: bytes, **members: Any) -> bytes:  # noqa: ANN401 # members of 
     return canonical.encode_in_order(canonical.decode_exact(line) | members)
 
 
+def salted(line: bytes, **salts: str) -> bytes:
+    return changed(line, salt=json.loads(line)["salt"] | salts)
+
+
 def rehashed(line: bytes) -> bytes:
     """What somebody who knows the format does after changing a line."""
     row = canonical.decode_exact(line)
+    if row["personal"].get("decision.user") == SAME_USER:
+        row["decision"]["user"] = row["user_id"]
     for name, salt in row["salt"].items():
         place, _, member = name.rpartition(".")
         value = row[place][member] if place else row[name]
@@ -90,7 +98,7 @@ def rehashed(line: bytes) -> bytes:
         place, _, member = name.rpartition(".")
         if place:
             del bare[place][member]
-    row["leaf"] = line_module.leaf_hash(canonical.encode(bare)).hex()
+    row["leaf"] = leaf_hash(canonical.encode(bare)).hex()
     return canonical.encode_in_order(row)
 
 
@@ -142,8 +150,45 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int | None, st
         "nothing proves it",
     ),
     "a value is put in": (lambda lines: put(lines, 13, changed(lines[12], replay={})), 13, "never committed"),
-    "a member is put in": (lambda lines: put(lines, 3, changed(lines[2], extra=1)), 3, "its content"),
-    "a salt is put in": (lambda lines: put(lines, 5, changed(lines[4], salt={"user_id": "00" * 16})), 5, "a salt for"),
+    "a member is put in": (lambda lines: put(lines, 3, changed(lines[2], extra=1)), 3, "a member put in"),
+    "a member is put into what is committed": (
+        lambda lines: put(lines, 3, lines[2].replace(b',"seq":3', b',"sep":1,"seq":3')),
+        3,
+        "its content",
+    ),
+    "a member of the decision is put in": (
+        lambda lines: put(lines, 3, lines[2].replace(b'"scope":', b'"effect":"allow","scope":')),
+        3,
+        "given twice",
+    ),
+    "members of the decision are swapped": (
+        lambda lines: put(lines, 3, re.sub(rb'("scope":"[^"]*"),("user":"[^"]*"),', rb"\2,\1,", lines[2])),
+        3,
+        "moved",
+    ),
+    "a personal member is moved": (
+        lambda lines: put(lines, 3, re.sub(rb'(,"user_id":"[^"]*")(.*)\}$', rb"\2\1}", lines[2])),
+        3,
+        "moved",
+    ),
+    "the user of a decision is another than the record's": (
+        lambda lines: put(lines, 3, lines[2].replace(b'"user":"alice"', b'"user":"mallory"')),
+        3,
+        "not what `user_id` makes it",
+    ),
+    "a value is said to follow from another": (
+        lambda lines: put(lines, 3, re.sub(rb'("decision.scope":")[0-9a-f]{64}', rb"\1=user_id", lines[2])),
+        3,
+        "not what `user_id` makes it",
+    ),
+    "a salt is put in": (lambda lines: put(lines, 5, salted(lines[4], user_id="00" * 16)), 5, "a salt for"),
+    "a salt is spelt otherwise": (
+        lambda lines: put(
+            lines, 3, re.sub(rb'("salt".*)$', lambda found: found[0].upper().replace(b"SALT", b"salt"), lines[2])
+        ),
+        3,
+        "",
+    ),
     "a leaf is edited": (lambda lines: put(lines, 3, changed(lines[2], leaf="00" * 32)), 3, "its content"),
     "a value is edited and all rehashed": (
         lambda lines: put(lines, 3, rehashed(changed(lines[2], user_id="mallory"))),
