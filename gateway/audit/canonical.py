@@ -4,6 +4,7 @@ The spelling is RFC 8785 with two differences, told in docs/decision-log.md: mem
 point, and an integer is written in full whatever its size.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,6 +15,7 @@ import msgspec
 from gateway.domain.request import Json
 
 MAX_DEPTH = 64
+MAX_VALUE_BYTES = 64 * 1024
 TOO_DEEP = "(nested too deep to be recorded)"
 TOO_LONG = "(a number too long to be recorded)"
 _MAX_SAFE_INTEGER = 2**53
@@ -66,6 +68,16 @@ def spell(value: object) -> bytes:
     except _UNFIT:
         pass
     return _encoder.encode(tidy(value))
+
+
+def clip(spelt: bytes) -> bytes:
+    """Give `spelt`, or its digest if it is too large to be recorded."""
+    return spelt if len(spelt) <= MAX_VALUE_BYTES else encode(digest(spelt))
+
+
+def digest(spelt: bytes) -> dict[str, Json]:
+    """Give what is recorded in the place of a value that is too large."""
+    return {"omitted_bytes": len(spelt), "omitted_sha256": hashlib.sha256(spelt).hexdigest()}
 
 
 def spell_text(text: str) -> str:

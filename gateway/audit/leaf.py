@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import lru_cache
 
 from gateway.audit import canonical
 from gateway.audit.canonical import encode_text, spell_text
@@ -27,15 +27,15 @@ FORMAT = 1
 SALT_BYTES = 16
 DETAILS = "details."
 DECISION = "decision."
-MAX_VALUE_BYTES = 64 * 1024
 MAX_RECORD_BYTES = 1024 * 1024
 
 _EVENT_ID = re.compile(r"audit-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_MAX_CACHED_NAMES = 12
 _ID_PREFIX = len("audit-")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NO_DECISION = Decided("null", {}, {})
-_DECISION_NAMES = {name: DECISION + name for name in ("near_misses", "scope", "subject", "user")}
+_sha256 = hashlib.sha256
+_NO_DECISION = Decided()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,6 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
-def commitment(salt: bytes, name: str, value: bytes) -> str:
-    """Commit to a value without showing it; `value` is its canonical JSON."""
-    return hashlib.sha256(b"%b%b\x1f%b" % (salt, name.encode(), value)).hexdigest()
-
-
 def prepare(record: Record, persons: Persons) -> Prepared:
     """Turn `record` into what will be written.
 
@@ -119,8 +114,8 @@ def prepare(record: Record, persons: Persons) -> Prepared:
     ref, ref_text = (None, "null") if record.ref is None else (event_bytes(record.ref), f'"{record.ref}"')
     user_id, decision = record.user_id, record.decision
     decided = _NO_DECISION if decision is None else spell_decision(decision, user_id, persons)
-    values, same = _personal_values(record, decided)
-    commitments, personal = _commit(values, same, decided)
+    values = _personal_values(record, decided)
+    commitments, personal = _commit(values, decided) if values else ("{}", None)
     plugin = None if record.plugin_id is None else canonical.tidy_text(record.plugin_id)
     risk = max(0, min(MAX_SCORE, int(record.risk_score)))
     details = _public_details(record.details, values) if record.details else "{}"
@@ -168,40 +163,24 @@ def _public_details(given: Mapping[str, Json], values: Mapping[str, bytes]) -> s
     taken = {name.removeprefix(DETAILS) for name in values if name.startswith(DETAILS)}
     if taken:
         given = {name: value for name, value in canonical.tidy(given).items() if name not in taken}
-    encoded = canonical.spell(given)
-    if len(encoded) > MAX_VALUE_BYTES:
-        omitted = _omitted(encoded)
-        encoded = canonical.encode({name: value for name, value in omitted.items() if name not in taken})
-    return encoded.decode()
+    spelt = canonical.spell(given)
+    if len(spelt) > canonical.MAX_VALUE_BYTES:
+        omitted = canonical.digest(spelt)
+        spelt = canonical.encode({name: value for name, value in omitted.items() if name not in taken})
+    return spelt.decode()
 
 
-def _personal_values(record: Record, decided: Decided) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Gather the personal values in the order of their names, each in canonical JSON; and those that are the same.
-
-    What is too large is replaced by its digest.
-    """
-    values: dict[str, bytes] = {}
-    same: dict[str, str] = {}
-    for name, value in decided.values.items():
-        if name in decided.same:
-            same[_DECISION_NAMES[name]] = decided.same[name]
-        else:
-            values[_DECISION_NAMES[name]] = value
-    for name, detail in record.personal.items():
-        values[DETAILS + canonical.tidy_text(str(name))] = canonical.spell(detail)
-    if len(record.personal) > 1:
-        values = dict(sorted(values.items()))
+def _personal_values(record: Record, decided: Decided) -> dict[str, bytes]:
+    """Gather the personal values in the order of their names, each in canonical JSON or as its digest."""
+    values = decided.values
+    if record.personal:
+        details = {canonical.tidy_text(str(name)): canonical.spell(value) for name, value in record.personal.items()}
+        values = values | {DETAILS + name: canonical.clip(details[name]) for name in sorted(details)}
     if record.replay:
-        values["replay"] = canonical.spell(record.replay)
+        values = {**values, "replay": canonical.clip(canonical.spell(record.replay))}
     if record.user_id is not None:
-        values["user_id"] = encode_text(record.user_id)
-    if sum(map(len, values.values())) + sum(map(len, values)) > MAX_VALUE_BYTES:
-        values = _shrink({name: _clip(value) for name, value in values.items()})
-    return values, same
-
-
-def _clip(encoded: bytes) -> bytes:
-    return encoded if len(encoded) <= MAX_VALUE_BYTES else canonical.encode(_omitted(encoded))
+        values = {**values, "user_id": canonical.clip(encode_text(record.user_id))}
+    return values if sum(map(len, values.values())) <= canonical.MAX_VALUE_BYTES else _shrink(values)
 
 
 def _shrink(values: dict[str, bytes]) -> dict[str, bytes]:
@@ -210,42 +189,42 @@ def _shrink(values: dict[str, bytes]) -> dict[str, bytes]:
         return values
     kept = {name: value for name, value in values.items() if not name.startswith(DETAILS)}
     gone = [f"{spell_text(name)}:{values[name].decode()}" for name in values if name not in kept]
-    omitted = canonical.encode(_omitted(f"{{{','.join(gone)}}}".encode()))
+    omitted = canonical.encode(canonical.digest(f"{{{','.join(gone)}}}".encode()))
     return dict(sorted({**kept, f"{DETAILS}omitted": omitted}.items()))
 
 
-def _commit(values: dict[str, bytes], same: dict[str, str], decided: Decided) -> tuple[str, Personal | None]:
+def _commit(values: dict[str, bytes], decided: Decided) -> tuple[str, Personal]:
     """Give the member `personal` of the committed record, and what can be forgotten."""
-    if not values:
-        return "{}", None
-    salts = os.urandom(SALT_BYTES * len(values))
-    hashes = {
-        name: commitment(salts[at : at + SALT_BYTES], name, value)
-        for at, (name, value) in zip(range(0, len(salts), SALT_BYTES), values.items(), strict=True)
-    }
-    committed = dict(sorted((hashes | same).items())) if same else hashes
-    spelt = ",".join([f'{spell_text(name)}:"{value}"' for name, value in committed.items()])
-    return f"{{{spelt}}}", _grouped(values, decided, salts)
-
-
-def _grouped(values: dict[str, bytes], decided: Decided, salts: bytes) -> Personal:
+    names = tuple(values)
+    layout = _layout(names, decided.same) if len(names) <= _MAX_CACHED_NAMES else _Layout(names, decided.same)
+    salts = os.urandom(SALT_BYTES * len(names))
+    hashes: list[str] = []
+    at = 0
+    for marked, value in zip(layout.marked, values.values(), strict=True):
+        hashes.append(_sha256(salts[at : at + SALT_BYTES] + marked + value).hexdigest())
+        at += SALT_BYTES
+    details = ""
+    if layout.details:
+        details = ",".join([f"{shown}:{values[name].decode()}" for name, shown in layout.details])
     user_id, replay = values.get("user_id", b"null").decode(), values.get("replay", b"null").decode()
-    details = [
-        f"{spell_text(name.removeprefix(DETAILS))}:{value.decode()}"
-        for name, value in values.items()
-        if name.startswith(DETAILS)
-    ]
-    of_decision = [
-        f'"{name}":{values.get(_DECISION_NAMES[name], value).decode()}' for name, value in decided.values.items()
-    ]
-    return Personal(
-        names=",".join(map(spell_text, values)),
-        salts=salts,
-        top=f'"user_id":{user_id},"replay":{replay}',
-        decision=",".join(of_decision),
-        details=",".join(details),
-    )
+    top = f'"user_id":{user_id},"replay":{replay}'
+    return layout.commitments % tuple(hashes), Personal(layout.names, salts, top, decided.shown, details)
 
 
-def _omitted(encoded: bytes) -> dict[str, Any]:
-    return {"omitted_bytes": len(encoded), "omitted_sha256": hashlib.sha256(encoded).hexdigest()}
+class _Layout:
+    """What is the same for all records with personal values of the same names."""
+
+    __slots__ = ("commitments", "details", "marked", "names")
+
+    def __init__(self, names: tuple[str, ...], same: tuple[tuple[str, str], ...]) -> None:
+        self.names = ",".join(map(spell_text, names))
+        self.marked = [name.encode() + b"\x1f" for name in names]
+        self.details = [(name, spell_text(name[len(DETAILS) :])) for name in names if name.startswith(DETAILS)]
+        spelt = sorted([*same, *((name, "%s") for name in names)])
+        members = ",".join(f'{spell_text(name).replace("%", "%%")}:"{value}"' for name, value in spelt)
+        self.commitments = f"{{{members}}}"
+
+
+@lru_cache(1024)
+def _layout(names: tuple[str, ...], same: tuple[tuple[str, str], ...]) -> _Layout:
+    return _Layout(names, same)

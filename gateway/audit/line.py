@@ -83,13 +83,8 @@ class Line:
         """
         try:
             row = _row.decode(text)
-            if row.v != FORMAT:
-                raise LineError(f"has a format that this version does not know, it knows {FORMAT}")
             shown = _Shown(row)
-            committed = _cut(text, row, shown)
-            self.leaf = _sha256(b"\x00" + committed).digest()
-            if self.leaf.hex() != row.leaf:
-                raise LineError("was changed: its content does not give its leaf")
+            self.leaf = _leaf(_cut(text, row, shown), row.leaf)
         except (LineError, *_UNREADABLE) as error:
             raise _explained(text, error) from error
         self.seq = row.seq
@@ -117,6 +112,8 @@ class _Shown:
     __slots__ = ("bare", "decision", "details", "salts")
 
     def __init__(self, row: _Row) -> None:
+        if row.v != FORMAT:
+            raise LineError(f"has a format that this version does not know, it knows {FORMAT}")
         self.bare = False  # it lacks a value that was committed
         decision: list[bytes] = []
         details: list[bytes] = []
@@ -220,6 +217,13 @@ def _cut(text: bytes, row: _Row, shown: _Shown) -> bytes:
     kept = first + len(asked)
     opening = text[: first + 1] if asked else text[:first]
     return b"%b%b%b}" % (opening, text[kept : last - 1 - gone], text[last - 1 : -len(end)])
+
+
+def _leaf(committed: bytes, told: str) -> bytes:
+    leaf = _sha256(b"\x00" + committed).digest()
+    if leaf.hex() != told:
+        raise LineError("was changed: its content does not give its leaf")
+    return leaf
 
 
 def _further(row: _Row) -> bytes:

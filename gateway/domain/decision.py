@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.domain.condition import Rate
 from gateway.domain.request import AccessRequest, Json
@@ -140,6 +141,7 @@ class Decision:
         return body
 
 
+@lru_cache(256)
 def timestamp(at: datetime) -> str:
     """Spell a moment as UTC RFC 3339 with microseconds and `Z`."""
     in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import sqlite3
@@ -17,7 +18,6 @@ from gateway.audit import canonical
 from gateway.audit.checkpoint import LogKey, read_or_make_key
 from gateway.audit.decided import SAME_USER
 from gateway.audit.export import ExportRequest, begin_export
-from gateway.audit.leaf import commitment
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import leaf_hash
 from gateway.audit.query import Filter, LogReader
@@ -91,7 +91,8 @@ def rehashed(line: bytes) -> bytes:
     for name, salt in row["salt"].items():
         place, _, member = name.rpartition(".")
         value = row[place][member] if place else row[name]
-        row["personal"][name] = commitment(bytes.fromhex(salt), name, canonical.encode(value))
+        opened = bytes.fromhex(salt) + name.encode() + b"\x1f" + canonical.encode(value)
+        row["personal"][name] = hashlib.sha256(opened).hexdigest()
     kept = {name: row[name] for name in ("leaf", "salt", "proof", "checkpoint", "user_id", "replay") if name in row}
     bare = canonical.decode_exact(canonical.encode({name: row[name] for name in row if name not in kept}))
     for name in row["personal"]:
