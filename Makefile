@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy setup setup-dev lock clean
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -37,6 +37,9 @@ test-pycasbin:
 bench-policy:
 	@PYTHON=$(PYTHON) VENV=.venv-bench sh tools/setup requirements-bench.lock
 	.venv-bench/bin/python -m benchmarks.policy
+
+bench-log-files: setup-dev
+	$(BIN)/python -m benchmarks.log_files
 
 setup:
 	@$(SETUP) requirements.lock

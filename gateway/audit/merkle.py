@@ -53,6 +53,29 @@ class Frontier:
         self.size += 1
         return tiles
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Append leaf hashes, many at a time."""
+        begin, count = 0, len(leaves)
+        while begin < count:
+            # INVARIANT: a block is as long as it is aligned, so that it is a complete subtree of its own.
+            aligned = self.size & -self.size if self.size else 1 << count.bit_length()
+            length = min(aligned, 1 << (count - begin).bit_length() - 1)
+            nodes = leaves[begin : begin + length]
+            while len(nodes) > 1:
+                nodes = [_sha256(b"\x01" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
+            self._put(nodes[0], length)
+            begin += length
+
+    def _put(self, node: bytes, length: int) -> None:
+        """Append a complete subtree of `length` leaves, a power of two that divides the size."""
+        size = self.size
+        while size & length:
+            node = _sha256(b"\x01" + self.hashes.pop() + node).digest()
+            size -= length
+            length *= 2
+        self.hashes.append(node)
+        self.size = size + length
+
     def root(self) -> bytes:
         """Give the hash of the whole tree."""
         if not self.hashes:

@@ -2,24 +2,24 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.audit import canonical
 from gateway.audit.checkpoint import Note, VerifierKey, parse_note, parse_verifier
-from gateway.audit.line import MAX_LINE_BYTES, Line, LineError, parse_hashes
-from gateway.audit.merkle import Frontier, proves_inclusion
+from gateway.audit.chunk import MAX_PROBLEMS, Checked, check_file
+from gateway.audit.line import MAX_LINE_BYTES, Line, LineError
+from gateway.audit.merkle import Frontier
 from gateway.errors import VerificationError
 
-MAX_FINDINGS = 20
+MAX_FINDINGS = MAX_PROBLEMS
 UNSIGNED_NOTE = "the signer was not checked: without the log's key, whoever made this file may have made it all up"
 FILTERED_NOTE = (
     "a filtered export proves that each line is in the log and that the file is as it was exported; "
     "it does not prove that no other record would have matched"
 )
-_CHUNK = 1024 * 1024
+WORKERS_FROM_BYTES = 64 * 1024 * 1024  # what a process more or less takes to start is then little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +75,12 @@ class Verification:
         }
 
 
-def verify_file(path: Path, *, key: str | None = None, since: str | None = None) -> Verification:
+def verify_file(path: Path, *, key: str | None = None, since: str | None = None, jobs: int = 1) -> Verification:
     """Check every line of an exported file against the signed checkpoint in its last line.
 
     `key` is the log's public key in its text form, `since` an older checkpoint of the same log: then the file
-    must also continue what that one spoke of.
+    must also continue what that one spoke of. More than one of `jobs` uses processes beside this one, if the file is
+    large enough to be worth it.
 
     Raises:
         VerificationError: the key or the older checkpoint is none, or the file cannot be read.
@@ -91,7 +92,7 @@ def verify_file(path: Path, *, key: str | None = None, since: str | None = None)
         raise VerificationError(f"`{path}` cannot be read: it is not a file")
     try:
         with path.open("rb") as file:
-            return _Check(verifier, older).run(file)
+            return _Check(verifier, older).run(file, jobs if path.stat().st_size >= WORKERS_FROM_BYTES else 1)
     except OSError as error:
         raise VerificationError(f"`{path}` cannot be read: {error.strerror}") from error
 
@@ -110,43 +111,68 @@ class _Check:
         self.older_root: bytes | None = None
         self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
+        self.ended = False  # the line before had the checkpoint
 
-    def run(self, file: BinaryIO) -> Verification:
+    def run(self, file: BinaryIO, jobs: int) -> Verification:
         """Check the whole file; its last line comes first, for it says what the others must add up to."""
         result = self.result
         self._read_end(file)
-        result.complete = self.last is not None and self.told.get("complete") is True
-        filtered = self.last is not None and not result.complete
-        file.seek(0)
-        previous: Line | None = None
-        for number, text in enumerate(_lines(file), 1):
-            result.lines = number
-            line = self._open(number, text)
-            if line is None:
-                self.expected += 1
-                continue
-            self.bare += line.bare
-            result.first_seq = line.seq if result.first_seq is None else result.first_seq
-            result.last_seq = line.seq
-            if filtered:
-                self._check_proof(number, line, previous)
+        result.complete = self.told.get("complete") is True
+        filtered = self.note is not None and not result.complete
+        signed = (self.note.size, self.note.root) if self.note is not None and filtered else None
+        for checked in check_file(file, signed, jobs):
+            self.bare += checked.bare
+            if not filtered and self._follows(checked):
+                self._grow_by(checked)
             else:
-                self._grow(number, line)
-            if previous is not None and previous.checkpoint is not None:
-                self.result.add(number, "stands behind the line with the checkpoint, which is the last")
-            previous = line
+                self._take_singly(checked, filtered=filtered)
         self._check_end(filtered=filtered)
         return result
 
-    def _open(self, number: int, text: bytes | None) -> Line | None:
-        if text is None:
-            self.result.add(number, f"is longer than {MAX_LINE_BYTES} bytes")
-            return None
-        try:
-            return Line(text)
-        except LineError as error:
-            self.result.add(number, f"{error}")
-            return None
+    def _follows(self, checked: Checked) -> bool:
+        """Tell whether all lines are good and come next in a whole export."""
+        count = len(checked.seqs)
+        return (
+            not checked.problems
+            and not self.ended
+            and checked.checkpoints in ([], [count - 1])
+            and checked.seqs == list(range(self.expected, self.expected + count))
+        )
+
+    def _grow_by(self, checked: Checked) -> None:
+        leaves, older = checked.leaves, self.older
+        result = self.result
+        result.first_seq = self.expected if result.first_seq is None else result.first_seq
+        if older is not None and self.tree.size < older.size <= self.tree.size + len(leaves):
+            split = older.size - self.tree.size
+            self.tree.extend(leaves[:split])
+            self.older_root, leaves = self.tree.root(), leaves[split:]
+        self.tree.extend(leaves)
+        result.lines += len(checked.seqs)
+        self.expected += len(checked.seqs)
+        result.last_seq = self.expected - 1
+        self.ended = bool(checked.checkpoints)
+
+    def _take_singly(self, checked: Checked, *, filtered: bool) -> None:
+        result = self.result
+        for place, (seq, leaf) in enumerate(zip(checked.seqs, checked.leaves, strict=True)):
+            result.lines += 1
+            number, problem = result.lines, checked.problems.get(place)
+            if seq is None:
+                result.add(number, problem or "is not a record")
+                self.expected += 1
+                continue
+            if filtered:
+                self._take(number, seq, leaf)
+            else:
+                self._grow(number, seq, leaf)
+            if problem is not None:
+                result.add(number, problem)
+            if self.ended:
+                result.add(number, "stands behind the line with the checkpoint, which is the last")
+            self.ended = place in checked.checkpoints
+            result.first_seq = seq if result.first_seq is None else result.first_seq
+            result.last_seq = seq
 
     def _read_end(self, file: BinaryIO) -> None:
         text = _last_line(file)
@@ -164,32 +190,23 @@ class _Check:
         self.note, self.last, self.told = note, line, canonical.decode(line.details)
         self.result.size, self.result.root, self.result.origin = note.size, note.root.hex(), note.origin
 
-    def _grow(self, number: int, line: Line) -> None:
+    def _grow(self, number: int, seq: int, leaf: bytes) -> None:
         """Add a line of a whole export to the tree."""
-        if line.seq != self.expected:
-            place = "lines are missing before it" if line.seq > self.expected else "it was put in, repeated or moved"
-            self.result.add(number, f"has seq {line.seq}, {self.expected} expected: {place}")
-        self.expected = line.seq + 1
-        if line.proof:
-            self.result.add(number, "has a proof, which a line of a whole export has not")
-        self.tree.push(line.leaf)
+        if seq != self.expected:
+            place = "lines are missing before it" if seq > self.expected else "it was put in, repeated or moved"
+            self.result.add(number, f"has seq {seq}, {self.expected} expected: {place}")
+        self.expected = seq + 1
+        self.tree.push(leaf)
         if self.older is not None and self.tree.size == self.older.size:
             self.older_root = self.tree.root()
 
-    def _check_proof(self, number: int, line: Line, previous: Line | None) -> None:
-        """Check a line of a filtered export against the signed root."""
-        if previous is not None and line.seq <= previous.seq:
-            self.result.add(number, f"has seq {line.seq} behind {previous.seq}: lines were swapped or repeated")
-        note = self.note
-        try:
-            proof = parse_hashes(line.proof)
-        except LineError as error:
-            self.result.add(number, f"{error}")
-            return
-        if note is None or not proves_inclusion(line.seq - 1, note.size, line.leaf, proof, note.root):
-            self.result.add(number, "is not in the log that the last line's checkpoint speaks of")
-        if self.last is not None and line.seq != self.last.seq:
-            self.digest.update(line.leaf)
+    def _take(self, number: int, seq: int, leaf: bytes) -> None:
+        """Add a line of a filtered export to the sum."""
+        before = self.result.last_seq
+        if before is not None and seq <= before:
+            self.result.add(number, f"has seq {seq} behind {before}: lines were swapped or repeated")
+        if self.last is not None and seq != self.last.seq:
+            self.digest.update(leaf)
 
     def _check_end(self, *, filtered: bool) -> None:
         result = self.result
@@ -248,19 +265,6 @@ class _Check:
         elif not filtered and older.size and self.older_root != older.root:
             message = f"the first {older.size} lines are not the log that the older checkpoint speaks of"
             self.result.add(None, f"{message}: history was rewritten or replaced")
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes | None]:
-    """Give the lines without their line breaks; None for one that is too long."""
-    while text := file.readline(MAX_LINE_BYTES + 1):
-        if text.endswith(b"\n"):
-            yield text[:-1]
-        elif len(text) <= MAX_LINE_BYTES:
-            yield text
-        else:
-            while (rest := file.readline(_CHUNK)) and not rest.endswith(b"\n"):
-                pass
-            yield None
 
 
 def _last_line(file: BinaryIO) -> bytes:

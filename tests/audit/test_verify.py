@@ -443,7 +443,7 @@ def test_a_hostile_line_is_a_finding(line: bytes, exported: Exported, verify: Ca
 def test_a_line_without_end_takes_no_memory(
     exported: Exported, verify: Callable[..., Verification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.audit.verify.MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr("gateway.audit.chunk.MAX_LINE_BYTES", 100_000)
     result = verify(put(exported["whole"], 3, b"x" * 5_000_000), key=exported["key"])
     assert str(result.findings[0]) == "line 3 is longer than 100000 bytes"
     assert len(result.findings) == 2
