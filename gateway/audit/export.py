@@ -11,7 +11,6 @@ from binascii import hexlify
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 
 from gateway.audit import canonical
@@ -25,7 +24,6 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 
 PAGE_ROWS = 2000
-_CACHED_NODES = 8192
 EVERYTHING = Filter()
 
 
@@ -125,7 +123,7 @@ def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterat
 
 
 def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], bytes]:
-    node = lru_cache(_CACHED_NODES)(stored_node(connection))
+    node = stored_node(connection)
 
     def prove(seq: int) -> bytes:
         hashes = b",".join(b'"%b"' % hexlify(each) for each in inclusion_proof(seq - 1, size, node))

@@ -23,8 +23,9 @@ _ABSENT = Raw(b"")
 _NOTHING = (b"", _NULL)
 _DETAILS = b',"details":'
 _EVENT_ID = b',"event_id":'
-_TOP = frozenset({"user_id", "replay"})
-_ASKED = {DECISION + name: name for name in ("near_misses", "scope", "subject", "user")}
+_ASKED = frozenset(DECISION + name for name in ("near_misses", "scope", "subject", "user"))
+_PLACES = _ASKED | {"user_id", "replay"}
+_MAX_CACHED_NAMES = 12
 _SAME = {SAME_USER: DECISION + "user", SAME_SUBJECT: DECISION + "subject"}
 _MISSPELT = "is not laid out as the log lays it out: a member put in, given twice or moved, or spelt otherwise"
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -64,7 +65,6 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _hashes = msgspec.json.Decoder(list[str])
 
 
-@lru_cache(4096)
 def _spell(name: str) -> bytes:
     return canonical.encode(name)
 
@@ -106,6 +106,29 @@ def _explained(text: bytes, error: Exception) -> LineError:
     return error if isinstance(error, LineError) else LineError(f"is not a record: {error}")
 
 
+class _Names:
+    """What is the same for all lines whose personal values and salts have the same names."""
+
+    __slots__ = ("asked", "decision", "details", "erased", "salted", "salts")
+
+    def __init__(self, names: tuple[str, ...], salted: tuple[str, ...]) -> None:
+        known = set(names)
+        if not known.issuperset(salted):
+            raise LineError("has a salt for a value that was never committed")
+        for name in names:
+            if name not in _PLACES and not name.startswith(DETAILS):
+                raise LineError("commits to a value that has no place in it")
+        self.asked = any(name in _ASKED for name in names)
+        self.salted = [(name, name.encode() + b"\x1f") for name in names if name in salted]
+        self.erased = [name for name in names if name not in salted]  # or the same as another
+        self.decision = [(name, _spell(name[len(DECISION) :])) for name in names if name in _ASKED]
+        self.details = [(name, _spell(name[len(DETAILS) :])) for name in names if name.startswith(DETAILS)]
+        self.salts = b",".join(b'%b:"%%b"' % _spell(name).replace(b"%", b"%%") for name, _ in self.salted)
+
+
+_names = lru_cache(1024)(_Names)
+
+
 class _Shown:
     """The personal values that a line shows, each checked, as the log spells them at their places."""
 
@@ -114,70 +137,74 @@ class _Shown:
     def __init__(self, row: _Row) -> None:
         if row.v != FORMAT:
             raise LineError(f"has a format that this version does not know, it knows {FORMAT}")
+        personal, salts = tuple(row.personal), tuple(row.salt)
+        names = _names(personal, salts) if len(personal) <= _MAX_CACHED_NAMES else _Names(personal, salts)
+        values = _personal_values(row, names)
+        opened = _open_salts(row.salt)
+        at = 0
+        for name, marked in names.salted:
+            if _sha256(opened[at : at + SALT_BYTES] + marked + values[name]).hexdigest() != row.personal[name]:
+                raise LineError(f"was changed: `{name}` is not the value that was committed")
+            at += SALT_BYTES
         self.bare = False  # it lacks a value that was committed
-        decision: list[bytes] = []
-        details: list[bytes] = []
-        salts: list[bytes] = []
-        values = _personal_values(row)
-        for name, committed in row.personal.items():
-            value, salt = values[name], row.salt.get(name)
-            if committed in _SAME:
-                _check_same(row, name, committed, value)
-            elif salt is not None:
-                salts.append(b'%b:"%b"' % (_spell(name), _check_value(name, committed, value, salt)))
-            elif value not in _NOTHING:
-                raise LineError(f"shows `{name}`, which was erased or left out, so nothing proves it")
-            else:
-                self.bare = True
-            if name.startswith(DECISION):
-                decision.append(b"%b:%b" % (_spell(name[len(DECISION) :]), value or _NULL))
-            elif value and name.startswith(DETAILS):
-                details.append(b"%b:%b" % (_spell(name[len(DETAILS) :]), value))
-        if len(salts) != len(row.salt):
-            raise LineError("has a salt for a value that was never committed")
-        self.decision, self.details, self.salts = b",".join(decision), b",".join(details), b",".join(salts)
+        for name in names.erased:
+            self.bare |= _lacks(row, name, values[name])
+        # INVARIANT: the salts are spelt in the order of the commitments, whatever order they were found in.
+        self.salts = names.salts % tuple(hexlify(opened, b",", SALT_BYTES).split(b",")) if opened else b""
+        self.decision = b",".join([b"%b:%b" % (spelt, values[name] or _NULL) for name, spelt in names.decision])
+        self.details = b""
+        if names.details:
+            members = [b"%b:%b" % (spelt, values[name]) for name, spelt in names.details if values[name]]
+            self.details = b",".join(members)
 
 
-def _personal_values(row: _Row) -> dict[str, bytes]:
+def _open_salts(salts: dict[str, str]) -> bytes:
+    """Give the salts one after the other; that each is spelt right is seen when the line is cut."""
+    try:
+        opened = bytes.fromhex("".join(salts.values()))
+    except ValueError:
+        opened = b""
+    if len(opened) != SALT_BYTES * len(salts):
+        raise LineError(f"has a salt that is not {SALT_BYTES} bytes in hex")
+    return opened
+
+
+def _personal_values(row: _Row, names: _Names) -> dict[str, bytes]:
     """Find the value of each name under `personal`; empty if it is absent."""
-    values: dict[str, bytes] = {}
-    asked = details = None
-    for name in row.personal:
-        if name in _TOP:
-            values[name] = bytes(row.user_id if name == "user_id" else row.replay)
-        elif name in _ASKED:
-            asked = _asked.decode(row.decision) if asked is None else asked
-            values[name] = bytes(getattr(asked, _ASKED[name]))
-        elif name.startswith(DETAILS):
-            details = _members.decode(row.details) if details is None else details
-            values[name] = bytes(details.get(name[len(DETAILS) :], _ABSENT))
-        else:
-            raise LineError("commits to a value that has no place in it")
-    for name, raw in (("user_id", row.user_id), ("replay", row.replay)):
-        if name not in values and bytes(raw) != _NULL:
+    values = {"user_id": bytes(row.user_id), "replay": bytes(row.replay)}
+    for name, value in values.items():
+        if value != _NULL and name not in row.personal:
             raise LineError(f"shows `{name}`, which was never committed")
+    if names.asked:
+        asked = _asked.decode(row.decision)
+        values["decision.near_misses"] = bytes(asked.near_misses)
+        values["decision.scope"] = bytes(asked.scope)
+        values["decision.subject"] = bytes(asked.subject)
+        values["decision.user"] = bytes(asked.user)
+    if names.details:
+        details = _members.decode(row.details)
+        for name, _ in names.details:
+            values[name] = bytes(details.get(name[len(DETAILS) :], _ABSENT))
     return values
 
 
-def _check_same(row: _Row, name: str, committed: str, value: bytes) -> None:
-    """Check a value that follows from `user_id`."""
+def _lacks(row: _Row, name: str, value: bytes) -> bool:
+    """Tell whether a value that has no salt is missing, or else follows from `user_id` as it must.
+
+    Raises:
+        LineError: it does neither.
+
+    """
+    committed = row.personal[name]
+    if committed not in _SAME:
+        if value not in _NOTHING:
+            raise LineError(f"shows `{name}`, which was erased or left out, so nothing proves it")
+        return True
     user_id = bytes(row.user_id)
     expected = user_id if committed == SAME_USER or user_id == _NULL else b'"user:' + user_id[1:]
     if _SAME[committed] != name or value != expected:
         raise LineError(f"was changed: `{name}` is not what `user_id` makes it")
-
-
-def _check_value(name: str, committed: str, value: bytes, salt: str) -> bytes:
-    """Check a value against its commitment; give its salt as it must be spelt."""
-    try:
-        opened = bytes.fromhex(salt)
-    except ValueError:
-        opened = b""
-    if len(opened) != SALT_BYTES:
-        raise LineError(f"has a salt for `{name}` that is not {SALT_BYTES} bytes in hex")
-    if _sha256(b"%b%b\x1f%b" % (opened, name.encode(), value)).hexdigest() != committed:
-        raise LineError(f"was changed: `{name}` is not the value that was committed")
-    return hexlify(opened)
+    return False
 
 
 def _cut(text: bytes, row: _Row, shown: _Shown) -> bytes:

@@ -180,7 +180,7 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int | None, st
     "a value is said to follow from another": (
         lambda lines: put(lines, 3, re.sub(rb'("decision.scope":")[0-9a-f]{64}', rb"\1=user_id", lines[2])),
         3,
-        "not what `user_id` makes it",
+        "`decision.scope` is not the value",
     ),
     "a salt is put in": (lambda lines: put(lines, 5, salted(lines[4], user_id="00" * 16)), 5, "a salt for"),
     "a salt is spelt otherwise": (
