@@ -3,25 +3,21 @@
 import base64
 import binascii
 import hashlib
-import os
-import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from gateway.errors import ConfigError, VerificationError
+from gateway.errors import VerificationError
 
-ORIGIN_PREFIX = "hearthgate.log/"
 MAX_NOTE_BYTES = 16 * 1024
-_ED25519 = b"\x01"  # the signature type of C2SP signed-note
+ED25519 = b"\x01"  # the signature type of C2SP signed-note
 _DASH = "\u2014 "
-_HASH_BYTES = 32
+HASH_BYTES = 32
 _KEY_ID_BYTES = 4
 _BODY_LINES = 3
 _MAX_SIZE = 2**63
-_PRIVATE = "PRIVATE+KEY+"
+_OLD_KEY, _NEW_KEY = "old-key ", "new-key "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +42,10 @@ class VerifierKey:
     @property
     def key_id(self) -> bytes:
         """The first bytes of the hash that marks its signatures."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:_KEY_ID_BYTES]
+        return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:_KEY_ID_BYTES]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{_to_base64(_ED25519 + self.public)}"
+        return f"{self.name}+{self.key_id.hex()}+{to_base64(ED25519 + self.public)}"
 
     def signed(self, note: Note) -> bool:
         """Tell whether a signature of `note` is this key's."""
@@ -73,10 +69,21 @@ class LogKey:
 
     def sign(self, size: int, root: bytes) -> str:
         """Give the signed note that the log has `size` records under `root`."""
-        name = self.verifier.name
-        body = f"{name}\n{size}\n{_to_base64(root)}\n"
+        body = self._body(size, root)
+        return f"{body}\n{self.signature(body)}"
+
+    def sign_rotation(self, size: int, root: bytes, new: "LogKey") -> str:
+        """Give the signed note with which this key hands over to `new`; both sign it."""
+        body = f"{self._body(size, root)}{_OLD_KEY}{self.verifier}\n{_NEW_KEY}{new.verifier}\n"
+        return f"{body}\n{self.signature(body)}{new.signature(body)}"
+
+    def _body(self, size: int, root: bytes) -> str:
+        return f"{self.verifier.name}\n{size}\n{to_base64(root)}\n"
+
+    def signature(self, body: str) -> str:
+        """Give the line that signs the body of a note."""
         signature = self.verifier.key_id + self._private.sign(body.encode())
-        return f"{body}\n{_DASH}{name} {_to_base64(signature)}\n"
+        return f"{_DASH}{self.verifier.name} {to_base64(signature)}\n"
 
 
 def parse_note(text: str) -> Note:
@@ -101,10 +108,10 @@ def _parse_note(text: str) -> Note:
     lines = body.split("\n")
     if len(lines) < _BODY_LINES or not all(lines):
         raise ValueError("origin, size and root are three lines")
-    origin, size, root = lines[0], lines[1], _from_base64(lines[2])
+    origin, size, root = lines[0], lines[1], from_base64(lines[2])
     if not (size.isascii() and size.isdecimal()) or str(int(size)) != size or int(size) >= _MAX_SIZE:
         raise ValueError(f"`{size[:40]}` is not a size")
-    if len(root) != _HASH_BYTES:
+    if len(root) != HASH_BYTES:
         raise ValueError("the root is not 32 bytes")
     signatures = tuple(_parse_signature(line) for line in tail[:-1].split("\n"))
     return Note(
@@ -121,8 +128,23 @@ def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space or not name:
         raise ValueError("a signature line is a dash, a name and base64")
-    blob = _from_base64(encoded)
+    blob = from_base64(encoded)
     return name, blob[:_KEY_ID_BYTES], blob[_KEY_ID_BYTES:]
+
+
+def parse_rotation(note: Note) -> tuple[VerifierKey, VerifierKey] | None:
+    """Read which key hands over to which, None if the note is of no rotation.
+
+    Raises:
+        VerificationError: it names something that is no key.
+
+    """
+    lines = note.body.decode().split("\n")[_BODY_LINES:-1]
+    old = [line.removeprefix(_OLD_KEY) for line in lines if line.startswith(_OLD_KEY)]
+    new = [line.removeprefix(_NEW_KEY) for line in lines if line.startswith(_NEW_KEY)]
+    if len(old) != 1 or len(new) != 1:
+        return None
+    return parse_verifier(old[0]), parse_verifier(new[0])
 
 
 def split_notes(text: str) -> list[str]:
@@ -141,76 +163,32 @@ def parse_verifier(text: str) -> VerifierKey:
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     try:
-        blob = _from_base64(encoded)
+        blob = from_base64(encoded)
     except ValueError:
         blob = b""
     key = VerifierKey(name=name, public=blob[1:])
-    well_made = name and blob[:1] == _ED25519 and len(key.public) == _HASH_BYTES
+    well_made = name and blob[:1] == ED25519 and len(key.public) == HASH_BYTES
     if not well_made or key.key_id.hex() != key_id:
         raise VerificationError("not a verifier key", way_out="give `name+hash+base64`, as in keys/log.pub")
     return key
 
 
-def read_or_make_key(folder: Path) -> LogKey:
-    """Read the key in `folder`, or make one if there is none; keep the public half beside it.
-
-    Raises:
-        ConfigError: the key cannot be believed.
-
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private, public = folder / "log.key", folder / "log.pub"
-    if not private.exists():
-        if public.exists():
-            raise ConfigError(f"`{private}` is gone but `{public}` is there", way_out="put the key back")
-        name = ORIGIN_PREFIX + secrets.token_hex(8)
-        _write_private(private, name, secrets.token_bytes(_HASH_BYTES))
-    key = _read_private(private)
-    text = f"{key.verifier}\n"
-    if not public.exists():
-        public.write_text(text)
-    elif public.read_text() != text:
-        raise ConfigError(f"`{public}` is not the public half of `{private}`", way_out="put the right one back")
-    return key
-
-
-def _write_private(path: Path, name: str, seed: bytes) -> None:
-    key_id = LogKey(name, seed).verifier.key_id.hex()
-    line = f"{_PRIVATE}{name}+{key_id}+{_to_base64(_ED25519 + seed)}\n"
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 # a descriptor made private from the start
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-
-
-def _read_private(path: Path) -> LogKey:
-    if path.stat().st_mode & 0o077:
-        raise ConfigError(f"`{path}` can be read by others", way_out=f"chmod 600 {path}")
-    name, _, rest = path.read_text(encoding="ascii", errors="replace").strip().removeprefix(_PRIVATE).partition("+")
-    key_id, _, encoded = rest.partition("+")
-    try:
-        blob = _from_base64(encoded)
-        key = LogKey(name, blob[1:])
-    except ValueError:
-        key = None
-    if key is None or blob[:1] != _ED25519 or key.verifier.key_id.hex() != key_id:
-        raise ConfigError(f"`{path}` is not a key of the log", way_out="put the right one back")
-    return key
-
-
-def _to_base64(data: bytes) -> str:
+def to_base64(data: bytes) -> str:
+    """Spell bytes in base64."""
     return base64.b64encode(data).decode()
 
 
-def _from_base64(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
+    """Read base64 in the one way it is written.
+
+    Raises:
+        ValueError: it is not that.
+
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError("not base64") from error
-    if _to_base64(data) != text:
+    if to_base64(data) != text:
         raise ValueError("not base64 as it is written once")
     return data

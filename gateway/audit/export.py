@@ -19,7 +19,7 @@ from gateway.audit.merkle import inclusion_proof
 from gateway.audit.query import Filter, LogReader, conditions, take
 from gateway.audit.row import STORED, Stored, spell_line
 from gateway.audit.tree import stored_node
-from gateway.audit.verify import FILTERED_NOTE
+from gateway.audit.verification import FILTERED_NOTE
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 
@@ -63,8 +63,14 @@ class Export:
                 lines.append(b"")
                 yield b"\n".join(lines)
             own = connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
-            last = b',"checkpoint":%b' % canonical.encode(self.note)
-            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + last) + b"\n"
+            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + self._end(connection)) + b"\n"
+
+    def _end(self, connection: sqlite3.Connection) -> bytes:
+        """Give what only the last line has: the checkpoint, and how the key that signed it came to its office."""
+        checkpoint = b',"checkpoint":%b' % canonical.encode(self.note)
+        sql = "SELECT note FROM rotation WHERE size <= ? ORDER BY size"
+        rotations = [note for (note,) in connection.execute(sql, (self.seq,))]
+        return checkpoint + (b',"rotations":%b' % canonical.encode(rotations) if rotations else b"")
 
 
 async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -> Export:

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from gateway.audit import canonical
 from gateway.audit.canonical import encode_text, spell_text
+from gateway.audit.checkpoint import LogKey
 from gateway.audit.decided import Decided, spell_decision
 from gateway.audit.persons import Persons
 from gateway.domain.decision import Decision, timestamp
@@ -61,6 +62,7 @@ class Prepared:
     personal: Personal | None
     columns: tuple[object, ...]  # ts_us, id, event_type, category, plugin, effect, risk, resolution, ref, rule
     sign: bool = field(default=False)  # a checkpoint is wanted right behind this record
+    next_key: LogKey | None = field(default=None)  # takes over with this record
 
     @property
     def weight(self) -> int:

@@ -50,6 +50,7 @@ class _Row(msgspec.Struct, gc=False):
     salt: dict[str, str]
     proof: Raw = _ABSENT
     checkpoint: str | None = None
+    rotations: list[str] = []
 
 
 class _Asked(msgspec.Struct, gc=False):
@@ -72,7 +73,7 @@ def _spell(name: str) -> bytes:
 class Line:
     """A line that is true to itself: its values are the committed ones, its leaf is theirs."""
 
-    __slots__ = ("bare", "checkpoint", "details", "event_type", "leaf", "proof", "seq")
+    __slots__ = ("bare", "checkpoint", "details", "event_type", "leaf", "proof", "rotations", "seq")
 
     def __init__(self, text: bytes) -> None:
         """Read and check a line.
@@ -90,6 +91,7 @@ class Line:
         self.seq = row.seq
         self.event_type = row.event_type
         self.checkpoint = row.checkpoint
+        self.rotations = row.rotations
         self.proof = row.proof
         self.bare = shown.bare
         self.details = row.details
@@ -254,8 +256,12 @@ def _leaf(committed: bytes, told: str) -> bytes:
 
 
 def _further(row: _Row) -> bytes:
-    proof = b',"proof":%b' % bytes(row.proof) if row.proof else b""
-    return proof if row.checkpoint is None else b'%b,"checkpoint":%b' % (proof, canonical.encode(row.checkpoint))
+    further = b',"proof":%b' % bytes(row.proof) if row.proof else b""
+    if row.checkpoint is not None:
+        further += b',"checkpoint":%b' % canonical.encode(row.checkpoint)
+    if row.rotations:
+        further += b',"rotations":%b' % canonical.encode(row.rotations)
+    return further
 
 
 def parse_hashes(value: Raw) -> list[bytes]:

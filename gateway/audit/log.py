@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,18 +13,21 @@ from typing import Any, Self
 from gateway.audit import book as book_file
 from gateway.audit import store as store_file
 from gateway.audit.book import CheckpointBook
-from gateway.audit.checkpoint import LogKey, parse_note, read_or_make_key
+from gateway.audit.checkpoint import LogKey, parse_note
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
+from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
 from gateway.audit.leaf import Prepared, microseconds, prepare
 from gateway.audit.row import row_of
 from gateway.audit.store import LockFile, Store
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
-from gateway.errors import LogUnavailableError, VerificationError
+from gateway.domain.request import Json
+from gateway.errors import ConflictError, LogUnavailableError, VerificationError
 
 BEAT_S = 1.0  # how often it looks after its files and signs what has grown
 PROBE_S = 0.25  # how often it tries to recover by itself
 MIN_PROBE_S = 0.05  # how often callers can make it try
+KEYS = "keys"
 _FAILURES = (sqlite3.Error, OSError, LookupError, ValueError)
 
 
@@ -39,10 +43,12 @@ class DecisionLog:
     def __init__(
         self,
         folder: Path,
-        held: tuple[LockFile, Store, LogKey],
+        held: tuple[LockFile, Store],
         clock: tuple[Callable[[], datetime], Callable[[], str]],
     ) -> None:
-        self._lock, self._store, self._key = held
+        self._lock, self._store = held
+        self._keys = folder / KEYS
+        self._rotating = False
         self._now, self._new_id = clock
         self._book = CheckpointBook(folder)
         self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
@@ -74,7 +80,7 @@ class DecisionLog:
         except OSError as error:
             raise LogUnavailableError(f"the decision log in `{folder}` cannot be opened: {error.strerror}") from error
         try:
-            key = read_or_make_key(folder / "keys")
+            key = read_or_make_key(folder / KEYS)
             _check_presence(folder, key)
             store = Store(folder, key)
         except _FAILURES as error:
@@ -84,7 +90,8 @@ class DecisionLog:
             lock.release()
             raise
         try:
-            log = cls(folder, (lock, store, key), (now, new_id))
+            log = cls(folder, (lock, store), (now, new_id))
+            log._settle_rotation()
             log._check_history()
         except BaseException:
             store.close()
@@ -96,10 +103,10 @@ class DecisionLog:
     def _check_history(self) -> None:
         """Compare the database with the newest checkpoints, its own and the book's."""
         stored = self._store.last_checkpoint()
-        told = self._book.last(self._key.verifier)
+        told = self._book.last(self._store.key.verifier)
         notes = [] if stored is None else [parse_note(stored[1])]
         for note in notes if told is None else [*notes, told]:
-            if not self._key.verifier.signed(note) or self._root_at(note.size) != note.root:
+            if not self._store.key.verifier.signed(note) or self._root_at(note.size) != note.root:
                 raise VerificationError(
                     f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
                     way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
@@ -135,10 +142,10 @@ class DecisionLog:
     @property
     def verifier(self) -> str:
         """The public key that checks this log's checkpoints, in its text form."""
-        return str(self._key.verifier)
+        return str(self._store.key.verifier)
 
-    async def append(self, *records: Record) -> tuple[int, ...]:
-        """Write `records`, all or none, and return their numbers.
+    async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:
+        """Write `records`, all or none, and return their numbers; with `sign` a checkpoint stands right behind them.
 
         Returns only once they would survive a power cut. A caller that is cancelled meanwhile does not
         take them back.
@@ -149,7 +156,9 @@ class DecisionLog:
         """
         if not records:
             return ()
-        batch, offset = await self._enter([prepare(record, self._store.persons) for record in records])
+        items = [prepare(record, self._store.persons) for record in records]
+        items[-1].sign = sign
+        batch, offset = await self._enter(items)
         first = batch.first + offset
         return tuple(range(first, first + len(records)))
 
@@ -165,6 +174,53 @@ class DecisionLog:
         batch, offset = await self._enter([item])
         seq = batch.first + offset
         return seq, next(note for size, note in batch.notes if size == seq)
+
+    async def rotate_key(self, record: Record) -> str:
+        """Sign with a new key from `record` on, which is told both keys, and return the note that hands over.
+
+        Killed at any moment, the log goes on with the key that its last durable record names.
+
+        Raises:
+            LogUnavailableError: nothing was written and the key stays, or the new key is in use and its file will
+                be put in place by the next start.
+            ConflictError: a rotation is under way.
+
+        """
+        if self._rotating:
+            raise ConflictError("the key is being rotated already")
+        self._rotating = True
+        try:
+            return await self._rotate(record)
+        except OSError as error:
+            raise LogUnavailableError(f"the key's files cannot be written: {error.strerror}") from error
+        finally:
+            self._rotating = False
+
+    async def _rotate(self, record: Record) -> str:
+        if not self.healthy:
+            # INVARIANT: while it is open whether a rotation was recorded, the key it names is not overwritten.
+            raise self._unavailable(1)
+        self._settle_rotation()
+        old = self._store.key.verifier
+        new = make_next_key(self._keys, old.name)
+        keys: dict[str, Json] = {"old_key": f"{old}", "new_key": f"{new.verifier}"}
+        item = prepare(replace(record, details={**record.details, **keys}), self._store.persons)
+        item.next_key = new
+        # WHY: a failure leaves the next key where it is: the recovery knows whether the record lies in the file.
+        batch, offset = await self._enter([item])
+        take_next_key(self._keys)
+        return next(note for size, note in batch.notes if size == batch.first + offset)
+
+    def _settle_rotation(self) -> None:
+        """Finish a rotation that was recorded, forget one that was not."""
+        new = read_next_key(self._keys)
+        if new is None:
+            return
+        if self._store.handed_over_to(new):
+            take_next_key(self._keys)
+            self._store.adopt(new)
+        else:
+            drop_next_key(self._keys)
 
     async def checkpoint(self) -> str:
         """Return a signed checkpoint of everything written so far.
@@ -280,6 +336,7 @@ class DecisionLog:
         notes: list[tuple[int, str]] = []
         try:
             kept = self._store.reopen()
+            self._settle_rotation()
             gap = prepare(self._gap(now, kept), self._store.persons)
             notes = self._store.write([gap], sign_end=True, ts_us=microseconds(now))
             self._store.commit()

@@ -139,18 +139,20 @@ class LogReader:
             found = _run(connection, sql, [value])
         return row_of(found[0]) if found else None
 
-    def inclusion(self, event_id: str, size: int) -> tuple[int, list[bytes]]:
-        """Prove that an event is in the tree of `size` records: its index, counted from 0, and the hashes.
+    def inclusion(self, event_id: str, size: int) -> tuple[bytes, int, list[bytes]]:
+        """Prove that an event is in the tree of `size` records: its leaf, its index, counted from 0, and the hashes.
 
         Raises:
             NotFoundError: there is no such event, or it is behind that size.
 
         """
-        row = self.get(event_id)
-        if row is None or row["seq"] > size:
-            raise NotFoundError(f"no event `{event_id}` in the first {size} records")
+        wanted = event_bytes(event_id)
         with self.connect() as connection:
-            return row["seq"] - 1, inclusion_proof(row["seq"] - 1, size, stored_node(connection))
+            sql = "SELECT seq, leaf FROM record WHERE id = ? ORDER BY seq LIMIT 1"
+            seq, leaf = connection.execute(sql, (wanted,)).fetchone() or (size + 1, b"")
+            if seq > size:
+                raise NotFoundError(f"no event `{event_id}` in the first {size} records")
+            return leaf, seq - 1, inclusion_proof(seq - 1, size, stored_node(connection))
 
     def consistency(self, old: int, size: int) -> list[bytes]:
         """Prove that the log of `old` records is the beginning of the log of `size`.
@@ -164,6 +166,11 @@ class LogReader:
             if not 0 <= old <= size <= have:
                 raise NotFoundError(f"no log of {old} and of {size} records: it has {have}")
             return consistency_proof(old, size, stored_node(connection))
+
+    def rotations(self) -> list[str]:
+        """Give the notes with which the log's keys handed over, oldest first."""
+        with self.connect() as connection:
+            return [note for (note,) in connection.execute("SELECT note FROM rotation ORDER BY size")]
 
     def checkpoint(self) -> str | None:
         """Give the newest signed checkpoint that is written down."""

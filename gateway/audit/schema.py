@@ -59,6 +59,11 @@ MIGRATIONS = (
         note TEXT NOT NULL
     ) STRICT;
 
+    CREATE TABLE rotation (
+        size INTEGER PRIMARY KEY,
+        note TEXT NOT NULL
+    ) STRICT;
+
     CREATE TABLE intent (
         id BLOB PRIMARY KEY CHECK (length(id) = 16),
         seq INTEGER NOT NULL
@@ -75,6 +80,10 @@ MIGRATIONS = (
     CREATE TRIGGER tile_keeps BEFORE UPDATE ON tile
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER tile_stays BEFORE DELETE ON tile
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER rotation_keeps BEFORE UPDATE ON rotation
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER rotation_stays BEFORE DELETE ON rotation
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER checkpoint_keeps BEFORE UPDATE ON checkpoint
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;

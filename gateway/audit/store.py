@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.audit.checkpoint import LogKey
+from gateway.audit.checkpoint import LogKey, parse_note, parse_rotation
 from gateway.audit.leaf import Prepared
 from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
 from gateway.audit.persons import Persons
@@ -98,7 +98,8 @@ class Store:
     def __init__(self, folder: Path, key: LogKey) -> None:
         self._path = folder / FILE
         self._wal = folder / f"{FILE}-wal"
-        self._key = key
+        self.key = key
+        self._signing = key  # the same, but while a rotation is being written
         self._identity: tuple[int, int] | None = None
         self._least_bytes = 0
         self._persons_written: list[tuple[str, str]] = []
@@ -161,7 +162,9 @@ class Store:
             if (kept := item.personal) is not None:
                 personal.append((seq, kept.names, kept.salts, kept.top, kept.decision, kept.details))
             tiles += head.push(leaf, item.ts_us)
-            if item.sign:
+            if item.next_key is not None:
+                notes.append(self._hand_over(item.next_key))
+            elif item.sign:
                 notes.append(self._sign())
         if sign_end and not (notes and notes[-1][0] == head.size):
             notes.append(self._sign())
@@ -170,7 +173,13 @@ class Store:
 
     def _sign(self) -> tuple[int, bytes, str]:
         size, root = self.head.size, self.head.frontier.root()
-        return size, root, self._key.sign(size, root)
+        return size, root, self._signing.sign(size, root)
+
+    def _hand_over(self, new: LogKey) -> tuple[int, bytes, str]:
+        size, root = self.head.size, self.head.frontier.root()
+        note = self._signing.sign_rotation(size, root, new)
+        self._signing = new
+        return size, root, note
 
     def _insert(
         self,
@@ -190,6 +199,9 @@ class Store:
             connection.executemany("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles)
         if notes:
             connection.executemany("INSERT OR IGNORE INTO checkpoint VALUES (?, ?, ?, ?)", notes)
+        if self._signing is not self.key:
+            rotations = [(size, note) for size, _, _, note in notes if parse_rotation(parse_note(str(note)))]
+            connection.executemany("INSERT INTO rotation VALUES (?, ?)", rotations)
         for seq, _, event_id, event_type, *_, ref, _, _, _ in rows:
             if event_type == _INTENT:
                 connection.execute("INSERT OR IGNORE INTO intent VALUES (?, ?)", (event_id, seq))
@@ -207,6 +219,7 @@ class Store:
         self._connection.execute("COMMIT")
         if problem := self.misplaced():
             raise OSError(problem)
+        self.key = self._signing
         self.persons.written(self._persons_written)
         self._durable = self.head.copy()
 
@@ -216,6 +229,17 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         self.head = self._durable.copy()
+        self._signing = self.key
+
+    def adopt(self, key: LogKey) -> None:
+        """Sign with `key` from now on, to which a rotation in the database hands over."""
+        self.key = self._signing = key
+
+    def handed_over_to(self, key: LogKey) -> bool:
+        """Tell whether the newest rotation in the database names `key`."""
+        row = self._connection.execute("SELECT note FROM rotation ORDER BY size DESC LIMIT 1").fetchone()
+        pair = None if row is None else parse_rotation(parse_note(row[0]))
+        return pair is not None and pair[1] == key.verifier
 
     def reopen(self) -> int:
         """Open the file anew after a failure; give how many records it holds of which no caller was told.

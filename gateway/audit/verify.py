@@ -2,85 +2,30 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.audit import canonical
 from gateway.audit.checkpoint import Note, VerifierKey, parse_note, parse_verifier
-from gateway.audit.chunk import MAX_PROBLEMS, Checked, check_file
+from gateway.audit.chunk import Checked, check_file
 from gateway.audit.line import MAX_LINE_BYTES, Line, LineError
 from gateway.audit.merkle import Frontier
+from gateway.audit.sidecar import Sidecar
+from gateway.audit.trust import KeyChain
+from gateway.audit.verification import FILTERED_NOTE, UNSIGNED_NOTE, Verification
 from gateway.errors import VerificationError
 
-MAX_FINDINGS = MAX_PROBLEMS
-UNSIGNED_NOTE = "the signer was not checked: without the log's key, whoever made this file may have made it all up"
-FILTERED_NOTE = (
-    "a filtered export proves that each line is in the log and that the file is as it was exported; "
-    "it does not prove that no other record would have matched"
-)
 WORKERS_FROM_BYTES = 64 * 1024 * 1024  # what a process more or less takes to start is then little
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that is wrong, and the line it is on; lines count from 1."""
-
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        return self.message if self.line is None else f"line {self.line} {self.message}"
-
-
-@dataclass(slots=True, kw_only=True)
-class Verification:
-    """What a file proves, or why it proves nothing; the first finding is the first bad line."""
-
-    lines: int = 0
-    first_seq: int | None = None
-    last_seq: int | None = None
-    size: int | None = None
-    root: str | None = None
-    origin: str | None = None
-    complete: bool = False  # the file holds every record up to its size
-    signer_checked: bool = False
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-    def add(self, line: int | None, message: str) -> None:
-        """Note something wrong; beyond some, only the first ones are kept."""
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(line=line, message=message))
-
-    def as_json(self) -> dict[str, object]:
-        """Give the wire shape."""
-        return {
-            "ok": self.ok,
-            "lines": self.lines,
-            "first_seq": self.first_seq,
-            "last_seq": self.last_seq,
-            "size": self.size,
-            "root": self.root,
-            "origin": self.origin,
-            "complete": self.complete,
-            "signer_checked": self.signer_checked,
-            "findings": [{"line": found.line, "message": found.message} for found in self.findings],
-            "notes": self.notes,
-        }
-
-
-def verify_file(path: Path, *, key: str | None = None, since: str | None = None, jobs: int = 1) -> Verification:
+def verify_file(
+    path: Path, *, key: str | None = None, since: str | None = None, leaves: Path | None = None, jobs: int = 1
+) -> Verification:
     """Check every line of an exported file against the signed checkpoint in its last line.
 
     `key` is the log's public key in its text form, `since` an older checkpoint of the same log: then the file
-    must also continue what that one spoke of. More than one of `jobs` uses processes beside this one, if the file is
-    large enough to be worth it.
+    must also continue what that one spoke of. `leaves` is the file of all leaves beside the export. More than one of
+    `jobs` uses processes beside this one, if the file is large enough to be worth it.
 
     Raises:
         VerificationError: the key or the older checkpoint is none, or the file cannot be read.
@@ -90,27 +35,35 @@ def verify_file(path: Path, *, key: str | None = None, since: str | None = None,
     older = None if since is None else parse_note(since)
     if not path.is_file():
         raise VerificationError(f"`{path}` cannot be read: it is not a file")
+    jobs = jobs if path.stat().st_size >= WORKERS_FROM_BYTES else 1
     try:
         with path.open("rb") as file:
-            return _Check(verifier, older).run(file, jobs if path.stat().st_size >= WORKERS_FROM_BYTES else 1)
+            if leaves is None:
+                return _Check(verifier, older).run(file, jobs)
+            with leaves.open("rb") as beside:
+                return _Check(verifier, older, beside).run(file, jobs)
     except OSError as error:
-        raise VerificationError(f"`{path}` cannot be read: {error.strerror}") from error
+        raise VerificationError(f"`{error.filename or path}` cannot be read: {error.strerror}") from error
 
 
 class _Check:
     """One verification under way."""
 
-    def __init__(self, key: VerifierKey | None, older: Note | None) -> None:
+    def __init__(self, key: VerifierKey | None, older: Note | None, leaves: BinaryIO | None = None) -> None:
         self.key, self.older = key, older
         self.result = Verification()
-        self.tree = Frontier()
+        self.tree = Frontier()  # of the file's lines, or of the leaves beside it
+        self.beside = None if leaves is None else Sidecar(leaves, lambda leaf: self._extend([leaf]))
         self.digest = hashlib.sha256()  # over the leaves of a filtered export, the last line's left out
         self.note: Note | None = None
         self.last: Line | None = None
         self.told: dict[str, object] = {}  # what the last line says of the file
-        self.older_root: bytes | None = None
+        self.rotations: list[Note] = []
+        self.wanted: list[int] = []  # sizes at which the root is compared with a note, the next one last
+        self.roots: dict[int, bytes] = {}
         self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
+        self.chain: KeyChain | None = None
         self.ended = False  # the line before had the checkpoint
 
     def run(self, file: BinaryIO, jobs: int) -> Verification:
@@ -119,15 +72,20 @@ class _Check:
         self._read_end(file)
         result.complete = self.told.get("complete") is True
         filtered = self.note is not None and not result.complete
+        self.wanted = sorted({note.size for note in self._notes()}, reverse=True)
         signed = (self.note.size, self.note.root) if self.note is not None and filtered else None
         for checked in check_file(file, signed, jobs):
             self.bare += checked.bare
-            if not filtered and self._follows(checked):
+            if not filtered and self.beside is None and self._follows(checked):
                 self._grow_by(checked)
             else:
                 self._take_singly(checked, filtered=filtered)
         self._check_end(filtered=filtered)
         return result
+
+    def _notes(self) -> list[Note]:
+        """Give the notes that speak of a beginning of the file."""
+        return [*self.rotations, self.older] if self.older is not None else [*self.rotations]
 
     def _follows(self, checked: Checked) -> bool:
         """Tell whether all lines are good and come next in a whole export."""
@@ -140,18 +98,24 @@ class _Check:
         )
 
     def _grow_by(self, checked: Checked) -> None:
-        leaves, older = checked.leaves, self.older
         result = self.result
         result.first_seq = self.expected if result.first_seq is None else result.first_seq
-        if older is not None and self.tree.size < older.size <= self.tree.size + len(leaves):
-            split = older.size - self.tree.size
-            self.tree.extend(leaves[:split])
-            self.older_root, leaves = self.tree.root(), leaves[split:]
-        self.tree.extend(leaves)
+        self._extend(checked.leaves)
         result.lines += len(checked.seqs)
         self.expected += len(checked.seqs)
         result.last_seq = self.expected - 1
         self.ended = bool(checked.checkpoints)
+
+    def _extend(self, leaves: list[bytes]) -> None:
+        """Add leaves to the tree, stopping where a root is wanted."""
+        while self.wanted and self.wanted[-1] <= self.tree.size + len(leaves):
+            split = self.wanted[-1] - self.tree.size
+            if split > 0:
+                self.tree.extend(leaves[:split])
+                leaves = leaves[split:]
+                self.roots[self.tree.size] = self.tree.root()
+            self.wanted.pop()
+        self.tree.extend(leaves)
 
     def _take_singly(self, checked: Checked, *, filtered: bool) -> None:
         result = self.result
@@ -162,6 +126,8 @@ class _Check:
                 result.add(number, problem or "is not a record")
                 self.expected += 1
                 continue
+            if self.beside is not None and self.beside.leaf(seq) != leaf:
+                result.add(number, "is not the record that the leaves beside the file have there")
             if filtered:
                 self._take(number, seq, leaf)
             else:
@@ -188,7 +154,15 @@ class _Check:
             self.result.add(None, f"the checkpoint in the last line cannot be read: {error.message}")
             return
         self.note, self.last, self.told = note, line, canonical.decode(line.details)
+        self._read_rotations(line)
         self.result.size, self.result.root, self.result.origin = note.size, note.root.hex(), note.origin
+
+    def _read_rotations(self, line: Line) -> None:
+        """Read how the key was rotated, and which keys that makes believable."""
+        try:
+            self.rotations = [parse_note(text) for text in line.rotations]
+        except VerificationError as error:
+            self.result.add(None, f"a key rotation in the last line cannot be read: {error.message}")
 
     def _grow(self, number: int, seq: int, leaf: bytes) -> None:
         """Add a line of a whole export to the tree."""
@@ -196,9 +170,8 @@ class _Check:
             place = "lines are missing before it" if seq > self.expected else "it was put in, repeated or moved"
             self.result.add(number, f"has seq {seq}, {self.expected} expected: {place}")
         self.expected = seq + 1
-        self.tree.push(leaf)
-        if self.older is not None and self.tree.size == self.older.size:
-            self.older_root = self.tree.root()
+        if self.beside is None:
+            self._extend([leaf])
 
     def _take(self, number: int, seq: int, leaf: bytes) -> None:
         """Add a line of a filtered export to the sum."""
@@ -217,19 +190,37 @@ class _Check:
             return
         if self.last.seq != self.note.size:
             result.add(result.lines, f"is number {self.last.seq}, its checkpoint speaks of {self.note.size} records")
+        if self.beside is not None:
+            self._check_beside(self.beside, self.note)
         if filtered:
             self._check_count()
-        elif self.tree.size != self.note.size or self.tree.root() != self.note.root:
+        whole = self.beside is not None or not filtered
+        if whole and (self.tree.size != self.note.size or self.tree.root() != self.note.root):
             result.add(None, self._no_sum())
+        elif whole and any(self.roots.get(each.size) != each.root for each in self.rotations):
+            result.add(result.lines, "has a key rotation of another log")
         self._check_signer(self.note)
         self._check_older(self.note, filtered=filtered)
 
+    def _check_beside(self, beside: Sidecar, note: Note) -> None:
+        """Look whether the leaves are those of the log, and tell what of it the file shows."""
+        result = self.result
+        beside.finish(note.size)
+        if beside.broken is not None:
+            result.add(None, f"line {beside.broken} of the leaves is not 64 hex digits")
+        if self.tree.size == note.size and self.tree.root() == note.root:
+            shown = result.lines - len(result.findings)
+            result.notes.append(
+                f"the file shows {shown} of the {note.size} records that the log has; the leaves are its own"
+            )
+
     def _no_sum(self) -> str:
         size = self.note.size if self.note else 0
+        if self.beside is not None:
+            return f"the {self.tree.size} leaves beside the file are not those of the {size} records of the log"
         if self.tree.size != size:
             return f"{self.tree.size} good lines, but the checkpoint speaks of {size} records"
-        agreed = self.older is not None and self.older_root == self.older.root
-        first = self.older.size + 1 if agreed and self.older else 1
+        first = 1 + max((note.size for note in self._notes() if self.roots.get(note.size) == note.root), default=0)
         return f"the lines do not add up to the checkpoint: one of the lines {first} to {size} was changed and rehashed"
 
     def _check_count(self) -> None:
@@ -242,9 +233,16 @@ class _Check:
         self.result.notes.append(FILTERED_NOTE)
 
     def _check_signer(self, note: Note) -> None:
-        if self.key is None:
+        key = self.key
+        if key is None:
             self.result.notes.append(UNSIGNED_NOTE)
-        elif note.origin != self.key.name or not self.key.signed(note):
+            return
+        chain = self.chain = KeyChain(key, self.rotations)
+        for place in chain.unproven:
+            self.result.add(
+                self.result.lines, f"has a key rotation, number {place + 1}, that its two keys did not sign"
+            )
+        if note.origin != key.name or not chain.reigns[-1].signed(note):
             self.result.add(self.result.lines, "has a checkpoint that is not signed by the key given")
         else:
             self.result.signer_checked = True
@@ -253,16 +251,19 @@ class _Check:
         older = self.older
         if older is None:
             return
-        if self.key is not None and not self.key.signed(older):
+        if self.chain is not None and not self.chain.signed(older):
             self.result.add(None, "the older checkpoint is not signed by the key given")
         if older.origin != note.origin:
             self.result.add(None, f"the older checkpoint is of another log, `{older.origin}`")
         elif older.size > note.size:
             message = f"the older checkpoint speaks of {older.size} records, this file of {note.size}"
             self.result.add(None, f"{message}: the log was cut short or replaced")
-        elif filtered and (older.size, older.root) != (note.size, note.root):
-            self.result.add(None, "a filtered export cannot be compared with an older checkpoint: export everything")
-        elif not filtered and older.size and self.older_root != older.root:
+        elif filtered and self.beside is None and (older.size, older.root) != (note.size, note.root):
+            message = (
+                "a filtered export cannot be compared with an older checkpoint: give its leaves, or export everything"
+            )
+            self.result.add(None, message)
+        elif (self.beside is not None or not filtered) and older.size and self.roots.get(older.size) != older.root:
             message = f"the first {older.size} lines are not the log that the older checkpoint speaks of"
             self.result.add(None, f"{message}: history was rewritten or replaced")
 

@@ -1,13 +1,17 @@
 """The decision log: read it, take it away, prove it."""
 
+import json
+import os
+from collections import deque
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from gateway.cli.call import Call, verb
+from gateway.cli.call import Call, Reason, verb
 from gateway.cli.output import columns, note, print_json, print_table, print_text
 from gateway.errors import NoHomeError, NotFoundError, UsageError
 
@@ -67,12 +71,18 @@ def export(
     filters: Filters,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl.")] = "jsonl",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
+    sidecar: Annotated[
+        Path | None,
+        typer.Option("--sidecar", metavar="FILE", help="Write all leaf hashes here, for `verify --leaves`."),
+    ] = None,
 ) -> None:
     """Write the log with the proof that it is whole."""
     if form != "jsonl":
         raise UsageError(f"format `{form}`: jsonl is the one there is")
     if output is None and call.as_json:
         raise UsageError("the export itself is many documents", way_out="name a file with -o FILE")
+    if sidecar is not None and output is None:
+        raise UsageError("the leaves belong to a file", way_out="name one with -o FILE")
     params = {**asdict(filters), "format": form}
     with call.client() as client, closing(client.stream_lines("/v1/audit/export", params=params)) as lines:
         if output is None:
@@ -84,8 +94,10 @@ def export(
         from gateway.cli.files import write_chunks
 
         count = write_chunks(output, lines)
+    if sidecar is not None:
+        _write_leaves(call, output, sidecar)
     if call.as_json:
-        print_json({"file": str(output), "records": count})
+        print_json({"file": str(output), "records": count, "sidecar": None if sidecar is None else str(sidecar)})
     else:
         note(f"{count} records written to {output}; `hearthgate audit verify {output}` checks them")
 
@@ -100,6 +112,13 @@ def verify(
     since: Annotated[
         Path | None, typer.Option("--since", metavar="CHECKPOINT", help="An older checkpoint that it must continue.")
     ] = None,
+    leaves: Annotated[
+        Path | None,
+        typer.Option("--leaves", metavar="FILE", help="The leaf hashes beside it, from `export --sidecar`."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Processes for a large file.")
+    ] = os.cpu_count() or 1,
 ) -> None:
     """Check an export by itself; exit 6 if it is not what it claims.
 
@@ -108,7 +127,13 @@ def verify(
     from gateway.audit.verify import verify_file
 
     key = key or _own_key(call)
-    result = verify_file(file, key=None if key is None else _text(key), since=None if since is None else _text(since))
+    result = verify_file(
+        file,
+        key=None if key is None else _text(key),
+        since=None if since is None else _text(since),
+        leaves=leaves,
+        jobs=jobs,
+    )
 
     def tell() -> None:
         for finding in result.findings:
@@ -128,6 +153,59 @@ def checkpoint(call: Call) -> None:
     """Print the signed head of the log, to be kept elsewhere."""
     text = call.ask("GET", "/v1/audit/checkpoint")
     call.show({"checkpoint": text}, lambda: print_text(text.rstrip("\n")))
+
+
+@verb(app, "proof")
+def proof(
+    call: Call,
+    event_id: Annotated[str | None, typer.Argument(metavar="ID", help="An event's or a decision's id.")] = None,
+    older: Annotated[
+        Path | None, typer.Option("--from", metavar="CHECKPOINT", help="Prove that the log only grew since this one.")
+    ] = None,
+    tlog: Annotated[bool, typer.Option("--tlog", help="Print a C2SP tlog-proof.")] = False,
+) -> None:
+    """Prove that a record is in the log, or that the log continues an older checkpoint; exit 6 if it does not."""
+    if (event_id is None) == (older is None):
+        raise UsageError("name a record, or an older checkpoint with --from")
+    if older is not None:
+        _prove_growth(call, older)
+        return
+    form = "tlog" if tlog else "json"
+    found = call.ask("GET", f"/v1/audit/proof/{quote(event_id or '', safe='')}", params={"format": form})
+    if tlog:
+        call.show({"proof": found}, lambda: print_text(found.rstrip("\n")))
+    else:
+        print_json(found)
+
+
+@verb(app, "rotate-key")
+def rotate_key(call: Call, reason: Reason) -> None:
+    """Sign the log with a new key from now on; the old one hands over to it in the log."""
+    found = call.ask("POST", "/v1/audit/rotate-key", json={"reason": reason})
+    call.show(found, lambda: print_text(found["key"]))
+    note("keep the new public key where the old one is kept; either checks the log")
+
+
+def _prove_growth(call: Call, older: Path) -> None:
+    from gateway.audit.checkpoint import parse_note, parse_verifier
+    from gateway.audit.proof import check_consistency
+
+    old, key = parse_note(_text(older)), _own_key(call)
+    found = call.ask("GET", "/v1/audit/consistency", params={"old": old.size})
+    new = check_consistency(old, found, None if key is None else parse_verifier(_text(key)))
+    call.show(found, lambda: print_text(f"the log of {new.size} records continues the one of {old.size}"))
+
+
+def _write_leaves(call: Call, export: Path, sidecar: Path) -> None:
+    from gateway.cli.files import write_chunks
+
+    with export.open("rb") as file:
+        last = json.loads(deque(file, maxlen=1)[0])
+    with (
+        call.client() as client,
+        closing(client.stream_lines("/v1/audit/leaves", params={"size": last["seq"]})) as lines,
+    ):
+        write_chunks(sidecar, lines)
 
 
 def _show(call: Call, params: dict[str, Any]) -> None:

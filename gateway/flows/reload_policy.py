@@ -244,7 +244,8 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
             resolution=Resolution.COMPLETED,
             user_id=by,
             details=details,
-        )
+        ),
+        sign=True,
     )
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)

@@ -4,20 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from litestar import MediaType, get
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.proof import prove_consistency, prove_inclusion
 from gateway.audit.query import Filter, LogReader
+from gateway.audit.sidecar import read_leaves
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
 from gateway.domain.record import CATEGORY_OF, Category
-from gateway.errors import MalformedError
+from gateway.errors import MalformedError, NotFoundError
 from gateway.flows.authorize import authorize
 from gateway.flows.parts import Parts
-from gateway.http.bodies import parse_moment
+from gateway.flows.rotate_key import rotate_key
+from gateway.http.bodies import LiftBody, parse_moment
 
 _DEFAULT_LIMIT = 100
 
@@ -105,9 +108,63 @@ async def checkpoint(parts: NamedDependency[Parts], caller: NamedDependency[Call
     return await parts.log.checkpoint()
 
 
+@get("/v1/audit/proof/{event_id:str}", media_type=MediaType.JSON)
+async def proof(
+    event_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+    format: FromQuery[str] = "json",  # noqa: A002 (as of an export)
+) -> Response[Any]:
+    """Prove that a record is in the log; `format=tlog` gives a C2SP tlog-proof."""
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    if format not in ("json", "tlog"):
+        raise MalformedError(f"format: `{format[:80]}`", way_out="json or tlog")
+    name = event_id if event_id.startswith("audit-") else f"audit-{event_id}"
+    found = await asyncio.to_thread(prove_inclusion, reader, name, await parts.log.checkpoint())
+    if format == "tlog":
+        return Response(found.text, media_type=MediaType.TEXT)
+    return Response({"event_id": name, **found.as_json()}, media_type=MediaType.JSON)
+
+
+@get("/v1/audit/consistency")
+async def consistency(
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+    old: Annotated[int, QueryParameter(ge=0)],
+) -> dict[str, Any]:
+    """Prove that the log of `old` records is the beginning of the log."""
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    found = await asyncio.to_thread(prove_consistency, reader, old, await parts.log.checkpoint())
+    return found.as_json()
+
+
+@get("/v1/audit/leaves", media_type=MediaType.TEXT)
+async def leaves(
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    size: Annotated[int, QueryParameter(ge=0)],
+) -> Stream:
+    """Stream the leaf hashes of the records 1 to `size`, a line of hex digits each."""
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    if size > parts.log.size:
+        raise NotFoundError(f"no log of {size} records: it has {parts.log.size}")
+    return Stream(_chunks(read_leaves(parts.home / "data", size)), media_type=MediaType.TEXT)
+
+
+@post("/v1/audit/rotate-key", status_code=200)
+async def rotate(
+    data: JSONBody[LiftBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
+) -> dict[str, Any]:
+    """Sign with a new key from now on."""
+    note = await rotate_key(parts, caller, data.reason)
+    return {"key": parts.log.verifier, "checkpoint": note}
+
+
 async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk
 
 
-ROUTES = [search, export, checkpoint]
+ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate]

@@ -153,7 +153,7 @@ class LockdownBody(Body):
 
 
 class LiftBody(Body):
-    """Why a lockdown is lifted; a reason is needed."""
+    """Why a lockdown is lifted, or the log's key is rotated; a reason is needed."""
 
     reason: Annotated[str, Field(min_length=1, max_length=2000)]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from gateway.audit.book import CheckpointBook
-from gateway.audit.checkpoint import LogKey, Note, parse_note, parse_verifier, read_or_make_key
+from gateway.audit.checkpoint import LogKey, Note, parse_note, parse_verifier
+from gateway.audit.key_files import read_or_make_key
 from gateway.errors import ConfigError, VerificationError
 
 KEY = LogKey("example.org/log", bytes(32))

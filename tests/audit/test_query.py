@@ -152,7 +152,7 @@ def test_proofs_from_the_database_hold_at_every_size(folder: Path, open_log: Ope
     reader = LogReader(folder)
     for note in notes:
         for number in (1, note.size // 2 + 1, note.size):
-            index, proof = reader.inclusion(made[number - 1].event_id, note.size)
+            _, index, proof = reader.inclusion(made[number - 1].event_id, note.size)
             row = reader.get(made[number - 1].event_id)
             assert row is not None
             assert proves_inclusion(index, note.size, bytes.fromhex(row["leaf"]), proof, note.root)

@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import canonical
-from gateway.audit.checkpoint import LogKey, read_or_make_key
+from gateway.audit.checkpoint import LogKey
 from gateway.audit.decided import SAME_USER
 from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.key_files import read_or_make_key
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import leaf_hash
 from gateway.audit.query import Filter, LogReader
-from gateway.audit.verify import FILTERED_NOTE, UNSIGNED_NOTE, Verification, verify_file
+from gateway.audit.verification import FILTERED_NOTE, UNSIGNED_NOTE, Verification
+from gateway.audit.verify import verify_file
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
 from gateway.errors import VerificationError
@@ -323,7 +325,7 @@ def test_a_line_cannot_be_exchanged_for_another_of_the_log(
 ) -> None:
     lines = exported["filtered"]
     stranger = json.loads(exported["whole"][1])
-    _, proof = LogReader(folder).inclusion(stranger["event_id"], ROWS + 2)
+    _, _, proof = LogReader(folder).inclusion(stranger["event_id"], ROWS + 2)
     genuine = changed(exported["whole"][1], proof=[each.hex() for each in proof])
     (finding,) = verify([genuine, *lines[1:]], key=exported["key"]).findings
     assert "not the ones that were exported" in str(finding)
