@@ -61,6 +61,7 @@ class _Check:
         self.rotations: list[Note] = []
         self.wanted: list[int] = []  # sizes at which the root is compared with a note, the next one last
         self.roots: dict[int, bytes] = {}
+        self.shown = 0  # lines whose leaf is the one beside the file
         self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
         self.chain: KeyChain | None = None
@@ -128,6 +129,8 @@ class _Check:
                 continue
             if self.beside is not None and self.beside.leaf(seq) != leaf:
                 result.add(number, "is not the record that the leaves beside the file have there")
+            else:
+                self.shown += 1
             if filtered:
                 self._take(number, seq, leaf)
             else:

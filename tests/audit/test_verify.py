@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from gateway.audit.key_files import read_or_make_key
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import leaf_hash
 from gateway.audit.query import Filter, LogReader
-from gateway.audit.verification import FILTERED_NOTE, UNSIGNED_NOTE, Verification
+from gateway.audit.verification import FILTERED_NOTE, MAX_FINDINGS, UNSIGNED_NOTE, Verification
 from gateway.audit.verify import verify_file
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
@@ -69,7 +70,7 @@ def exported(
 
 @pytest.fixture
 def verify(tmp_path: Path) -> Callable[..., Verification]:
-    def run(lines: list[bytes], **how: Any) -> Verification:  # noqa: ANN401 # key and since
+    def run(lines: list[bytes], **how: Any) -> Verification:  # noqa: ANN401 # what verify_file takes
         path = tmp_path / "export.jsonl"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         return verify_file(path, **how)
@@ -463,6 +464,147 @@ def test_no_single_changed_byte_goes_unnoticed(
     path.write_bytes(text[:at] + bytes([byte]) + text[at + 1 :])
     # WHY: the very last byte is a line break, which proves nothing.
     assert not verify_file(path, key=sample[0].decode()).ok or at == len(text) - 1
+
+
+MOVES: dict[str, Callable[[bytes, st.DataObject], bytes]] = {
+    "a member is given twice": lambda line, data: _spliced(line, data, lambda member: member + b"," + member),
+    "a member is left out": lambda line, data: _spliced(line, data, lambda _member: b""),
+    "a name is spelt with an escape": lambda line, data: _spliced(
+        line, data, lambda member: b'"\\u00%02x' % member[1] + member[2:]
+    ),
+    "a space is put in": lambda line, data: _spliced(line, data, lambda member: member.replace(b":", b": ", 1)),
+    "a member is put in": lambda line, data: _spliced(line, data, lambda member: member + b',"zz":1'),
+}
+
+
+def _spliced(line: bytes, data: st.DataObject, change: Callable[[bytes], bytes]) -> bytes:
+    """Change one member of flat value, at whatever depth."""
+    members = list(re.finditer(rb'"[a-z_.]+":(?:"(?:[^"\\]|\\.)*"|[0-9]+|null|true|false|\{\}|\[\])', line))
+    found = data.draw(st.sampled_from(members))
+    return line[: found.start()] + change(found[0]) + line[found.end() :]
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_member_is_doubled_dropped_added_or_respelt_unnoticed(
+    data: st.DataObject, sample: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lines = list(sample[1:])
+    at = data.draw(st.integers(0, len(lines) - 1))
+    changed_line = MOVES[data.draw(st.sampled_from(sorted(MOVES)))](lines[at], data)
+    assert changed_line != lines[at]
+    path = tmp_path_factory.mktemp("splice") / "export.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in put(lines, at + 1, changed_line)))
+    result = verify_file(path, key=sample[0].decode())
+    assert result.findings[0].line == at + 1
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_reordering_of_members_goes_unnoticed(
+    data: st.DataObject, sample: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lines = list(sample[1:])
+    at = data.draw(st.integers(0, len(lines) - 1))
+    row = canonical.decode_exact(lines[at])
+    places = [row, row["personal"], row["salt"], row["details"], row["decision"] or {}]
+    place = data.draw(st.sampled_from([each for each in places if len(each) > 1]))
+    names = data.draw(st.permutations(list(place)).filter(lambda order: order != list(place)))
+    members = {name: place[name] for name in names}
+    place.clear()
+    place.update(members)
+    path = tmp_path_factory.mktemp("order") / "export.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in put(lines, at + 1, canonical.encode_in_order(row))))
+    assert verify_file(path, key=sample[0].decode()).findings[0].line == at + 1
+
+
+def test_any_number_of_processes_finds_the_same(
+    exported: Exported, verify: Callable[..., Verification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {}
+    files = {
+        "whole": exported["whole"],
+        "filtered": exported["filtered"],
+        "swapped": swap(exported["whole"], 4, 5),
+        "edited": put(exported["whole"], 3, changed(exported["whole"][2], risk_score=1)),
+        "rehashed": put(exported["whole"], 7, rehashed(changed(exported["whole"][6], risk_score=1))),
+        "cut": exported["whole"][:9],
+    }
+    for name, lines in files.items():
+        alone[name] = verify(lines, key=exported["key"], since=exported["older"])
+    monkeypatch.setattr("gateway.audit.verify.WORKERS_FROM_BYTES", 1)
+    monkeypatch.setattr("gateway.audit.chunk.CHUNK_BYTES", 4000)
+    for name, lines in files.items():
+        assert verify(lines, key=exported["key"], since=exported["older"], jobs=2) == alone[name], name
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000, 4000])
+def test_the_pieces_a_file_is_read_in_change_nothing(
+    size: int, exported: Exported, verify: Callable[..., Verification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [*exported["whole"][:3], b"", b"x" * 5000, b"{}", *exported["whole"][3:]]
+    alone = verify(lines, key=exported["key"])
+    monkeypatch.setattr("gateway.audit.chunk.CHUNK_BYTES", size)
+    assert verify(lines, key=exported["key"]) == alone
+    assert [found.line for found in alone.findings[:3]] == [4, 5, 6]
+
+
+def leaves_of(lines: list[bytes]) -> list[bytes]:
+    return [json.loads(line)["leaf"].encode() for line in lines]
+
+
+def test_the_leaves_beside_a_file_tell_what_it_leaves_out_and_name_a_changed_line(
+    exported: Exported, verify: Callable[..., Verification], tmp_path: Path
+) -> None:
+    beside, key, older = tmp_path / "leaves.txt", exported["key"], exported["older"]
+
+    def run(name: str, lines: list[bytes], leaves: list[bytes], **how: Any) -> Verification:  # noqa: ANN401 # as above
+        beside.write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
+        assert name
+        return verify(lines, key=key, leaves=beside, **how)
+
+    leaves = leaves_of(exported["later"])[: ROWS + 2]
+    filtered = exported["filtered"]
+    result = run("filtered", filtered, leaves, since=older)
+    assert result.findings == []
+    assert f"shows {len(filtered)} of the {ROWS + 2} records" in result.notes[0]
+    whole = leaves_of(exported["whole"])
+    assert run("whole", exported["whole"], whole, since=older).ok
+    spoilt = put(exported["whole"], 7, rehashed(changed(exported["whole"][6], risk_score=1)))
+    (finding,) = run("rehashed", spoilt, whole).findings
+    assert finding.line == 7
+    for wrong in (leaves[:-1], [*leaves, leaves[0]], put(leaves, 3, leaves[3]), put(leaves, 3, b"x" * 64), []):
+        assert not run("wrong leaves", filtered, wrong).ok
+    upper = put(leaves, 3, leaves[2].upper())
+    assert not run("spelt otherwise", filtered, upper).ok or upper == leaves
+    other = leaves_of(exported["whole"])[::-1]
+    assert not run("leaves of another log", filtered, other, since=older).ok
+
+
+def test_two_logs_cannot_be_spliced(exported: Exported, verify: Callable[..., Verification]) -> None:
+    """The first lines of one export and the last ones of another of the same length."""
+    for at in (1, 5, ROWS):
+        lines = [*exported["later"][:at], *exported["whole"][at:]]
+        assert verify(lines, key=exported["key"]).ok  # of one log, so it is the very same
+    other = [rehashed(changed(line, risk_score=3)) for line in exported["whole"][:5]]
+    assert not verify([*other, *exported["whole"][5:]], key=exported["key"], since=exported["older"]).ok
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"\n" * 200_000, b"{}\n" * 100_000, b"[" * 3_000_000, b'{"a":' * 500_000, b'"' * 1_000_000, b"\x00" * 1_000_000],
+    ids=range(6),
+)
+def test_a_bomb_is_found_in_bounded_memory(text: bytes, exported: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl"
+    path.write_bytes(exported["whole"][0] + b"\n" + text + b"\n" + exported["whole"][-1] + b"\n")
+    tracemalloc.start()
+    result = verify_file(path, key=exported["key"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.findings[0].line == 2
+    assert len(result.findings) <= MAX_FINDINGS
+    assert peak < 200 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")

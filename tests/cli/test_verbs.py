@@ -172,6 +172,36 @@ def test_tables_for_people_are_plain_away_from_a_terminal(hearthgate: Run, home:
     assert "\x1b" not in told.stdout
 
 
+def test_records_are_proved_leaves_kept_and_the_key_rotated(
+    ask: Ask, hearthgate: Run, home: Path, tmp_path: Path
+) -> None:
+    ask("plugin", "register", "notes")
+    (registered,) = ask("audit", "search", "--event-type", "registered")["records"]
+    assert ask("audit", "proof", registered["event_id"])["leaf"] == registered["leaf"]
+    text = hearthgate("--home", home, "audit", "proof", registered["event_id"], "--tlog")
+    assert text.stdout.startswith("c2sp.org/tlog-proof@v1\nindex ")
+    older, old_key = tmp_path / "older", tmp_path / "old.pub"
+    older.write_text(ask("audit", "checkpoint")["checkpoint"])
+    old_key.write_text((home / "data" / "keys" / "log.pub").read_text())
+    rotated = ask("audit", "rotate-key", "--reason", "yearly")
+    assert rotated["key"] == (home / "data" / "keys" / "log.pub").read_text().strip() != old_key.read_text().strip()
+    assert ask("audit", "proof", "--from", older)["old"] > 0
+    spoilt = tmp_path / "spoilt"
+    spoilt.write_text(older.read_text().replace("\n", "\n1", 1))
+    assert hearthgate("--home", home, "audit", "proof", "--from", spoilt).returncode in (1, 6)
+    assert hearthgate("--home", home, "audit", "proof").returncode == 2
+    part, leaves = tmp_path / "part.jsonl", tmp_path / "leaves.txt"
+    told = ask("audit", "export", "--event-type", "registered", "-o", part, "--sidecar", leaves)
+    assert told["sidecar"] == str(leaves)
+    for key in (old_key, home / "data" / "keys" / "log.pub"):
+        verify = ("audit", "verify", part, "--key", key, "--leaves", leaves, "--since", older, "--jobs", "2", "--json")
+        found = json.loads(hearthgate(*verify).stdout)
+        assert (found["ok"], found["signer_checked"]) == (True, True)
+        assert "the file shows 2 of the" in found["notes"][0]
+    leaves.write_text(leaves.read_text()[65:])
+    assert hearthgate("audit", "verify", part, "--leaves", leaves).returncode == 6
+
+
 def test_an_export_into_a_closed_pipe_ends_without_a_word(home: Path) -> None:
     command = f"{HEARTHGATE} --home {home} audit export | head -c 1"
     left = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)

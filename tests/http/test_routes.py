@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.audit.checkpoint import parse_note, parse_verifier
+from gateway.audit.merkle import Frontier, proves_inclusion
+from gateway.audit.proof import check_consistency, check_inclusion
+from gateway.audit.query import LogReader
+
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
 
@@ -238,6 +243,61 @@ def test_the_log_is_searched_page_by_page_and_exported(home: "Home") -> None:
     assert "checkpoint" in lines[-1]
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
     assert home.owner.get("/v1/audit/checkpoint").text.count("\n") >= 4
+
+
+def test_a_record_and_the_growth_of_the_log_are_proved(home: "Home") -> None:
+    older = parse_note(home.owner.get("/v1/audit/checkpoint").text)
+    decision = home.owner.post("/v1/decisions", ASK).json()
+    (record,) = home.owner.get("/v1/audit", event_id=decision["decision_id"]).json()["records"]
+    key, leaf = parse_verifier(home.parts.log.verifier), bytes.fromhex(record["leaf"])
+    text = home.owner.get(f"/v1/audit/proof/{decision['decision_id']}", format="tlog")
+    assert text.headers["content-type"].startswith("text/plain")
+    assert check_inclusion(text.text, leaf, key).size >= record["seq"]
+    found = home.owner.get(f"/v1/audit/proof/{record['event_id']}").json()
+    assert (found["seq"], found["leaf"]) == (record["seq"], record["leaf"])
+    note = parse_note(found["checkpoint"])
+    hashes = [bytes.fromhex(each) for each in found["proof"]]
+    assert proves_inclusion(found["index"], note.size, leaf, hashes, note.root)
+    grown = home.owner.get("/v1/audit/consistency", old=older.size).json()
+    assert check_consistency(older, grown, key).size > older.size
+    leaves = home.owner.get("/v1/audit/leaves", size=older.size).text.splitlines()
+    tree = Frontier()
+    tree.extend([bytes.fromhex(each) for each in leaves])
+    assert tree.root() == older.root
+    for path, status in (
+        ("/v1/audit/proof/audit-0", 400),
+        ("/v1/audit/proof/019a0000-0000-7000-8000-000000000000", 404),
+        (f"/v1/audit/proof/{record['event_id']}?format=xml", 400),
+        ("/v1/audit/consistency?old=999999", 404),
+        ("/v1/audit/consistency?old=-1", 400),
+        ("/v1/audit/leaves?size=999999", 404),
+    ):
+        assert home.owner.ask("GET", path).status_code == status, path
+        told = home.person("alice", "audit").ask("GET", path).status_code
+        assert told == (status if path.endswith("old=-1") else 403), path  # what cannot be read is told to anybody
+
+
+def test_the_key_of_the_log_is_rotated_by_who_administers_the_audit(home: "Home") -> None:
+    before = home.parts.log.verifier
+    why = {"reason": "yearly"}
+    assert home.person("dave", "audit", "admin").ask("POST", "/v1/audit/rotate-key", why).status_code == 403
+    assert home.owner.ask("POST", "/v1/audit/rotate-key", {}).status_code == 400
+    assert home.parts.log.verifier == before
+    found = home.owner.post("/v1/audit/rotate-key", why).json()
+    assert found["key"] == home.parts.log.verifier != before
+    (record,) = home.records(event_type="key_rotated")
+    assert record["details"] == {"reason": "yearly", "old_key": before, "new_key": found["key"]}
+    old, new = parse_verifier(before), parse_verifier(found["key"])
+    assert old.signed(parse_note(found["checkpoint"]))
+    assert new.signed(parse_note(found["checkpoint"]))
+    assert new.signed(parse_note(home.owner.get("/v1/audit/checkpoint").text))
+
+
+def test_a_policy_that_comes_into_force_is_followed_by_a_checkpoint(home: "Home") -> None:
+    activated = home.records(event_type="policy_activated")[-1]
+    with LogReader(home.folder / "data").connect() as connection:
+        sizes = {size for (size,) in connection.execute("SELECT size FROM checkpoint")}
+    assert activated["seq"] in sizes
 
 
 @pytest.mark.parametrize(
