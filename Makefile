@@ -47,15 +47,15 @@ setup:
 setup-dev:
 	@$(SETUP) requirements-dev.lock
 
+LOCK_WITH = --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --quiet
+
 lock:
 	@command -v uv >/dev/null || { echo "lock: needs uv (pip install uv)"; exit 1; }
-	uv pip compile pyproject.toml --group build --universal --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --python-version 3.11 --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --group build --group dev --universal --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --python-version 3.11 --quiet --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --group build $(LOCK_WITH) --output-file requirements.lock
+	uv pip compile pyproject.toml --group build --group dev $(LOCK_WITH) --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --group build --group bench $(LOCK_WITH) --output-file requirements-bench.lock
 	mkdir -p .lock-pycasbin && sed 's/"casbin==1.43.0"/"pycasbin==2.8.0"/' pyproject.toml >.lock-pycasbin/pyproject.toml
-	uv pip compile .lock-pycasbin/pyproject.toml --group build --group dev --universal --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --python-version 3.11 --quiet --output-file requirements-pycasbin.lock
+	uv pip compile .lock-pycasbin/pyproject.toml --group build --group dev $(LOCK_WITH) --output-file requirements-pycasbin.lock
 	rm -r .lock-pycasbin
 
 clean:

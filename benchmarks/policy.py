@@ -3,10 +3,13 @@
 import argparse
 import gc
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
+from benchmarks.cerbos_server import NotRunError, cerbos, install
 from benchmarks.peers import cedar, rego, stock_casbin
+from benchmarks.turns import MIB, Row, resident, turn, turn_apart, turn_in_batches
 from benchmarks.workload import FACTS, Workload, make_workload
 from gateway.domain.decision import Effect
 from gateway.domain.request import AccessRequest
@@ -15,41 +18,38 @@ from gateway.policy.parse import parse_policy
 
 SIZES = (100, 1_000, 10_000, 100_000)
 ASKED = 20_000
-TURN_S = 2.0  # for an engine that cannot answer all of it in that time
-MIB = 1024 * 1024
-Ask = Callable[[AccessRequest], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What was measured of one engine."""
-
-    engine: str
-    median_us: float
-    p99_us: float
-    answered: int
-    differing: int
 
 
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    options.add_argument("--peers-up-to", type=int, default=10_000, help="stock Casbin is always asked")
+    options.add_argument("--peers-up-to", type=int, default=100_000, help="stock Casbin is always asked")
+    options.add_argument("--load-limit", type=float, default=180.0, help="seconds that another engine may load")
     chosen = options.parse_args()
     print(
-        f"{'rules':>7}  {'engine':<24} {'median us':>12} {'p99 us':>12} {'slower':>9} {'answered':>9} {'differing':>9}"
+        f"{'rules':>7}  {'engine':<22} {'median us':>11} {'p99 us':>11} {'cpu us':>11} {'slower':>10}"
+        f" {'answered':>9} {'differing':>9}  note"
     )
     for size in chosen.sizes:
         workload = make_workload(size, asked=ASKED)
         policy = load(workload, size)
-        rows = measure(workload, policy, peers=size <= chosen.peers_up_to)
-        for row in rows:
-            ratio = row.median_us / rows[0].median_us
-            print(
-                f"{size:>7}  {row.engine:<24} {row.median_us:>12,.1f} {row.p99_us:>12,.1f} {ratio:>8,.1f}x"
-                f" {row.answered:>9,} {row.differing:>9}"
-            )
+        ours = 0.0
+        for row in measure(workload, policy, peers=size <= chosen.peers_up_to, limit_s=chosen.load_limit):
+            ours = ours or row.median_us
+            tell(size, row, ours)
+
+
+def tell(size: int, row: Row, ours: float) -> None:
+    """Print a row."""
+    if not row.answered:
+        print(f"{size:>7}  {row.engine:<22} {row.note}", flush=True)
+        return
+    print(
+        f"{size:>7}  {row.engine:<22} {row.median_us:>11,.1f} {row.p99_us:>11,.1f} {row.cpu_us:>11,.1f}"
+        f" {row.median_us / ours:>9,.1f}x {row.answered:>9,} {row.differing:>9}  {row.note}",
+        flush=True,
+    )
 
 
 def load(workload: Workload, size: int) -> PolicySet:
@@ -57,11 +57,11 @@ def load(workload: Workload, size: int) -> PolicySet:
     text, before = workload.text, resident()
     gc.collect()
     gc.disable()
-    start = time.perf_counter()
+    start = time.process_time()
     parsed = parse_policy(text)
-    read = time.perf_counter()
+    read = time.process_time()
     policy = build_policy_set(parsed, memberships={}, generation=1)
-    built = time.perf_counter()
+    built = time.process_time()
     gc.enable()
     gc.freeze()
     print(
@@ -71,14 +71,8 @@ def load(workload: Workload, size: int) -> PolicySet:
     return policy
 
 
-def resident() -> int:
-    """Give the memory of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (not a file of anybody's)
-        return int(file.read().split()[1]) * 4096
-
-
-def measure(workload: Workload, policy: PolicySet, *, peers: bool) -> list[Row]:
-    """Ask every engine the same; what it answers is compared with ours."""
+def measure(workload: Workload, policy: PolicySet, *, peers: bool, limit_s: float) -> Iterator[Row]:
+    """Ask every engine the same; what it answers is compared with ours, which come first."""
     wanted: list[bool] = []
 
     def ours(request: AccessRequest) -> bool:
@@ -89,39 +83,34 @@ def measure(workload: Workload, policy: PolicySet, *, peers: bool) -> list[Row]:
         return ours(request)
 
     cold = turn("ours, first touch", ours, workload.asked, wanted)
-    rows = [turn("ours", unkept, workload.asked, wanted), cold]
+    yield turn("ours", unkept, workload.asked, wanted)
+    yield cold
     turn("", ours, workload.asked, wanted)
-    rows.append(turn("ours, kept", ours, workload.asked, wanted))
-    rows.append(turn("stock casbin", stock_casbin(policy), workload.asked, wanted))
+    yield turn("ours, kept", ours, workload.asked, wanted)
+    yield turn("stock casbin", stock_casbin(policy), workload.asked, wanted)
     if peers:
-        rows.append(turn("cedarpy", cedar(workload), workload.asked, wanted))
-        rows.append(turn("regopy", rego(workload, policy), workload.asked, wanted))
-    return rows
+        for engine, make in (("cedarpy", partial(cedar, workload)), ("regopy", partial(rego, workload, policy))):
+            yield turn_apart(engine, make, workload.asked, wanted, limit_s=limit_s)
+        yield from beside_cerbos(workload, policy, wanted, limit_s)
 
 
-def turn(engine: str, ask: Ask, asked: Sequence[AccessRequest], wanted: list[bool]) -> Row:
-    """Ask one engine, and count where it differs from the first."""
-    took: list[int] = []
-    said: list[bool] = []
-    clock = time.perf_counter_ns
-    until = clock() + int(TURN_S * 1e9)
-    for request in asked:
-        start = clock()
-        answer = ask(request)
-        took.append(clock() - start)
-        said.append(answer)
-        if clock() > until:
-            break
-    if not wanted:
-        wanted.extend(said)
-    took.sort()
-    return Row(
-        engine=engine,
-        median_us=took[len(took) // 2] / 1000,
-        p99_us=took[len(took) * 99 // 100] / 1000,
-        answered=len(took),
-        differing=sum(one is not other for one, other in zip(said, wanted, strict=False)),
-    )
+def beside_cerbos(workload: Workload, policy: PolicySet, wanted: list[bool], limit_s: float) -> Iterator[Row]:
+    """Ask a Cerbos server, one question a request and many."""
+
+    def ours(request: AccessRequest) -> bool:
+        return policy.decide(request, FACTS).effect is Effect.ALLOW
+
+    try:
+        install()
+        start = time.perf_counter()
+        with cerbos(workload, policy, limit_s=limit_s) as server:
+            loaded = f"loaded in {time.perf_counter() - start:.1f} s"
+            row = turn("cerbos", server.ask, workload.asked, wanted, cpu_s=server.cpu_s)
+            batches = turn_in_batches(server, ours, workload.asked)
+            note = f"{loaded}, {server.resident_bytes() / MIB:.0f} MiB; cpu us is the server's"
+            yield from (replace(row, note=note), batches)
+    except NotRunError as error:
+        yield Row(engine="cerbos", note=f"not run: {error}")
 
 
 if __name__ == "__main__":
