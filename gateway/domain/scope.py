@@ -69,14 +69,8 @@ def is_canonical(kind: str, text: str) -> bool:
 
 def is_plain_pattern(kind: str, text: str) -> bool:
     """Tell whether `text` is surely a canonical pattern; False says nothing."""
-    if not (text.isascii() and text.isprintable() and len(text) <= MAX_SCOPE_CHARS):
-        return False
-    if text.startswith("*."):
-        return kind in _WITH_HOSTS and _PLAIN_HOST(text[2:]) is not None
-    look = _IS_PLAIN.get(kind)
-    if text.endswith("/*"):
-        return look is not None and kind != Kind.NETWORK and bool(look(text[:-2]))
-    return look is not None and bool(look(text))
+    look = _IS_PLAIN_PATTERN.get(kind)
+    return look is not None and len(text) <= MAX_SCOPE_CHARS and look(text) is not None
 
 
 def canonical_pattern(kind: str, text: str) -> str:
@@ -217,12 +211,14 @@ _CANONICAL: dict[str, Callable[[str], str]] = {
     Kind.GATEWAY: _relative,
 }
 
+# One segment: printable ASCII without `/` and `*`, and neither `.` nor `..`.
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[ -)+-.0-~]+"
+_HOST = r"(?=[^/]{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z_][a-z0-9_-]{0,62}(?<!-)"
 _PLAIN_PATH = re.compile(r"(?!\.{0,2}(?:/|\Z))[^/*]+(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)*\Z").match
 _PLAIN_FILE = re.compile(r"(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+\Z").match
 _PLAIN_HOST = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z_][a-z0-9_-]{0,62}(?<!-)\Z").match
 _PLAIN_API = re.compile(r"[a-z0-9][a-z0-9._-]*(?:(?:/(?!\.{0,2}(?:/|\Z))[^/*]+)+)?\Z").match
 # What is surely canonical, if it is printable ASCII; for the rest there is `canonical_scope`.
-_WITH_HOSTS = frozenset({Kind.NETWORK.value, Kind.API.value})
 _IS_PLAIN: dict[str, Callable[[str], object]] = {
     Kind.VAULT: _PLAIN_PATH,
     Kind.CORE: _PLAIN_PATH,
@@ -234,3 +230,18 @@ _IS_PLAIN: dict[str, Callable[[str], object]] = {
     Kind.USER: _PLAIN_PATH,
     Kind.GATEWAY: _PLAIN_PATH,
 }
+
+def _plain_patterns() -> dict[str, Callable[[str], re.Match[str] | None]]:
+    path, file = rf"{_SEGMENT}(?:/{_SEGMENT})*(?:/\*)?", rf"(?:/{_SEGMENT})+(?:/\*)?"
+    api = rf"(?:[a-z0-9][a-z0-9._-]*(?:/{_SEGMENT})*(?:/\*)?|\*\.{_HOST})"
+    others = {
+        Kind.NETWORK: rf"(?:\*\.)?{_HOST}",
+        Kind.FILE: file,
+        Kind.SYSTEM: rf"(?:{file}|{path})",
+        Kind.API: api,
+    }
+    return {kind: re.compile(rf"(?:{others.get(Kind(kind), path)})\Z").match for kind in _CANONICAL}
+
+
+# What is surely a canonical pattern.
+_IS_PLAIN_PATTERN = _plain_patterns()

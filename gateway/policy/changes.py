@@ -26,7 +26,7 @@ def with_grants(policy: PolicySet, grants: bytes, ids: GrantIds, *, generation: 
         return None
     problems = Problems()
     first = kept.count(b"\n") + 1
-    added = parse_rules(GRANTS, grants[len(kept) :], Lexicon(policy.calendars), problems, first=first)
+    added = parse_rules(GRANTS, grants[len(kept) :], Lexicon(policy.calendars, {}), problems, first=first)
     known = _alike(policy, added)
     check_ids([*known, *added], problems)
     check_duplicates([*known, *added], problems)

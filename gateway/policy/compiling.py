@@ -96,8 +96,8 @@ def _rows(assertion: Any, matcher: Matcher, asked: int) -> Sequence[tuple[str, .
         raise Unproven("there is no rule at all")
     if any(len(row) != width for row in rows):
         raise Unproven("a rule has more or less values than the model names")
-    for place in range(width):
-        held = {type(row[place]) for row in rows}
+    for place, values in enumerate(zip(*rows, strict=True)):
+        held = set(map(type, values))
         if not (held <= {str} or (place not in texts and all(issubclass(kind, str) for kind in held))):
             raise Unproven("a rule holds a value that is no text")
     return rows

@@ -18,7 +18,10 @@ def build_tree(rows: Iterable[tuple[int, Row]], spread: Spread, pause: Pause = n
         *path, last = spread(row)
         branch = tree
         for value in path:
-            branch = branch.setdefault(value, {})
+            below = branch.get(value)
+            if below is None:
+                below = branch[value] = {}
+            branch = below
         known = branch.get(last)
         # WHY: most leaves hold one rule, and adding tuples is dear only where there are many.
         if known is None:

@@ -3,19 +3,19 @@
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.policy.encode import bracket_trouble
 from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
 
-# Printable ASCII but for `"#'()[]`: such a line holds nothing that could mislead.
+# Printable ASCII but for `"#'` and brackets: such a line holds nothing that could mislead; nor with brackets in pairs.
 _ORDINARY = re.compile(r"[ !$%&*-Z\\^-~]*\Z")
+_BRACKETED = re.compile(r"[ !$%&(-~]*\Z")
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(NamedTuple):
     """One record of a file, its fields as written but for the blanks around them."""
 
     file: str
@@ -49,11 +49,13 @@ def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never
         if not _ORDINARY.match(line) and not _is_sound(file, number, line, problems):
             continue
         if line and not line.isspace():
-            yield Line(file=file, number=number, fields=tuple(map(str.strip, line.split(","))))
+            yield Line(file, number, tuple(map(str.strip, line.split(","))))
 
 
 def _is_sound(file: str, number: int, line: str, problems: Problems) -> bool:
     """Tell whether a line is a record whose characters can be believed; if they cannot, say why."""
+    if _BRACKETED.match(line) and bracket_trouble(line) is None:
+        return True
     is_record = line.strip() != "" and not line.lstrip().startswith("#")
     if not _characters_are_plain(file, number, line, problems, is_record=is_record) or not is_record:
         return False

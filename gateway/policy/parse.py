@@ -85,8 +85,9 @@ def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: 
     problems = Problems()
     _check_files(text, problems)
     calendars = parse_calendars(CONDITIONS, text.files.get(CONDITIONS, b""), problems)
-    memberships = parse_roles(ROLES, text.files.get(ROLES, b""), problems)
-    rules = _rules(text, calendars, problems, pause)
+    subjects: dict[str, str] = {}
+    memberships = parse_roles(ROLES, text.files.get(ROLES, b""), problems, pause, known=subjects)
+    rules = _rules(text, Lexicon(calendars, subjects), problems, pause)
     _check_together(rules, memberships, grant_ids, problems)
     return ParsedPolicy(
         text=text,
@@ -115,8 +116,7 @@ def _check_files(text: PolicyText, problems: Problems) -> None:
             problems.error(path, f"unknown file{hint}")
 
 
-def _rules(text: PolicyText, calendars: Mapping[str, Hours], problems: Problems, pause: Pause) -> tuple[Rule, ...]:
-    lexicon = Lexicon(calendars)
+def _rules(text: PolicyText, lexicon: Lexicon, problems: Problems, pause: Pause) -> tuple[Rule, ...]:
     files = [*text.rule_files, *([GRANTS] if GRANTS in text.files else [])]
     rules = tuple(rule for path in files for rule in parse_rules(path, text.files[path], lexicon, problems, pause))
     if all(rule.is_grant for rule in rules) and not _has_rule_error(problems):

@@ -14,9 +14,10 @@ def never() -> None:
 
 def paced(items: Iterable[Item], pause: Pause) -> Iterator[Item]:
     """Give `items`, with a pause after every hundredth."""
-    if pause is never:
-        yield from items
-        return
+    return iter(items) if pause is never else _with_pauses(items, pause)
+
+
+def _with_pauses(items: Iterable[Item], pause: Pause) -> Iterator[Item]:
     for count, item in enumerate(items, 1):
         yield item
         if count % STRIDE == 0:

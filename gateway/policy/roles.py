@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.policy.encode import encode_field
 from gateway.policy.lines import Line, split_lines
+from gateway.policy.pauses import Pause, never
 from gateway.policy.problems import Problems
 from gateway.policy.subjects import check_subject
 
@@ -74,11 +75,13 @@ def build_roles(lines: Iterable[Membership], added: Mapping[str, tuple[str, ...]
     return Roles(lines=lines, written=written, parents=written).with_added(added)
 
 
-def parse_roles(file: str, data: bytes, problems: Problems) -> tuple[Membership, ...]:
-    """Give the memberships that a roles file states."""
+def parse_roles(
+    file: str, data: bytes, problems: Problems, pause: Pause = never, *, known: dict[str, str]
+) -> tuple[Membership, ...]:
+    """Give the memberships that a roles file states; `known` are sound subjects, and takes in those found."""
     found: dict[tuple[str, str], Membership] = {}
-    for line in split_lines(file, data, problems):
-        membership = _membership(line, problems)
+    for line in split_lines(file, data, problems, pause):
+        membership = _membership(line, problems, known)
         if membership is None:
             continue
         pair = (membership.member, membership.whole)
@@ -88,7 +91,7 @@ def parse_roles(file: str, data: bytes, problems: Problems) -> tuple[Membership,
     return tuple(found.values())
 
 
-def _membership(line: Line, problems: Problems) -> Membership | None:
+def _membership(line: Line, problems: Problems, known: dict[str, str]) -> Membership | None:
     def error(message: str) -> None:
         problems.error(line.file, message, line.number)
 
@@ -100,9 +103,10 @@ def _membership(line: Line, problems: Problems) -> Membership | None:
     elif len(fields) != 2:  # noqa: PLR2004 (member and whole)
         error(f"{len(fields) + 1} fields, 3 expected: g, who, the group or role")
     else:
-        known = [check_subject(field, error) for field in fields]
-        if all(known) and _may_belong(fields[0], fields[1], error):
-            return Membership(member=fields[0], whole=fields[1], line=line.number)
+        sound = [field in known or check_subject(field, error) for field in fields]
+        if all(sound) and _may_belong(fields[0], fields[1], error):
+            member, whole = (known.setdefault(field, field) for field in fields)
+            return Membership(member=member, whole=whole, line=line.number)
     return None
 
 

@@ -31,9 +31,9 @@ Said = tuple[str, str, str, str]  # kind, level, condition, effect: as written
 class Lexicon:
     """What was read before and is sound: rules repeat their words, so each is checked and kept once."""
 
-    def __init__(self, calendars: Mapping[str, Hours]) -> None:
+    def __init__(self, calendars: Mapping[str, Hours], subjects: dict[str, str]) -> None:
         self.calendars = calendars
-        self.subjects: dict[str, str] = {}
+        self.subjects = subjects
         self.terms: dict[str, tuple[Condition, tuple[str, ...]]] = {}
         self.said: dict[Said, tuple[Said, Effect, Condition]] = {}
 
