@@ -170,7 +170,8 @@ def deciding(parts: Parts, workload: Workload, late: list[float]) -> Iterator[No
         due = time.perf_counter()
         for asked in cycle(workload.asked):
             due += PERIOD_S
-            time.sleep(max(0.0, due - time.perf_counter()))
+            if (early := due - time.perf_counter()) > 0:
+                time.sleep(early)
             decide(parts, asked)
             late.append(time.perf_counter() - due)
             if done.is_set():
@@ -193,7 +194,8 @@ async def deciding_on_the_loop(parts: Parts, workload: Workload, late: list[floa
         due = time.perf_counter()
         for asked in cycle(workload.asked):
             due += PERIOD_S
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
             decide(parts, asked)
             late.append(time.perf_counter() - due)
 

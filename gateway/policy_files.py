@@ -76,7 +76,8 @@ def _list(folder: Path, root: Path) -> dict[str, tuple[Path, _Mark]]:
     problems: list[Problem] = []
     for path in _entries(root):
         name = path.relative_to(root).as_posix()
-        real = path.resolve(strict=True)
+        # WHY: only a link has to be followed to see where it leads, and following is dear.
+        real = path.resolve(strict=True) if path.is_symlink() or path.parent != root else path
         state = real.stat()
         if not real.is_relative_to(root):
             problems.append(_problem(name, "a link that leads out of the policies folder: copy the file"))
@@ -113,7 +114,7 @@ def _read_file(path: Path, mark: _Mark) -> bytes:
     with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
         if _mark(os.fstat(descriptor)) != mark:
             raise _ChangedError
-        data = file.read(MAX_FILE_BYTES + 1)
+        data = file.read(mark.size + 1)
     if len(data) != mark.size:
         raise _ChangedError
     return data

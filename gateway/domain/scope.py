@@ -231,6 +231,7 @@ _IS_PLAIN: dict[str, Callable[[str], object]] = {
     Kind.GATEWAY: _PLAIN_PATH,
 }
 
+
 def _plain_patterns() -> dict[str, Callable[[str], re.Match[str] | None]]:
     path, file = rf"{_SEGMENT}(?:/{_SEGMENT})*(?:/\*)?", rf"(?:/{_SEGMENT})+(?:/\*)?"
     api = rf"(?:[a-z0-9][a-z0-9._-]*(?:/{_SEGMENT})*(?:/\*)?|\*\.{_HOST})"

@@ -14,13 +14,15 @@ from gateway.domain.names import PluginId, plugin_subject
 from gateway.domain.record import Record
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HearthgateError
+from gateway.flows.build_policy import build_granted
 from gateway.flows.event import event
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
-from gateway.flows.reload_policy import activate, build_granted
+from gateway.flows.reload_policy import activate
 from gateway.flows.tell import tell
 from gateway.policy.changes import without_grants
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
+from gateway.policy.engine import PolicySet
 from gateway.policy.text import GRANTS
 from gateway.policy_files import read_policy_folder, write_grants
 from gateway.registry.grants import grant_of
@@ -133,8 +135,7 @@ async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
         generation = parts.registry.memory.next_generation()
         # WHY: made of the set in force, and without its cases, so that no broken file and no failing case
         # can keep a right alive.
-        less = without_grants(policy, ids, generation=generation)
-        smaller = less.with_memberships(memberships(parts, less), generation)
+        smaller = await asyncio.to_thread(_without, parts, policy, ids, generation)
         problems = parts.policy.problems
         await activate(parts, smaller, by=by, why="grants were revoked")
         # WHY: the files are as broken as they were; only what is in force has less.
@@ -143,13 +144,19 @@ async def drop_lines(parts: Parts, ids: frozenset[str], *, by: str) -> bool:
     return False
 
 
+def _without(parts: Parts, policy: PolicySet, ids: frozenset[str], generation: int) -> PolicySet:
+    less = without_grants(policy, ids, generation=generation)
+    facts = memberships(parts, less)
+    return less if facts == less.memberships else less.with_memberships(facts, generation)
+
+
 async def drop_from_file(parts: Parts, ids: frozenset[str]) -> bool:
     """Take rules out of grants.csv, however broken the files are; tells whether none of them is there any more."""
     path = parts.policies / GRANTS
     for _ in range(_TRIES):
         try:
             before = await asyncio.to_thread(path.read_bytes)
-            after = drop_rules(before, ids)
+            after = await asyncio.to_thread(drop_rules, before, ids)
             if after != before:
                 await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
         except ConflictError:

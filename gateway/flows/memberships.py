@@ -11,6 +11,7 @@ from gateway.domain.risk import Risk
 from gateway.flows.parts import Parts
 from gateway.policy.engine import PolicySet
 from gateway.policy.parse import ParsedPolicy
+from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.roles import build_roles
 from gateway.policy.rule import Rule
 from gateway.policy.score import RiskTable
@@ -28,7 +29,7 @@ class _Rights:
 
 
 def memberships(
-    parts: Parts, policy: ParsedPolicy | PolicySet, *, joining: Iterable[PluginId] = ()
+    parts: Parts, policy: ParsedPolicy | PolicySet, pause: Pause = never, *, joining: Iterable[PluginId] = ()
 ) -> Mapping[str, tuple[str, ...]]:
     """Give what is a fact of the registry: active plugins and their tiers, and the users who hold a key.
 
@@ -36,7 +37,7 @@ def memberships(
     """
     active = {each.id for each in parts.registry.plugins.all() if each.state is State.ACTIVE} | set(joining)
     found: dict[str, tuple[str, ...]] = {}
-    rights = _rights_in(policy)
+    rights = _rights_in(policy, pause)
     for plugin_id in sorted(active):
         tier = _risk(rights, plugin_id, ()).tier
         found[plugin_subject(plugin_id)] = (PLUGINS_GROUP, f"tier:{tier.value}")
@@ -47,14 +48,14 @@ def memberships(
 
 def plugin_risk(parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    return _risk(_rights_in(parsed), plugin_id, asked)
+    return _risk(_rights_in(parsed, never), plugin_id, asked)
 
 
-def _rights_in(policy: ParsedPolicy | PolicySet) -> _Rights:
+def _rights_in(policy: ParsedPolicy | PolicySet, pause: Pause) -> _Rights:
     if isinstance(policy, PolicySet):
         return _Rights(table=policy.risk_table, rules_of=policy.rules_of, wholes=policy.roles.written)
     rules: dict[str, list[Rule]] = {}
-    for rule in policy.rules:
+    for rule in paced(policy.rules, pause):
         rules.setdefault(rule.subject, []).append(rule)
     wholes = build_roles(policy.memberships, {}).written
     return _Rights(table=policy.risk, rules_of=lambda subject: rules.get(subject, ()), wholes=wholes)

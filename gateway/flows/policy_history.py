@@ -7,8 +7,8 @@ from typing import Any
 from gateway.audit.query import Filter, LogReader
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, NotFoundError
+from gateway.flows.build_policy import build
 from gateway.flows.parts import Parts
-from gateway.flows.reload_policy import build
 from gateway.policy.diff import compare
 from gateway.policy.layout import difference
 from gateway.policy.text import GRANTS, PolicyText, is_case_file

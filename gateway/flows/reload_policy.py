@@ -2,23 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from gateway.domain.names import PluginId
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
-from gateway.errors import HearthgateError, Place, PolicyBrokenError, Problem
+from gateway.errors import HearthgateError, Place, Problem
+from gateway.flows.build_policy import build, parse
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
-from gateway.flows.quiet import breathe, collector_resting, settle
-from gateway.policy.cases import run_cases
-from gateway.policy.changes import with_grants
+from gateway.flows.quiet import let_go, settle
 from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
-from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
-from gateway.policy.reach import check_reach
 from gateway.policy.text import GRANTS, PolicyText
 from gateway.policy_author import Author, author_of
 from gateway.policy_files import read_policy_folder
@@ -109,6 +105,10 @@ async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
         except HearthgateError as error:
             return await _reject(parts, error, by=author.name, why=why)
         await activate(parts, policy, by=author.name, why=why, known_by=author.known_by)
+        if current is not None:
+            loop = asyncio.get_running_loop()
+            # WHY: later, when nobody here holds the set that went any more.
+            loop.call_soon(partial(loop.run_in_executor, None, let_go, current.pieces()))
         return Reload(activated=True, generation=policy.generation, problems=policy.parsed.problems)
 
 
@@ -122,100 +122,6 @@ def announce(parts: Parts, version: str, *, by: str, why: str) -> None:
 def _changed(before: PolicyText | None, after: PolicyText) -> tuple[str, ...]:
     known = {} if before is None else before.files
     return tuple(path for path in {*known, *after.files} if known.get(path) != after.files.get(path))
-
-
-def build(
-    parts: Parts,
-    text: PolicyText,
-    *,
-    joining: Iterable[PluginId] = (),
-    new_grants: frozenset[str] = frozenset(),
-    generation: int | None = None,
-) -> PolicySet:
-    """Build and test the set that `text` makes, aside; `new_grants` are about to be written to the registry.
-
-    It gets the next generation unless one is named.
-
-    Raises:
-        PolicyBrokenError: with every problem, or every failing case.
-    """
-    with collector_resting():
-        parsed = _good(parse(parts, text, new_grants=new_grants))
-        policy = build_policy_set(
-            parsed,
-            memberships=memberships(parts, parsed, joining=joining),
-            generation=generation or parts.registry.memory.next_generation(),
-            pause=breathe,
-        )
-    return _judged(policy)
-
-
-def build_granted(
-    parts: Parts, text: PolicyText, grants: bytes, *, joining: Iterable[PluginId] = (), new_grants: frozenset[str]
-) -> PolicySet:
-    """Build and test the set that `text` makes with other grants, of the set in force where that is the same text.
-
-    Raises:
-        PolicyBrokenError: with every problem, or every failing case.
-    """
-    current = parts.policy.get()
-    if current is not None and text.files == current.parsed.text.files:
-        generation = parts.registry.memory.next_generation()
-        wider = with_grants(current, grants, _grant_ids(parts, new_grants), generation=generation)
-        if wider is not None:
-            return _judged(wider.with_memberships(memberships(parts, wider, joining=joining), generation))
-    return build(parts, text.with_file(GRANTS, grants), joining=joining, new_grants=new_grants)
-
-
-def _judged(policy: PolicySet) -> PolicySet:
-    if failing := _failing(policy):
-        raise PolicyBrokenError("the policy's own cases fail", way_out="`hearthgate policy test`", problems=failing)
-    return policy
-
-
-def build_aside(parts: Parts, text: PolicyText) -> PolicySet:
-    """Build the set that `text` makes, to ask it questions; it never comes into force, so its cases are not judged.
-
-    Raises:
-        PolicyBrokenError: with every problem.
-    """
-    parsed = _good(parse(parts, text))
-    return build_policy_set(parsed, memberships=memberships(parts, parsed), generation=0)
-
-
-def _good(parsed: ParsedPolicy) -> ParsedPolicy:
-    if parsed.ok:
-        return parsed
-    raise PolicyBrokenError(
-        "the policy files have errors", way_out="`hearthgate policy check`", problems=parsed.problems
-    )
-
-
-def check_policy(parts: Parts, text: PolicyText) -> tuple[Problem, ...]:
-    """Give everything that is wrong with a policy text, its failing cases included; nothing comes into force."""
-    parsed = parse(parts, text)
-    if not parsed.ok:
-        return parsed.problems
-    policy = build_policy_set(parsed, memberships=memberships(parts, parsed), generation=0)
-    return (*parsed.problems, *check_reach(parsed), *_failing(policy))
-
-
-def _failing(policy: PolicySet) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(place=Place(file=each.file, line=each.line), message=f"case `{each.name}`: {each.message}")
-        for each in run_cases(policy)
-        if not each.passed
-    )
-
-
-def parse(parts: Parts, text: PolicyText, *, new_grants: frozenset[str] = frozenset()) -> ParsedPolicy:
-    """Read a policy text, its grants checked against the registry."""
-    return parse_policy(text, grant_ids=_grant_ids(parts, new_grants), pause=breathe)
-
-
-def _grant_ids(parts: Parts, new_grants: frozenset[str]) -> GrantIds:
-    live, ended = parts.registry.grants.ids()
-    return GrantIds(live=live | new_grants, dead=ended)
 
 
 async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_by: str = "verb") -> None:

@@ -9,9 +9,9 @@ from gateway.domain.decision import Effect, Reason, Verdict
 from gateway.domain.names import split_subject
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HearthgateError
+from gateway.flows.build_policy import build
 from gateway.flows.impact import impact
 from gateway.flows.parts import Parts
-from gateway.flows.reload_policy import build
 from gateway.policy.engine import PolicySet
 from gateway.policy.replay import NotKeptError, Recorded, judge_again
 from gateway.policy.suggest import Edit, edits, fulfilments

@@ -13,10 +13,11 @@ from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
 from gateway.errors import ConflictError
 from gateway.flows.authorize import authorize
+from gateway.flows.build_policy import build_aside
 from gateway.flows.impact import impact
 from gateway.flows.parts import Parts
 from gateway.flows.policy_history import history, look_back
-from gateway.flows.reload_policy import announce, build_aside, reload_policy
+from gateway.flows.reload_policy import announce, reload_policy
 from gateway.http.bodies import PolicyFilesBody, ReloadBody
 from gateway.http.policy import MAX_POLICY_BYTES, posted_text
 from gateway.policy.engine import PolicySet

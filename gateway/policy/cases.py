@@ -12,6 +12,8 @@ from gateway.domain.risk import Tier
 from gateway.domain.scope import covers_pattern
 from gateway.policy.case_file import Case
 from gateway.policy.engine import PolicySet, build_policy_set, without_grants
+from gateway.policy.pauses import Pause, never
+from gateway.policy.text import GRANTS
 
 _FEW = 1000  # grants that are sooner taken out of a set than left out of a new one
 Memberships = Mapping[str, tuple[str, ...]]
@@ -29,23 +31,32 @@ class CaseResult:
     spoke: tuple[str, ...] = ()
 
 
-def run_cases(policy_set: PolicySet) -> tuple[CaseResult, ...]:
-    """Judge every case of a policy set by its rules; what approvals granted counts only for `with_grants`."""
+def run_cases(
+    policy_set: PolicySet, pause: Pause = never, *, granted: Sequence[bool] = (False, True)
+) -> tuple[CaseResult, ...]:
+    """Judge every case of a policy set by its rules; what approvals granted counts only for `with_grants`.
+
+    `granted` leaves out the cases of the other kind.
+    """
     results: dict[int, CaseResult] = {}
-    for with_grants in (False, True):
+    for with_grants in granted:
         numbered = [(i, case) for i, case in enumerate(policy_set.parsed.cases) if case.with_grants is with_grants]
         judged = policy_set if with_grants or not numbered else _ungranted(policy_set)
         for layer in _layers(numbered, policy_set.roles.added):
             judge = judged
             if layer.memberships != judged.memberships:
                 judge = judged.with_memberships(layer.memberships, policy_set.generation)
-            results.update((i, judge_case(judge, case)) for i, case in layer.cases)
+            for i, case in layer.cases:
+                results[i] = judge_case(judge, case)
+                pause()
     return tuple(results[i] for i in sorted(results))
 
 
 def _ungranted(policy_set: PolicySet) -> PolicySet:
     """Give the set without what approvals granted."""
-    grants = [number for number, rule in enumerate(policy_set.numbered) if rule is not None and rule.is_grant]
+    grants = [number for number, _ in policy_set.grants()]
+    if not grants and GRANTS not in policy_set.parsed.text.files:
+        return policy_set
     parsed = without_grants(policy_set.parsed)
     if len(grants) > _FEW:
         return build_policy_set(parsed, memberships=policy_set.memberships, generation=policy_set.generation)

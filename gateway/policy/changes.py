@@ -47,7 +47,7 @@ def with_grants(policy: PolicySet, grants: bytes, ids: GrantIds, *, generation: 
 
 def without_grants(policy: PolicySet, ids: Collection[str], *, generation: int) -> PolicySet:
     """Give the set without these grants, neither in grants.csv nor in force; those below move up."""
-    grants = _grants(policy)
+    grants = policy.grants()
     gone = {number for number, rule in grants if rule.id in ids}
     lines = sorted(rule.line for number, rule in grants if number in gone)
     moved = {
@@ -64,23 +64,11 @@ def without_grants(policy: PolicySet, ids: Collection[str], *, generation: int) 
     return policy.with_rules(_retold(parsed), gone=gone, new=moved, generation=generation)
 
 
-def _grants(policy: PolicySet) -> list[tuple[int, Rule]]:
-    """Give the numbered grants: they are the last rules of a set."""
-    found: list[tuple[int, Rule]] = []
-    for number in range(len(policy.numbered) - 1, -1, -1):
-        rule = policy.numbered[number]
-        if rule is not None and not rule.is_grant:
-            break
-        if rule is not None:
-            found.append((number, rule))
-    return found[::-1]
-
-
 def _alike(policy: PolicySet, added: Collection[Rule]) -> list[Rule]:
     """Give the rules of a set that name a subject or, being grants, carry an id of those added."""
     subjects, ids = {rule.subject for rule in added}, {rule.id for rule in added}
     found = {number for subject in subjects for number in policy.numbers_of(subject)}
-    found.update(number for number, rule in _grants(policy) if rule.id in ids)
+    found.update(number for number, rule in policy.grants() if rule.id in ids)
     return [rule for number in sorted(found) if (rule := policy.numbered[number]) is not None]
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gateway.domain.condition import Hours
 from gateway.domain.decision import Effect, Reason, Verdict
@@ -41,6 +42,7 @@ class PolicySet:
     generation: int
     enforcer: GateEnforcer
     numbered: Sequence[Rule | None]  # the rules by the numbers the enforcer knows them by; None is gone
+    judged: bool = False  # whether its cases were judged, and all hold
     _compiled: Compiled | None = field(init=False, repr=False, compare=False)
     _kept: dict[Question, Covering] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -135,9 +137,28 @@ class PolicySet:
         compiled = compiled.with_rows(rows, added=added, dropped=gone)
         left = [*self.enforcer.model["p"]["p"].policy, *(rows[number] for number in added)]
         if gone:
-            left = [row for row, rule in zip(rows, numbered, strict=True) if rule is not None]
+            first = min(gone)
+            before = sum(rule is not None for rule in self.numbered[first:])
+            left = left[: len(self.enforcer.model["p"]["p"].policy) - before]
+            left += [rows[number] for number in range(first, len(rows)) if numbered[number] is not None]
         enforcer = derive_enforcer(left, self.roles, parsed.calendars, compiled)
         return PolicySet(parsed=parsed, roles=self.roles, generation=generation, enforcer=enforcer, numbered=numbered)
+
+    def grants(self) -> list[tuple[int, Rule]]:
+        """Give the numbered rules that approvals wrote: they are the last of a set."""
+        found: list[tuple[int, Rule]] = []
+        for number in range(len(self.numbered) - 1, -1, -1):
+            rule = self.numbered[number]
+            if rule is not None and not rule.is_grant:
+                break
+            if rule is not None:
+                found.append((number, rule))
+        return found[::-1]
+
+    def pieces(self) -> list[list[Any]]:
+        """Give most of what the set consists of, so that it can be freed a little at a time."""
+        trees = [] if self._compiled is None else [*self._compiled.tree.values()]
+        return [[*self.numbered], trees, [*self._kept.values()], [*self.parsed.problems], [*self.parsed.memberships]]
 
     def numbers_of(self, subject: str) -> Iterable[int]:
         """Give the numbers of the rules that name `subject`, as written, itself."""
@@ -244,8 +265,7 @@ def build_policy_set(
 
 def without_grants(parsed: ParsedPolicy) -> ParsedPolicy:
     """Give the same policy without what approvals granted."""
-    return replace(
-        parsed,
-        text=parsed.text.with_file(GRANTS, None),
-        rules=tuple(rule for rule in parsed.rules if not rule.is_grant),
-    )
+    count = len(parsed.rules)
+    while count and parsed.rules[count - 1].is_grant:
+        count -= 1
+    return replace(parsed, text=parsed.text.with_file(GRANTS, None), rules=parsed.rules[:count])

@@ -12,6 +12,7 @@ from gateway.policy.problems import Problems
 # Printable ASCII but for `"#'` and brackets: such a line holds nothing that could mislead; nor with brackets in pairs.
 _ORDINARY = re.compile(r"[ !$%&*-Z\\^-~]*\Z")
 _BRACKETED = re.compile(r"[ !$%&(-~]*\Z")
+_PIECE = 1 << 18  # characters
 BOM = b"\xef\xbb\xbf"
 
 
@@ -44,12 +45,21 @@ def split_lines(file: str, data: bytes, problems: Problems, pause: Pause = never
     """
     text = read_text(file, data, problems)
     # WHY: not splitlines(), which ends lines where Casbin does not (form feeds, U+2028 ...).
-    for number, raw in paced(enumerate((text or "").split("\n"), first), pause):
+    for number, raw in paced(enumerate(_lines(text or ""), first), pause):
         line = raw.removesuffix("\r")
         if not _ORDINARY.match(line) and not _is_sound(file, number, line, problems):
             continue
         if line and not line.isspace():
             yield Line(file, number, tuple(map(str.strip, line.split(","))))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Give the lines of a text, a piece at a time: nobody waits until all of a large one is taken apart."""
+    start = 0
+    while (end := text.find("\n", start + _PIECE)) >= 0:
+        yield from text[start:end].split("\n")
+        start = end + 1
+    yield from text[start:].split("\n")
 
 
 def _is_sound(file: str, number: int, line: str, problems: Problems) -> bool:

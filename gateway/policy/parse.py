@@ -88,7 +88,7 @@ def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: 
     subjects: dict[str, str] = {}
     memberships = parse_roles(ROLES, text.files.get(ROLES, b""), problems, pause, known=subjects)
     rules = _rules(text, Lexicon(calendars, subjects), problems, pause)
-    _check_together(rules, memberships, grant_ids, problems)
+    _check_together(rules, memberships, grant_ids, problems, pause)
     return ParsedPolicy(
         text=text,
         rules=rules,
@@ -98,7 +98,7 @@ def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: 
         approval=parse_approval(APPROVAL, text.files.get(APPROVAL, b""), problems),
         entities=parse_entities(ENTITIES, text.files.get(ENTITIES, b""), problems),
         cases=parse_cases({path: text.files[path] for path in text.case_files}, problems),
-        problems=problems.sorted(),
+        problems=problems.sorted(pause),
     )
 
 
@@ -133,12 +133,13 @@ def _check_together(
     memberships: tuple[Membership, ...],
     grant_ids: GrantIds | None,
     problems: Problems,
+    pause: Pause,
 ) -> None:
-    check_ids(rules, problems)
-    check_duplicates(rules, problems)
-    check_reserved(rules, problems)
-    check_grants(rules, grant_ids, problems)
-    check_wide(rules, problems)
-    check_known(memberships, rules, problems)
-    if check_roles(memberships, problems):
-        check_reach(memberships, rules, problems)
+    check_ids(rules, problems, pause)
+    check_duplicates(rules, problems, pause)
+    check_reserved(rules, problems, pause)
+    check_grants(rules, grant_ids, problems, pause)
+    check_wide(rules, problems, pause)
+    check_known(memberships, rules, problems, pause)
+    if check_roles(memberships, problems, pause):
+        check_reach(memberships, rules, problems, pause)

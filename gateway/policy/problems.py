@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from gateway.errors import Place, Problem
+from gateway.policy.pauses import Pause, never, paced
 
 
 class Problems:
@@ -26,9 +27,9 @@ class Problems:
             place = each.place
             self._found[place.file, place.line or 0, place.column or 0, each.message, each.severity] = None
 
-    def sorted(self) -> tuple[Problem, ...]:
+    def sorted(self, pause: Pause = never) -> tuple[Problem, ...]:
         """Give all of them by file, line and column."""
         return tuple(
             Problem(place=Place(file=file, line=line or None, column=column or None), message=text, severity=severity)
-            for file, line, column, text, severity in sorted(self._found)
+            for file, line, column, text, severity in paced(sorted(self._found), pause)
         )

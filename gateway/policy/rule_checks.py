@@ -8,6 +8,7 @@ from gateway.domain.condition import Term
 from gateway.domain.decision import Effect
 from gateway.domain.names import split_subject
 from gateway.domain.permission import FAMILIES
+from gateway.policy.pauses import Pause, emptied, never, paced
 from gateway.policy.problems import Problems
 from gateway.policy.rule import Rule
 
@@ -24,20 +25,21 @@ class GrantIds:
     dead: frozenset[str] = frozenset()
 
 
-def check_ids(rules: Iterable[Rule], problems: Problems) -> None:
+def check_ids(rules: Iterable[Rule], problems: Problems, pause: Pause = never) -> None:
     """Note ids that two rules carry, whatever files they stand in."""
     first: dict[str, Rule] = {}
-    for rule in rules:
+    for rule in paced(rules, pause):
         other = first.setdefault(rule.id, rule)
         if other is not rule:
             problems.error(rule.file, f"id '{rule.id}' is also that of {other.file}:{other.line}", rule.line)
+    emptied(first, pause)
 
 
-def check_duplicates(rules: Iterable[Rule], problems: Problems) -> None:
+def check_duplicates(rules: Iterable[Rule], problems: Problems, pause: Pause = never) -> None:
     """Note rules that say the same twice; a grant may say what a rule says."""
     first: dict[tuple[object, ...], Rule] = {}
     terms_of: dict[int, frozenset[Term]] = {}  # by the condition, which rules share
-    for rule in rules:
+    for rule in paced(rules, pause):
         condition = rule.condition
         terms = terms_of.get(id(condition))
         if terms is None:
@@ -51,26 +53,27 @@ def check_duplicates(rules: Iterable[Rule], problems: Problems) -> None:
             problems.warning(rule.file, message, rule.line)
         else:
             problems.error(rule.file, message, rule.line)
+    emptied(first, pause)
 
 
-def check_reserved(rules: Sequence[Rule], problems: Problems) -> None:
+def check_reserved(rules: Sequence[Rule], problems: Problems, pause: Pause = never) -> None:
     """Note ids in rules/ that only an approval gives."""
-    for rule in rules:
+    for rule in paced(rules, pause):
         if rule.id.startswith("grant-") and not rule.is_grant:
             problems.error(rule.file, f"id '{rule.id}': `grant-` is for grants.csv, choose another", rule.line)
 
 
-def check_wide(rules: Iterable[Rule], problems: Problems) -> None:
+def check_wide(rules: Iterable[Rule], problems: Problems, pause: Pause = never) -> None:
     """Note allows that reach plugins which never asked."""
-    for rule in rules:
+    for rule in paced(rules, pause):
         if rule.subject.startswith(_MANY) and rule.effect is Effect.ALLOW and rule.in_families:
             message = f"allows `{rule.subject}` what its plugins never requested: grant it to each that asks"
             problems.warning(rule.file, message, rule.line)
 
 
-def check_grants(rules: Iterable[Rule], ids: GrantIds | None, problems: Problems) -> None:
+def check_grants(rules: Iterable[Rule], ids: GrantIds | None, problems: Problems, pause: Pause = never) -> None:
     """Note lines of grants.csv that no approval can have written."""
-    for rule in (rule for rule in rules if rule.is_grant):
+    for rule in (rule for rule in paced(rules, pause) if rule.is_grant):
         for message in _grant_trouble(rule, ids):
             problems.error(rule.file, message, rule.line)
 

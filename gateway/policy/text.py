@@ -31,14 +31,15 @@ class PolicyText:
     def version(self) -> str:
         """The name of exactly these bytes, as `sha256:<hex>`."""
         digest = hashlib.sha256()
-        for path, data in self.files.items():
-            digest.update(path.encode() + b"\0" + self._digest_of(path, data))
+        for path in self.files:
+            digest.update(path.encode() + b"\0" + self.digest(path))
         return f"sha256:{digest.hexdigest()}"
 
-    def _digest_of(self, path: str, data: bytes) -> bytes:
+    def digest(self, path: str) -> bytes:
+        """Give the SHA-256 of one file."""
         # WHY: a grant changes one small file; the large ones beside it need not be read through again.
         if path not in self._digests:
-            self._digests[path] = hashlib.sha256(data).digest()
+            self._digests[path] = hashlib.sha256(self.files[path]).digest()
         return self._digests[path]
 
     @property

@@ -25,7 +25,7 @@ class PolicySets:
         """
         names = {}
         for path, data in text.files.items():
-            names[path] = hashlib.sha256(data).hexdigest()
+            names[path] = text.digest(path).hex()
             self._write(self._folder / "files" / names[path], data)
         self._write(self._list_of(text.version), json.dumps(names, indent=1).encode())
 
