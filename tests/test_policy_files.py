@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import policy_files
 from gateway.errors import ConflictError, PolicyUnreadableError
 from gateway.policy.parse import parse_policy
-from gateway.policy_files import read_policy_folder, starter_folder, write_grants, write_text
+from gateway.policy_files import read, read_policy_folder, starter_folder, write, write_grants, write_text
 
 
 @pytest.fixture
@@ -113,10 +112,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_files_too_large_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_files, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(read, "MAX_FILE_BYTES", 1000)
     assert "rules/10-guardrails.csv:" in refused(folder)
     monkeypatch.undo()
-    monkeypatch.setattr(policy_files, "MAX_FILES", 3)
+    monkeypatch.setattr(read, "MAX_FILES", 3)
     assert "files: at most 3" in refused(folder)
 
 
@@ -209,7 +208,7 @@ def test_a_file_is_written_whole_or_not_at_all(
         raise OSError(28, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(policy_files.os, "fsync", fail)
+        patched.setattr(write.os, "fsync", fail)
         with pytest.raises(OSError, match="no space"):
             write_text(path, "new")
     assert (path.read_text() if path.exists() else None) == before

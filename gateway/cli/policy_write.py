@@ -45,7 +45,7 @@ def fmt(
     from gateway.policy.text import ROLES
 
     folder = call.home() / "policies" if folder is None else folder
-    before = read(folder)
+    before = read(folder) if check else _read(folder)
     after = before
     for path in (*before.rule_files, *([ROLES] if ROLES in before.files else [])):
         after = after.with_file(path, lay_out(before.files[path]))
@@ -79,7 +79,7 @@ def add(
     if not is_rule_file(file) or "\n" in line or "\r" in line:
         raise UsageError(f"`{file}`: one line, into a file of rules/ that ends in .csv")
     folder = call.home() / "policies"
-    before = read(folder)
+    before = _read(folder)
     after = before.with_file(file, add_lines(before.files.get(file, b""), [line]))
     found = parsed(after, folder)
     failed = [one for one in run_cases(build_policy_set(found, memberships={}, generation=0)) if not one.passed]
@@ -138,9 +138,9 @@ def rollback(
     """
     from gateway.policy.text import PolicyText
 
-    found = call.ask("GET", f"/v1/policy/generations/{generation}")
     folder = call.home() / "policies"
-    before = read(folder)
+    before = _read(folder)
+    found = call.ask("GET", f"/v1/policy/generations/{generation}")
     after = PolicyText({path: text.encode(errors="surrogateescape") for path, text in found["files"].items()})
     body: dict[str, Any] = {name: found[name] for name in ("difference", "newly_allows")}
     body |= {"restored": generation, "written": not dry_run and before.version != after.version}
@@ -161,11 +161,19 @@ def _changed(before: "PolicyText", after: "PolicyText") -> list[str]:
     return [path for path in sorted({*before.files, *after.files}) if before.files.get(path) != after.files.get(path)]
 
 
-def _write(folder: Path, before: "PolicyText", after: "PolicyText") -> None:
-    from gateway.policy_files import write_policy_file
+def _read(folder: Path) -> "PolicyText":
+    """Read the files to be edited; an edit that was broken off is finished first."""
+    from gateway.policy_files import finish_edit
 
-    for path in _changed(before, after):
-        write_policy_file(folder, path, expected=before.files.get(path), new=after.files.get(path))
+    if finish_edit(folder):
+        note("an edit that was broken off half-way is finished")
+    return read(folder)
+
+
+def _write(folder: Path, before: "PolicyText", after: "PolicyText") -> None:
+    from gateway.policy_files import write_policy_files
+
+    write_policy_files(folder, before, after)
 
 
 def _put_in_force(call: Call, why: str, version: str, write: Callable[[], None]) -> dict[str, Any]:

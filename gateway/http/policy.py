@@ -13,10 +13,10 @@ from gateway.flows.authorize import authorize
 from gateway.flows.build_policy import check_policy
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
+from gateway.flows.quiet import breathe
 from gateway.http.bodies import ExplainBody, PolicyFilesBody
 from gateway.http.decisions import access_request, asked_user, authorize_question
 from gateway.policy.explain import explain
-from gateway.policy.reach import check_reach
 from gateway.policy.text import PolicyText
 
 MAX_POLICY_BYTES = 32 << 20
@@ -26,11 +26,9 @@ MAX_POLICY_BYTES = 32 << 20
 async def status(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
     """Tell what is in force, and what is wrong with the last edit."""
     await authorize(parts, caller, Level.READ, "policy")
-    policy = parts.policy.get()
     found: dict[str, Any] = dict(parts.policy.status())
-    if policy is not None:
-        vain = await asyncio.to_thread(check_reach, policy.parsed)
-        found["warnings"] += [problem.as_json() for problem in vain]
+    vain = await asyncio.to_thread(parts.policy.vain, breathe)
+    found["warnings"] += [problem.as_json() for problem in vain]
     return found
 
 

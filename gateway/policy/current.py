@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, Problem
 from gateway.policy.engine import PolicySet
+from gateway.policy.pauses import Pause, never
+from gateway.policy.reach import check_reach
 
 
 class CurrentPolicy:
@@ -17,6 +19,7 @@ class CurrentPolicy:
     def __init__(self) -> None:
         self._active: PolicySet | None = None
         self._problems: tuple[Problem, ...] = ()
+        self._vain: tuple[str, tuple[Problem, ...]] | None = None
 
     def get(self) -> PolicySet | None:
         """Give the set in force, None if there never was one: then everything is denied."""
@@ -44,6 +47,15 @@ class CurrentPolicy:
     def problems(self) -> tuple[Problem, ...]:
         """What was wrong with the last edit, empty if it is in force."""
         return self._problems
+
+    def vain(self, pause: Pause = never) -> tuple[Problem, ...]:
+        """Warn of what the set in force says in vain; looked for once for each text, for it takes its time."""
+        active, known = self._active, self._vain
+        if active is None:
+            return ()
+        if known is None or known[0] != active.version:
+            known = self._vain = active.version, check_reach(active.parsed, pause)
+        return known[1]
 
     def status(self) -> dict[str, Json]:
         """Give what is in force and what is wrong, in the wire shape."""

@@ -16,6 +16,7 @@ from gateway.errors import Problem
 from gateway.policy.comparisons import UnknownAttributeError, holds
 from gateway.policy.hours import within
 from gateway.policy.parse import ParsedPolicy
+from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import EVERY, Rule
@@ -28,14 +29,14 @@ _ORDER = {Operator.LESS, Operator.AT_MOST, Operator.GREATER, Operator.AT_LEAST}
 _Denies = Mapping[str, Mapping[str, Sequence[Rule]]]  # subject -> scope -> unconditional denies
 
 
-def check_reach(parsed: ParsedPolicy) -> tuple[Problem, ...]:
+def check_reach(parsed: ParsedPolicy, pause: Pause = never) -> tuple[Problem, ...]:
     """Warn of every rule that can never make a difference."""
     problems = Problems()
-    for rule in parsed.rules:
+    for rule in paced(parsed.rules, pause):
         for message in _never_holds(rule, parsed.risk):
             problems.warning(rule.file, message, rule.line)
-    _check_covered(parsed, problems)
-    return problems.sorted()
+    _check_covered(parsed, problems, pause)
+    return problems.sorted(pause)
 
 
 def _never_holds(rule: Rule, risk: RiskTable) -> Iterator[str]:
@@ -126,7 +127,7 @@ def _all_hold(path: tuple[str, ...], value: object, terms: Iterable[Compare]) ->
         return False
 
 
-def _check_covered(parsed: ParsedPolicy, problems: Problems) -> None:
+def _check_covered(parsed: ParsedPolicy, problems: Problems, pause: Pause) -> None:
     denies: dict[str, dict[str, list[Rule]]] = {}
     for rule in parsed.rules:
         if rule.effect is Effect.DENY and not rule.condition.terms:
@@ -136,7 +137,7 @@ def _check_covered(parsed: ParsedPolicy, problems: Problems) -> None:
     plugins = {rule.subject for rule in parsed.rules if split_subject(rule.subject)[0] in {"plugin", "tier"}}
     # WHY: plugins that are not active hold nothing, so every rule for a plugin meets those for all plugins.
     roles = build_roles(parsed.memberships, dict.fromkeys(plugins, (PLUGINS_GROUP,)))
-    for rule in parsed.rules:
+    for rule in paced(parsed.rules, pause):
         if rule.effect is Effect.ALLOW:
             deny = next(_covering_denies(rule, roles, denies), None)
             if deny is not None:

@@ -3,8 +3,11 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import ConflictError, Place, Problem
+from gateway.policy import current as current_policy
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import PolicySet
+from gateway.policy.parse import ParsedPolicy
+from gateway.policy.reach import check_reach
 
 Build = Callable[..., PolicySet]
 RULE = "p, a, plugin:notes, vault, read, x, -, allow, why"
@@ -36,3 +39,27 @@ def test_a_rejected_edit_is_remembered_until_a_good_one(build: Build) -> None:
     assert current.status()["problems"]
     current.swap(policy.with_memberships({}, 2))
     assert current.problems == ()
+
+
+def test_what_is_said_in_vain_is_looked_for_once_for_each_text(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look(parsed: ParsedPolicy, _pause: object) -> tuple[Problem, ...]:
+        looked.append(parsed.version)
+        return check_reach(parsed)
+
+    monkeypatch.setattr(current_policy, "check_reach", look)
+    policy = CurrentPolicy()
+    assert policy.vain() == ()
+    one = build("p, a, plugin:notes, file, read, /etc/hosts, -, allow, in vain\n")
+    policy.swap(one)
+    (told,) = policy.vain()
+    assert "never allows anything" in told.message
+    assert policy.vain() == (told,)
+    policy.swap(one.with_memberships({"plugin:notes": ("group:plugins",)}, 2))
+    assert policy.vain() == (told,)
+    assert looked == [one.version]
+    other = build("p, a, plugin:notes, vault, read, notes, -, allow, to some purpose\n")
+    policy.swap(other.with_memberships({}, 3))
+    assert policy.vain() == ()
+    assert looked == [one.version, other.version]

@@ -1,19 +1,20 @@
-"""The policies folder on disk: read as one snapshot, written without ever losing what was there.
+"""The policies folder on disk, read as one snapshot.
 
 What the text means is for `gateway.policy.parse` to say.
 """
 
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import ConflictError, Place, PolicyUnreadableError, Problem
-from gateway.policy.text import GRANTS, PolicyText
+from gateway.errors import Place, PolicyUnreadableError, Problem
+from gateway.policy.text import PolicyText
+
+# While this file is there, an edit of several files is under way, or was broken off.
+EDIT = ".edit"
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
 MAX_FOLDER_BYTES = 64 * 1024 * 1024
@@ -26,6 +27,10 @@ _TEMPORARY_SUFFIXES = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig", ".r
 
 class _ChangedError(Exception):
     """A file changed while the folder was read."""
+
+
+class _HalfEditedError(Exception):
+    """The files are partly those before an edit and partly those after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +57,35 @@ def read_policy_folder(folder: Path) -> PolicyText:
             time.sleep(_PAUSE_S)
         try:
             return _read_once(folder)
+        except _HalfEditedError:
+            continue
         except (_ChangedError, FileNotFoundError):
             if not folder.is_dir():
                 raise _unreadable(folder, folder, "no such folder") from None
         except OSError as error:
             raise _unreadable(folder, Path(error.filename or folder), f"cannot be read: {error.strerror}") from None
+    if is_half_edited(folder):
+        message = "an edit of several files was broken off half-way: `hearthgate policy fmt` finishes it"
+        raise _unreadable(folder, folder / EDIT, message)
     raise _unreadable(folder, folder, "the files keep changing while they are read")
+
+
+def is_half_edited(folder: Path) -> bool:
+    """Tell whether an edit of several files is under way, or was broken off."""
+    return os.path.lexists(folder / EDIT)
 
 
 def _read_once(folder: Path) -> PolicyText:
     root = folder.resolve(strict=True)
     _refuse_open_folders(folder, root)
+    # SECURITY: some files of an edit without the others could allow what neither the old nor the new policy does.
+    if is_half_edited(root):
+        raise _HalfEditedError
     before = _list(folder, root)
     _refuse_size(folder, before)
     files = {name: _read_file(path, mark) for name, (path, mark) in before.items()}
+    if is_half_edited(root):
+        raise _HalfEditedError
     if _list(folder, root) != before:
         raise _ChangedError
     return PolicyText(files)
@@ -152,92 +172,6 @@ def _is_open(mode: int) -> bool:
 def _is_shared(folder: Path, root: Path) -> bool:
     """Tell whether a folder above is like /tmp, where nobody can rename or remove another's things."""
     return folder not in {root, root / "rules", root / "tests"} and bool(folder.stat().st_mode & stat.S_ISVTX)
-
-
-def write_grants(folder: Path, *, expected: bytes, new: bytes) -> None:
-    """Replace grants.csv, provided that it still says what the caller has read.
-
-    Returns only once the new file would survive a power cut.
-
-    Raises:
-        ConflictError: it says something else by now; nothing was written.
-        UnavailableError: the disk does not take it; nothing was written.
-
-    """
-    write_policy_file(folder, GRANTS, expected=expected, new=new)
-
-
-def write_policy_file(folder: Path, name: str, *, expected: bytes | None, new: bytes | None) -> None:
-    """Replace a file of the folder, provided that it still says what the caller has read; None is no file.
-
-    Returns only once the change would survive a power cut.
-
-    Raises:
-        ConflictError: it says something else by now, or is a link; nothing was written.
-
-    """
-    root = folder.resolve(strict=True)
-    path = root / name
-    with _locked(root):
-        if path.is_symlink() or path.parent.is_symlink():
-            raise ConflictError(f"{path} is a link, so it is not replaced", way_out="put a file in its place")
-        there = path.read_bytes() if path.exists() else None
-        if (there or b"") != (expected or b""):
-            raise ConflictError(f"{path} was edited meanwhile", way_out="try again")
-        path.parent.mkdir(exist_ok=True)
-        if new is None:
-            path.unlink(missing_ok=True)
-            _sync_folder(path.parent)
-        else:
-            _replace(path, new)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one whole; it survives a power cut."""
-    _replace(path, text.encode())
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # WHY: the folder itself is locked: a lock file would be one more thing in a folder that people edit.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor has no path)
-            file.write(data)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def starter_folder() -> Path:
-    """Give the folder of the starter policy: beside the packages in a checkout, inside them in a wheel."""
-    package = Path(__file__).parent
-    packed = package / "starter" / "policies"
-    return packed if packed.is_dir() else package.parent / "policies"
 
 
 def _problem(file: str, message: str) -> Problem:
