@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -40,6 +40,9 @@ bench-policy:
 
 bench-log-files: setup-dev
 	$(BIN)/python -m benchmarks.log_files
+
+bench-edits: setup
+	$(BIN)/python -m benchmarks.edits
 
 setup:
 	@$(SETUP) requirements.lock

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from itertools import cycle
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from gateway.flows.lifecycle import approve, register
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import Answer, Wanted, approve_request, request_permissions, revoke_permissions
 from gateway.flows.reload_policy import reload_policy
-from gateway.policy.engine import build_policy_set
+from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import parse_policy
 from gateway.policy_files import read_policy_folder
 
@@ -129,6 +129,8 @@ async def grants(parts: Parts, workload: Workload, size: int, rounds: int) -> No
     await register(parts, OWNER, MANIFEST)
     await approve(parts, OWNER, "bench", "bench")
     given: list[float] = []
+    answered: list[float] = []
+    worked: list[float] = []
     denied: list[float] = []
     gone: list[float] = []
     late: list[float] = []
@@ -138,13 +140,17 @@ async def grants(parts: Parts, workload: Workload, size: int, rounds: int) -> No
         asked = await request_permissions(
             parts, OWNER, Wanted(plugin_id="bench", permissions=(wanted,), reason="bench")
         )
-        async with deciding_on_the_loop(parts, workload, late):
-            start = time.perf_counter()
-            await approve_request(parts, OWNER, asked.id, Answer(reason="bench"))
-            given.append(time.perf_counter() - start)
+        async with deciding_on_the_loop(parts, workload, late) if number % 2 else nullcontext():
+            start, begun = time.perf_counter(), time.process_time()
+            with first_swap(parts) as swapped:
+                await approve_request(parts, OWNER, asked.id, Answer(reason="bench"))
+            if number % 2 == 0:
+                answered.append(time.perf_counter() - start)
+                given.append(swapped[0] - start)
+                worked.append(time.process_time() - begun)
         await asyncio.sleep(0.3)
     for number in range(2 * rounds):
-        async with deciding_on_the_loop(parts, workload, late):
+        async with deciding_on_the_loop(parts, workload, late) if number % 2 else nullcontext():
             start = time.perf_counter()
             taking = asyncio.create_task(
                 revoke_permissions(parts, OWNER, "bench", permission, f"bench/{number}", "bench")
@@ -153,12 +159,31 @@ async def grants(parts: Parts, workload: Workload, size: int, rounds: int) -> No
                 await asyncio.sleep(0)
             denied.append(time.perf_counter() - start)
             await taking
-            gone.append(time.perf_counter() - start)
+            if number % 2 == 0:
+                gone.append(time.perf_counter() - start)
         await asyncio.sleep(0.3)
-    tell(size, "a grant, from the approval to in force", given)
+    tell(size, "a grant, from the approval until in force", given)
+    tell(size, "a grant, until answered", answered)
+    tell(size, "a grant, processor time", worked)
     tell(size, "a revocation, until it denies", denied)
     tell(size, "a revocation, until its line is gone", gone)
     tell(size, "lateness of the loop during these", late)
+
+
+@contextmanager
+def first_swap(parts: Parts) -> Iterator[list[float]]:
+    """Note when sets come into force until the block ends."""
+    swap, at = parts.policy.swap, []
+
+    def noting(policy: PolicySet) -> None:
+        swap(policy)
+        at.append(time.perf_counter())
+
+    parts.policy.swap = noting  # type: ignore[method-assign] # only to look
+    try:
+        yield at
+    finally:
+        parts.policy.swap = swap  # type: ignore[method-assign] # as it was
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """To build the set that a policy text makes, aside: read, checked, its cases judged; nothing comes into force."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gateway.domain.names import PluginId
@@ -8,6 +8,7 @@ from gateway.errors import Place, PolicyBrokenError, Problem
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
 from gateway.flows.quiet import breathe, collector_resting, let_go
+from gateway.policy.case_file import Case
 from gateway.policy.cases import run_cases
 from gateway.policy.changes import with_grants
 from gateway.policy.engine import PolicySet, build_policy_set
@@ -15,8 +16,6 @@ from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
 from gateway.policy.pauses import Pause, never
 from gateway.policy.reach import check_reach
 from gateway.policy.text import GRANTS, PolicyText
-
-_ALL = (False, True)  # cases without grants, cases with them
 
 
 def build(
@@ -69,13 +68,26 @@ def build_granted(
         wider = with_grants(current, grants, _grant_ids(parts, new_grants), generation=generation)
         if wider is not None:
             facts = memberships(parts, wider, joining=joining)
-            alike = facts == wider.memberships
-            wider = wider if alike else wider.with_memberships(facts, generation)
-            # INVARIANT: what is judged without grants and by the same memberships is answered as it was.
-            if failing := _failing(wider, granted=(True,) if alike and current.judged else _ALL):
+            if facts != wider.memberships:
+                wider = wider.with_memberships(facts, generation)
+            if failing := _failing(wider, wanted=_touched(current, wider)):
                 raise _unjudged(failing)
             return replace(wider, judged=True)
     return build(parts, text.with_file(GRANTS, grants), joining=joining, new_grants=new_grants)
+
+
+def _touched(before: PolicySet, after: PolicySet) -> Callable[[Case], bool]:
+    """Tell which cases may be answered otherwise since the same files were judged with fewer grants."""
+    if not before.judged:
+        return _every
+    known, new = before.memberships, after.memberships
+    moved = {who for who in {**known, **new} if known.get(who) != new.get(who)}
+    # INVARIANT: an answer depends on the rules and on what the asking subject belongs to, on nobody else's belongings.
+    return lambda case: case.with_grants or case.ask.subject in moved
+
+
+def _every(_case: Case) -> bool:
+    return True
 
 
 def _unjudged(failing: tuple[Problem, ...]) -> PolicyBrokenError:
@@ -109,10 +121,12 @@ def check_policy(parts: Parts, text: PolicyText) -> tuple[Problem, ...]:
     return (*parsed.problems, *check_reach(parsed), *_failing(policy))
 
 
-def _failing(policy: PolicySet, pause: Pause = never, *, granted: Sequence[bool] = _ALL) -> tuple[Problem, ...]:
+def _failing(
+    policy: PolicySet, pause: Pause = never, *, wanted: Callable[[Case], bool] = _every
+) -> tuple[Problem, ...]:
     return tuple(
         Problem(place=Place(file=each.file, line=each.line), message=f"case `{each.name}`: {each.message}")
-        for each in run_cases(policy, pause, granted=granted)
+        for each in run_cases(policy, pause, wanted=wanted)
         if not each.passed
     )
 

@@ -130,7 +130,6 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
     Raises:
         LogUnavailableError: it could not be recorded, so the old set stays.
     """
-    await asyncio.to_thread(_keep, parts, policy)
     before = parts.policy.get()
     details: dict[str, Json] = {
         "policy_version": policy.version,
@@ -140,19 +139,17 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
         "rules": len(policy.rules),
         "why": why,
         "known_by": known_by,
-        "warnings": sum(problem.severity == "warning" for problem in policy.parsed.problems),
+        "warnings": len(policy.parsed.problems),
     }
-    await parts.log.append(
-        Record(
-            event_id=parts.event_id(),
-            at=parts.now(),
-            event_type="policy_activated",
-            resolution=Resolution.COMPLETED,
-            user_id=by,
-            details=details,
-        ),
-        sign=True,
+    record = Record(
+        event_id=parts.event_id(),
+        at=parts.now(),
+        event_type="policy_activated",
+        resolution=Resolution.COMPLETED,
+        user_id=by,
+        details=details,
     )
+    await asyncio.gather(parts.log.append(record, sign=True), asyncio.to_thread(_keep, parts, policy))
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
     parts.policy.swap(policy)

@@ -1,6 +1,6 @@
 """A policy's own cases: asked of the policy itself, with a stopped clock, before it takes effect."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.condition import Rate
@@ -32,15 +32,16 @@ class CaseResult:
 
 
 def run_cases(
-    policy_set: PolicySet, pause: Pause = never, *, granted: Sequence[bool] = (False, True)
+    policy_set: PolicySet, pause: Pause = never, *, wanted: Callable[[Case], bool] = lambda _case: True
 ) -> tuple[CaseResult, ...]:
     """Judge every case of a policy set by its rules; what approvals granted counts only for `with_grants`.
 
-    `granted` leaves out the cases of the other kind.
+    Those that are not `wanted` are left out.
     """
     results: dict[int, CaseResult] = {}
-    for with_grants in granted:
-        numbered = [(i, case) for i, case in enumerate(policy_set.parsed.cases) if case.with_grants is with_grants]
+    cases = [(i, case) for i, case in enumerate(policy_set.parsed.cases) if wanted(case)]
+    for with_grants in (False, True):
+        numbered = [(i, case) for i, case in cases if case.with_grants is with_grants]
         judged = policy_set if with_grants or not numbered else _ungranted(policy_set)
         for layer in _layers(numbered, policy_set.roles.added):
             judge = judged

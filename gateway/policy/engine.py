@@ -111,7 +111,7 @@ class PolicySet:
             return build_policy_set(self.parsed, memberships=memberships, generation=generation)
         roles = self.roles.with_added(memberships)
         compiled = self._compiled.with_closures({"g": roles.closure})
-        rows = self.enforcer.model["p"]["p"].policy
+        rows = [*self.enforcer.model["p"]["p"].policy]
         enforcer = derive_enforcer(rows, roles, self.calendars, compiled)
         return PolicySet(
             parsed=self.parsed, roles=roles, generation=generation, enforcer=enforcer, numbered=self.numbered

@@ -1,6 +1,6 @@
 """The only door to Casbin: enforcers built aside from rules and roles that were read strictly."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -41,17 +41,15 @@ def row_of(rule: Rule) -> Row:
     return rule.fields
 
 
-def build_enforcer(rows: Sequence[Row], roles: Roles, calendars: Mapping[str, Hours]) -> GateEnforcer:
-    """Give our enforcer over rules and roles; neither is ever loaded a second time."""
+def build_enforcer(rows: list[Row], roles: Roles, calendars: Mapping[str, Hours]) -> GateEnforcer:
+    """Give our enforcer over rules and roles; neither is ever loaded a second time, and the list becomes its own."""
     enforcer = GateEnforcer(casbin.Enforcer.new_model(text=SHIPPED), opaque=(Facts, QuietFacts))
     _fill(enforcer, rows, calendars)
     set_roles(enforcer, roles)
     return enforcer
 
 
-def derive_enforcer(
-    rows: Sequence[Row], roles: Roles, calendars: Mapping[str, Hours], compiled: Compiled
-) -> GateEnforcer:
+def derive_enforcer(rows: list[Row], roles: Roles, calendars: Mapping[str, Hours], compiled: Compiled) -> GateEnforcer:
     """Give the enforcer over rules that were compiled already, by an edit of those of another enforcer."""
     enforcer = build_enforcer(rows, roles, calendars)
     enforcer.use_compiled(compiled)
@@ -74,11 +72,11 @@ def build_stock(rules: Iterable[Rule], roles: Roles, calendars: Mapping[str, Hou
     return enforcer
 
 
-def _fill(enforcer: Any, rows: Sequence[Sequence[str]], calendars: Mapping[str, Hours]) -> None:  # noqa: ANN401 (casbin is not typed)
+def _fill(enforcer: Any, rows: list[Any], calendars: Mapping[str, Hours]) -> None:  # noqa: ANN401 (casbin is not typed)
     functions: Mapping[str, Callable[..., bool]] = build_functions(calendars)
     for name, function in functions.items():
         enforcer.add_function(name, function)
-    enforcer.model["p"]["p"].policy = list(rows)
+    enforcer.model["p"]["p"].policy = rows
 
 
 def asked_values(request: AccessRequest, facts: Facts) -> tuple[Any, ...]:
