@@ -191,6 +191,28 @@ def test_an_approval_that_would_fail_a_case_is_refused(home: "Home") -> None:
     assert "diary" not in home.grants
 
 
+def test_a_grant_that_raises_a_tier_is_judged_by_the_cases_that_the_tier_decides(home: "Home") -> None:
+    home.write_rules(
+        "p, all, plugin:puppet, core, read, status, -, allow, x\n"
+        + "".join(f"p, not-{tier}, tier:{tier}, core, read, status, -, deny, x\n" for tier in ("high", "critical"))
+    )
+    cases = home.folder / "policies" / "tests" / "mine.toml"
+    cases.write_text(
+        '[[case]]\nname = "puppet reads the status"\n'
+        'ask = { subject = "plugin:puppet", kind = "core", level = "read", scope = "status" }\nwant = "allow"\n'
+    )
+    assert home.reload().problems == ()
+    home.install("puppet", wants=("vault_read notes",))
+    before = home.grants
+    wanted = [{"permission": "vault_write", "scope": "notes"}, {"permission": "file_write", "scope": "/srv"}]
+    asked = home.owner.post("/v1/permission-requests", {"plugin_id": "puppet", "permissions": wanted}).json()
+    request = asked.get("request_id", asked.get("id"))
+    answer = home.owner.post(f"/v1/permission-requests/{request}/approve", {"reason": ""})
+    assert answer.status_code == 409, answer.text
+    assert "puppet reads the status" in answer.text
+    assert home.grants == before
+
+
 def test_an_edit_made_while_the_log_is_away_comes_into_force_when_it_is_back(
     home: "Home", caplog: pytest.LogCaptureFixture
 ) -> None:
