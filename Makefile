@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -43,6 +43,10 @@ bench-log-files: setup-dev
 
 bench-edits: setup
 	$(BIN)/python -m benchmarks.edits
+
+# Two cores, wrk (Debian: apt-get install wrk) and, for Cerbos, npm.
+bench-log: setup-dev
+	$(BIN)/python -m benchmarks.log
 
 setup:
 	@$(SETUP) requirements.lock

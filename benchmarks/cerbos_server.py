@@ -25,9 +25,10 @@ from gateway.domain.permission import LEVELS
 from gateway.domain.request import AccessRequest
 from gateway.policy.engine import PolicySet
 
+PATH = "/api/check/resources"
 BATCH = 50  # resources that Cerbos takes in one request as it is delivered
 _FOLDER = Path(__file__).with_name("cerbos")
-_PROGRAM = _FOLDER / "node_modules" / "@cerbos" / "cerbos-linux-x64" / "cerbos-linux-x64"
+PROGRAM = _FOLDER / "node_modules" / "@cerbos" / "cerbos-linux-x64" / "cerbos-linux-x64"
 _LOOK_S = 0.05
 _INSTALL_S = 300
 _TERMS: Mapping[str, str] = {
@@ -59,7 +60,7 @@ def install() -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise NotRunError(f"npm could not install it: {type(error).__name__}") from None
-    if not _PROGRAM.is_file():
+    if not PROGRAM.is_file():
         raise NotRunError("its program is for Linux on x86-64")
 
 
@@ -84,23 +85,32 @@ class Cerbos:
 
     def ask_all(self, requests: Sequence[AccessRequest]) -> list[bool]:
         """Ask questions of one subject in one request."""
-        closure = self._policy.roles.closure(requests[0].subject)
-        body = {
-            "principal": {"id": str(requests[0].subject), "roles": [_role(name) for name in closure], "attr": _KNOWN},
-            "resources": [
-                {
-                    "resource": {"kind": each.kind, "id": str(number), "attr": {"scope": each.scope}},
-                    "actions": [f"may-{each.level}", f"forbid-{each.level}"],
-                }
-                for number, each in enumerate(requests)
-            ],
-        }
-        found = self._connection.post("/api/check/resources", body)
-        return [
-            one["actions"][f"may-{asked.level}"] == "EFFECT_ALLOW"
-            and one["actions"][f"forbid-{asked.level}"] == "EFFECT_DENY"
-            for one, asked in zip(found["results"], requests, strict=True)
-        ]
+        found = self._connection.post(PATH, question(self._policy, requests, _KNOWN))
+        return answers(found, requests)
+
+
+def question(policy: PolicySet, requests: Sequence[AccessRequest], known: Mapping[str, object]) -> dict[str, Any]:
+    """Give the body that asks questions of one subject, of whom `known` is told."""
+    closure = policy.roles.closure(requests[0].subject)
+    return {
+        "principal": {"id": str(requests[0].subject), "roles": [_role(name) for name in closure], "attr": {**known}},
+        "resources": [
+            {
+                "resource": {"kind": each.kind, "id": str(number), "attr": {"scope": each.scope}},
+                "actions": [f"may-{each.level}", f"forbid-{each.level}"],
+            }
+            for number, each in enumerate(requests)
+        ],
+    }
+
+
+def answers(found: Mapping[str, Any], requests: Sequence[AccessRequest]) -> list[bool]:
+    """Take what was answered as truth values."""
+    return [
+        one["actions"][f"may-{asked.level}"] == "EFFECT_ALLOW"
+        and one["actions"][f"forbid-{asked.level}"] == "EFFECT_DENY"
+        for one, asked in zip(found["results"], requests, strict=True)
+    ]
 
 
 @contextmanager
@@ -112,8 +122,9 @@ def cerbos(workload: Workload, policy: PolicySet, *, limit_s: float) -> Iterator
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(workload, folder)
-        command = [str(_PROGRAM), "server", f"--config={folder / 'config.json'}", "--log-level=error"]
+        _write_config(folder)
+        write_policies(workload, folder / "policies")
+        command = [str(PROGRAM), "server", f"--config={folder / 'config.json'}", "--log-level=error"]
         environment = {"PATH": os.environ["PATH"], "HOME": name, "CERBOS_NO_TELEMETRY": "1"}
         with (folder / "log").open("wb") as log:
             started = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -141,7 +152,7 @@ def _wait(started: subprocess.Popen[bytes], folder: Path, limit_s: float) -> Non
     raise NotRunError(f"not loaded in the {limit_s:.0f} s that it was given")
 
 
-def _write(workload: Workload, folder: Path) -> None:
+def _write_config(folder: Path) -> None:
     config = {
         "server": {"httpListenAddr": f"unix:{folder / 'http.sock'}", "grpcListenAddr": f"unix:{folder / 'grpc.sock'}"},
         "storage": {"driver": "disk", "disk": {"directory": str(folder / "policies"), "watchForChanges": False}},
@@ -149,14 +160,18 @@ def _write(workload: Workload, folder: Path) -> None:
         "telemetry": {"disabled": True},
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "policies").mkdir()
+
+
+def write_policies(workload: Workload, folder: Path) -> None:
+    """Write the rules of a workload as Cerbos reads them, into a new folder."""
+    folder.mkdir()
     for kind in KINDS:
         rules = [_rule(rule) for rule in workload.rules if rule.kind == kind]
         policy = {
             "apiVersion": "api.cerbos.dev/v1",
             "resourcePolicy": {"resource": kind, "version": "default", "rules": rules},
         }
-        (folder / "policies" / f"{kind}.json").write_text(json.dumps(policy), encoding="utf-8")
+        (folder / f"{kind}.json").write_text(json.dumps(policy), encoding="utf-8")
 
 
 def _rule(rule: BenchRule) -> dict[str, Any]:

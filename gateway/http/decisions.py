@@ -27,6 +27,11 @@ async def ask(
     data: JSONBody[DecisionBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Decide and record; a deny is an answer, not an error."""
+    return await answer(data, parts, caller)
+
+
+async def answer(data: DecisionBody, parts: Parts, caller: Caller) -> dict[str, Any]:
+    """Decide and record one question."""
     request = access_request(data.subject, data.permission, data.level, data.scope, asked_user(data.user, caller))
     await authorize_question(parts, caller, request, dry_run=data.dry_run)
     context = Context(
