@@ -21,7 +21,7 @@ from gateway.app import open_house
 from gateway.audit.log import DecisionLog
 from gateway.domain.names import UserId
 from gateway.domain.record import Record
-from gateway.http.application import build_application
+from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
 from gateway.http.server import Listeners, until_signalled
 
@@ -48,9 +48,9 @@ async def serve(home: Path, *, logged: bool) -> None:
         key, secret = parts.registry.keys.add(UserId(USER), frozenset({"evaluate"}), expires_at=None, at=parts.now())
         if not logged:
             parts = replace(parts, log=cast("DecisionLog", SwitchedOff()))
-        application = build_application(parts, house.settings.http, Refusals())
-        application.register(ask_typed)
-        listeners = Listeners(application)
+        asgi = build_asgi(parts, house.settings.http, Refusals())
+        asgi.application.register(ask_typed)
+        listeners = Listeners(asgi)
         _, port = listeners.listen_tcp("127.0.0.1", 0)
         await listeners.start()
         told: dict[str, Any] = {"port": port, "key": secret, "key_id": key.id}

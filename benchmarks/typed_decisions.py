@@ -7,9 +7,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from gateway.domain.caller import Caller
+from gateway.flows.ask import ask
 from gateway.flows.parts import Parts
 from gateway.http.bodies import DecisionBody
-from gateway.http.decisions import answer
+from gateway.http.decisions import as_question
 
 PATH = "/typed/v1/decisions"
 
@@ -19,4 +20,5 @@ async def ask_typed(
     data: JSONBody[DecisionBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Decide and record, the framework's way."""
-    return await answer(data, parts, caller)
+    decision = await ask(parts, caller, as_question(data, caller))
+    return decision.as_json()

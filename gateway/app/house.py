@@ -32,7 +32,7 @@ from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
 from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import tell_untold
-from gateway.http.application import build_application
+from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
@@ -106,7 +106,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.callback(_watch(parts))
         stack.push_async_callback(_every(_UNTOLD_S, partial(tell_untold, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
-        yield House(asgi=build_application(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
+        yield House(asgi=build_asgi(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
 
 
 def _parts(

@@ -82,24 +82,33 @@ async def decide_and_record(
         LogUnavailableError: nothing was recorded and nothing used up; the caller must not act on it.
     """
     decision = decide(parts, request, context, dry_run=dry_run)
-    await record_decisions(parts, [decision], context)
+    await record_together(parts, [(decision, context)])
     return decision
 
 
 async def record_decisions(parts: Parts, decisions: list[Decision], context: Context, *further: Record) -> None:
+    """Charge and record decisions of one context, with records that belong to them, all or none.
+
+    Raises:
+        LogUnavailableError: nothing was recorded and nothing used up.
+    """
+    await record_together(parts, [(each, context) for each in decisions], *further)
+
+
+async def record_together(parts: Parts, decisions: Sequence[tuple[Decision, Context]], *further: Record) -> None:
     """Charge and record decisions, with records that belong to them, all or none.
 
     Raises:
         LogUnavailableError: nothing was recorded and nothing used up.
     """
-    spent = [each for each in decisions if each.allowed and not each.dry_run]
+    spent = [each for each, _ in decisions if each.allowed and not each.dry_run]
     for each in spent:
         _charge(parts, each)
     # INVARIANT: used up, durably, before the first await, so that neither a second call nor a restart can use a
     # consent for one use again.
     once = [consent for each in spent if (consent := _use_up_consent(parts, each)) is not None]
     try:
-        await parts.log.append(*(decision_record(each, context) for each in decisions), *further)
+        await parts.log.append(*[decision_record(each, context) for each, context in decisions], *further)
     except LogUnavailableError:
         for each in spent:
             _give_back(parts, each)

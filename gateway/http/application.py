@@ -15,6 +15,7 @@ from gateway.http import audit, decisions, health, people, permissions, plugins,
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.problems import HANDLERS
+from gateway.http.straight import StraightWay
 
 MAX_BODY_BYTES = 64 << 10
 ROUTES = [
@@ -29,9 +30,14 @@ ROUTES = [
 ]
 
 
-def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) -> Litestar:
-    """Build the application of one home."""
-    identity = Identity(parts, socket=settings.socket)
+def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals) -> StraightWay:
+    """Build all that one home answers."""
+    door = Door(refusals, Identity(parts, socket=settings.socket), settings.allowed_hosts)
+    return StraightWay(build_application(parts, door), parts, door, max_body_bytes=MAX_BODY_BYTES)
+
+
+def build_application(parts: Parts, door: Door) -> Litestar:
+    """Build the application of one home: every route behind its door."""
     reader = LogReader(parts.home / "data")
     once = Once()
 
@@ -49,7 +55,7 @@ def build_application(parts: Parts, settings: HttpSettings, refusals: Refusals) 
             "answered": Provide(lambda: once, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
         },
-        middleware=[Door(refusals, identity, settings.allowed_hosts)],
+        middleware=[door],
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=dict(HANDLERS),

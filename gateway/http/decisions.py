@@ -14,34 +14,41 @@ from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
 from gateway.domain.scope import canonical_scope
 from gateway.errors import DeniedError, MalformedError, NotFoundError
+from gateway.flows import ask as questions
+from gateway.flows.ask import Question
 from gateway.flows.authorize import authorize
-from gateway.flows.decide import Context, decide_and_record
+from gateway.flows.decide import Context
 from gateway.flows.parts import Parts
 from gateway.flows.suggest import suggest
 from gateway.http.bodies import DecisionBody, as_json, asked_permission, user_or_none
 from gateway.policy.explain import explain
 
+PATH = "/v1/decisions"
 
-@post("/v1/decisions", status_code=200)
+
+@post(PATH, status_code=200)
 async def ask(
     data: JSONBody[DecisionBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Decide and record; a deny is an answer, not an error."""
-    return await answer(data, parts, caller)
+    decision = await questions.ask(parts, caller, as_question(data, caller))
+    return decision.as_json()
 
 
-async def answer(data: DecisionBody, parts: Parts, caller: Caller) -> dict[str, Any]:
-    """Decide and record one question."""
+def as_question(data: DecisionBody, caller: Caller) -> Question:
+    """Take a body as the question of a caller.
+
+    Raises:
+        MalformedError: it cannot be understood.
+    """
     request = access_request(data.subject, data.permission, data.level, data.scope, asked_user(data.user, caller))
-    await authorize_question(parts, caller, request, dry_run=data.dry_run)
     context = Context(
         sent=as_json(data.context),
         args=as_json(data.args),
         trace_id=caller.trace_id,
         asked_by=None if request.user == caller.user_id else caller.user_id,
     )
-    decision = await decide_and_record(parts, request, context, dry_run=data.dry_run)
-    return decision.as_json()
+    return Question(request=request, context=context, dry_run=data.dry_run)
 
 
 @get("/v1/decisions/{decision_id:str}")
@@ -84,19 +91,6 @@ async def suggested(
     if decision["effect"] == "allow":
         return {"decision_id": decision_id, "possible": False, "sentences": ["It was allowed."], "suggestions": []}
     return {"decision_id": decision_id, **(await suggest(parts, decision_id)).as_json()}
-
-
-async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:
-    """Let a caller ask about a subject: about themself always, about others as the policy says.
-
-    Raises:
-        DeniedError: the key is not meant for questions, or the policy says no.
-    """
-    own = request.subject == caller.subject and request.user in {caller.user_id, caller.on_behalf}
-    if own and caller.holds("evaluate"):
-        return
-    level = Level.READ if dry_run else Level.EXECUTE
-    await authorize(parts, caller, level, f"decisions/{request.subject}", key_scope="evaluate")
 
 
 def asked_user(user: str | None, caller: Caller) -> str:

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from gateway.domain.caller import Caller
 from gateway.domain.request import Json
 from gateway.errors import DeniedError, HearthgateError, MalformedError, MisdirectedError, UnsupportedMediaTypeError
 from gateway.http.identity import Identity
@@ -17,7 +18,13 @@ from gateway.registry.folder import parse_json_strictly
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+Headers = Mapping[bytes, bytes]
 _TURNED_AWAY = frozenset({400, 401, 413, 415})
+
+
+def first_headers(scope: Scope) -> Headers:
+    """Give the headers by their names in lower case; of those that stand twice, the first."""
+    return dict(reversed([*scope["headers"]]))
 
 
 class Refusals:
@@ -58,32 +65,54 @@ class Door(ASGIMiddleware):
                 self._refusals.count(message["status"])
             await send(message)
 
-        request: Request[Any, Any, Any] = Request(scope)
+        headers = first_headers(scope)
         try:
-            self._check(request)
+            self.check(cast("HTTPScope", scope), headers)
             if not _is_open(scope["path"]):
                 # SECURITY: before a byte of the body is read, so that nobody unknown makes the gateway parse anything.
-                scope["user"] = self._identity.caller(request)
+                scope["user"] = self.caller(scope, headers)
         except HearthgateError as error:
             self._refusals.count(error.status)
+            request: Request[Any, Any, Any] = Request(scope)
             response = answer_error(request, error).to_asgi_response(None, request)
             await response(scope, receive, send)
             return
         await next_app(scope, receive, counting)
 
-    def _check(self, request: Request[Any, Any, Any]) -> None:
-        host = request.headers.get("host", "localhost").lower()
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    def count(self, status: int) -> None:
+        """Count an answer, if it turned a request away undecided."""
+        if status in _TURNED_AWAY:
+            self._refusals.count(status)
+
+    def caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Give who sends a request.
+
+        Raises:
+            UnauthenticatedError: nobody knows.
+            MalformedError: what is said beside the request cannot be understood.
+        """
+        return self._identity.caller(scope, headers)
+
+    def check(self, scope: HTTPScope, headers: Headers) -> None:
+        """Look at where a request comes from and what its body is said to be.
+
+        Raises:
+            MisdirectedError: it is for another host.
+            DeniedError: it comes from a page of another origin.
+            UnsupportedMediaTypeError: its body is no JSON.
+        """
+        host = headers.get(b"host", b"localhost").decode("latin-1").lower()
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         # SECURITY: a name that an attacker's DNS points here (rebinding) is not one of ours.
         if name not in self._hosts:
             raise MisdirectedError(f"`{host[:80]}` is not a host of this gateway", way_out="[http] allowed_hosts")
-        origin = request.headers.get("origin")
-        if origin is not None and origin.lower().partition("://")[2] != host:
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
             raise DeniedError("requests of other origins are refused", extra={"reason": "origin"})
-        if request.method in _WITH_BODY:
-            media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            length = request.headers.get("content-length", "0")
-            if media != "application/json" and (media or length != "0" or "transfer-encoding" in request.headers):
+        if scope["method"] in _WITH_BODY:
+            media = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+            length = headers.get(b"content-length", b"0")
+            if media != "application/json" and (media or length != b"0" or b"transfer-encoding" in headers):
                 # SECURITY: a form of another site can send text/plain without asking the browser.
                 raise UnsupportedMediaTypeError(f"content type `{media[:80]}`", way_out="send application/json")
 

@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from litestar import Request
-from litestar.datastructures import State
+from litestar.types import Scope
 
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId, parse_user_id
@@ -19,8 +21,6 @@ _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3
 _MAX_REASON_CHARS = 2000
 _SOCKET_READ = frozenset({"evaluate", "audit"})
 
-AnyRequest = Request[Caller, None, State]
-
 
 class Identity:
     """Tells who sends a request, for one home."""
@@ -29,27 +29,28 @@ class Identity:
         self._parts = parts
         self._socket = socket
 
-    def caller(self, request: AnyRequest) -> Caller:
+    def caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
         """Give the caller of a request.
 
         Raises:
             UnauthenticatedError: no key, no known key, or a key that is over; which of them is not told.
         """
-        trace = _TRACEPARENT.match(request.headers.get("traceparent", ""))
-        trace_id = trace[1] if trace else None
-        reason = request.query_params.get("reason") or None
-        if reason is not None and len(reason) > _MAX_REASON_CHARS:
-            raise MalformedError(f"reason: at most {_MAX_REASON_CHARS} characters")
-        return replace(self._authenticated(request), trace_id=trace_id, reason=reason)
+        parent = headers.get(b"traceparent")
+        trace = None if parent is None else _TRACEPARENT.match(parent.decode("latin-1"))
+        reason = _reason(scope)
+        caller = self._authenticated(scope, headers)
+        if trace is None and reason is None:
+            return caller
+        return replace(caller, trace_id=trace[1] if trace else None, reason=reason)
 
-    def _authenticated(self, request: AnyRequest) -> Caller:
-        authorization = request.headers.get("authorization")
+    def _authenticated(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
+        authorization = headers.get(b"authorization")
         if authorization is not None:
-            return self._by_key(authorization)
-        host = request.scope["client"][0] if request.scope.get("client") else ""  # type: ignore[index] # just looked
+            return self._by_key(authorization.decode("latin-1"))
+        host = scope["client"][0] if scope.get("client") else ""  # type: ignore[index] # just looked
         # SECURITY: only the gateway's own unix listener, or the process itself, writes such a peer name.
         if self._socket != "off" and host == f"{PEER}{os.getuid()}":
-            return self._owner(request)
+            return self._owner(headers)
         raise UnauthenticatedError(
             "who is asking?", way_out="send `Authorization: Bearer <key>` (`hearthgate key add`)"
         )
@@ -61,10 +62,10 @@ class Identity:
             raise UnauthenticatedError("this key is not known, or is over", way_out="`hearthgate key add` makes one")
         return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes)
 
-    def _owner(self, request: AnyRequest) -> Caller:
-        behalf = request.headers.get(ON_BEHALF)
+    def _owner(self, headers: Mapping[bytes, bytes]) -> Caller:
+        behalf = headers.get(ON_BEHALF.encode())
         try:
-            on_behalf = None if behalf is None else parse_user_id(behalf)
+            on_behalf = None if behalf is None else parse_user_id(behalf.decode("latin-1"))
         except MalformedError as error:
             raise MalformedError(f"header {ON_BEHALF}: {error.message}", way_out=error.way_out) from None
         return Caller(
@@ -74,3 +75,13 @@ class Identity:
             read_only=self._socket == "read",
             on_behalf=on_behalf,
         )
+
+
+def _reason(scope: Scope) -> str | None:
+    if not scope["query_string"]:
+        return None
+    request: Request[Any, Any, Any] = Request(scope)
+    reason = request.query_params.get("reason") or None
+    if reason is not None and len(reason) > _MAX_REASON_CHARS:
+        raise MalformedError(f"reason: at most {_MAX_REASON_CHARS} characters")
+    return reason

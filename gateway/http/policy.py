@@ -9,13 +9,14 @@ from litestar.params import JSONBody
 
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
+from gateway.flows.ask import authorize_question
 from gateway.flows.authorize import authorize
 from gateway.flows.build_policy import check_policy
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.flows.quiet import breathe
 from gateway.http.bodies import ExplainBody, PolicyFilesBody
-from gateway.http.decisions import access_request, asked_user, authorize_question
+from gateway.http.decisions import access_request, asked_user
 from gateway.policy.explain import explain
 from gateway.policy.text import PolicyText
 

@@ -1,0 +1,66 @@
+"""To ask what somebody may: may the asker know, and what is the answer. Both are decided, and recorded together."""
+
+from dataclasses import dataclass
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import Decision
+from gateway.domain.permission import Level
+from gateway.domain.request import AccessRequest
+from gateway.flows.authorize import authorize, check_credential, denied, judge_caller
+from gateway.flows.decide import Context, decide, record_together
+from gateway.flows.parts import Parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request that somebody asks about, with what accompanies it; a dry run uses nothing up."""
+
+    request: AccessRequest
+    context: Context
+    dry_run: bool
+
+
+async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
+    """Answer a question, durably recorded; people ask about themselves always, about others as the policy says.
+
+    Raises:
+        DeniedError: the key is not meant for questions, or the policy says no; recorded.
+        LogUnavailableError: nothing was recorded and nothing used up.
+    """
+    request, dry_run = question.request, question.dry_run
+    if _asks_of_self(caller, request):
+        decision = decide(parts, request, question.context, dry_run=dry_run)
+        await record_together(parts, [(decision, question.context)])
+        return decision
+    level, scope = _right(request, dry_run=dry_run)
+    await check_credential(parts, caller, level, scope, key_scope="evaluate")
+    own = Context(trace_id=caller.trace_id)
+    right = judge_caller(parts, caller, level, scope)
+    if not right.allowed:
+        await record_together(parts, [(right, own)])
+        raise denied(right)
+    decision = decide(parts, request, question.context, dry_run=dry_run)
+    # INVARIANT: the right to ask is recorded before the answer, and neither without the other.
+    await record_together(parts, [(right, own), (decision, question.context)])
+    return decision
+
+
+async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:
+    """Let a caller ask about a subject: about themself always, about others as the policy says.
+
+    Raises:
+        DeniedError: the key is not meant for questions, or the policy says no.
+        LogUnavailableError: the answer could not be recorded.
+    """
+    if not _asks_of_self(caller, request):
+        level, scope = _right(request, dry_run=dry_run)
+        await authorize(parts, caller, level, scope, key_scope="evaluate")
+
+
+def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:
+    own = request.subject == caller.subject and request.user in {caller.user_id, caller.on_behalf}
+    return own and caller.holds("evaluate")
+
+
+def _right(request: AccessRequest, *, dry_run: bool) -> tuple[Level, str]:
+    return Level.READ if dry_run else Level.EXECUTE, f"decisions/{request.subject}"

@@ -1,0 +1,103 @@
+"""The straight way of `POST /v1/decisions`: a plain question is answered without the framework's machinery.
+
+Whatever is not plainly a well-formed question of somebody who is known goes the framework's way, whole, as if it
+had never been here: one route, one set of refusals, and only the good case stands twice.
+"""
+
+from typing import Any, cast
+
+import msgspec
+from litestar import Litestar, Request
+from litestar.enums import ScopeType
+from litestar.types import HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
+from pydantic import ValidationError
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import Decision
+from gateway.errors import HearthgateError
+from gateway.flows.ask import Question, ask
+from gateway.flows.parts import Parts
+from gateway.http.bodies import DecisionBody
+from gateway.http.decisions import PATH, as_question
+from gateway.http.doors import Door, first_headers
+from gateway.http.problems import answer_error, answer_surprise
+from gateway.registry.folder import parse_json_strictly
+
+_JSON_TYPE = (b"content-type", b"application/json")
+_LENGTH = b"content-length"
+_encode = msgspec.json.Encoder().encode
+
+
+class StraightWay:
+    """An application with a shorter way for decisions."""
+
+    def __init__(self, application: Litestar, parts: Parts, door: Door, *, max_body_bytes: int) -> None:
+        self.application, self._parts, self._door = application, parts, door
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
+            await self.application(scope, receive, send)
+            return
+        caller = self._known(scope)
+        if caller is None:
+            await self.application(scope, receive, send)
+            return
+        message = cast("HTTPReceiveMessage", await receive())
+        question = self._plain(message, caller)
+        if question is None:
+            await self.application(scope, _after(message, receive), send)
+            return
+        try:
+            decision = await ask(self._parts, caller, question)
+        except Exception as error:  # noqa: BLE001 (as the framework does)
+            await self._refuse(error, scope, receive, send)
+        else:
+            await _send(decision, send)
+
+    def _known(self, scope: HTTPScope) -> Caller | None:
+        headers = first_headers(scope)
+        try:
+            announced = int(headers.get(_LENGTH, b"0"))
+            if announced > self._max_body_bytes:
+                return None
+            self._door.check(scope, headers)
+            return self._door.caller(scope, headers)
+        except (HearthgateError, ValueError):
+            return None  # refused, and counted, the other way
+
+    def _plain(self, message: HTTPReceiveMessage, caller: Caller) -> Question | None:
+        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > self._max_body_bytes:
+            return None
+        try:
+            body = DecisionBody.model_validate(parse_json_strictly(message["body"], "body"))
+            return as_question(body, caller)
+        except (HearthgateError, ValidationError, RecursionError):
+            return None  # as above
+
+    async def _refuse(self, error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        request: Request[Any, Any, Any] = Request(scope, receive)
+        if isinstance(error, HearthgateError):
+            self._door.count(error.status)
+            response = answer_error(request, error)
+        else:
+            response = answer_surprise(request, error)
+        await response.to_asgi_response(None, request)(scope, receive, send)
+
+
+async def _send(decision: Decision, send: Send) -> None:
+    body = _encode(decision.as_json())
+    headers = [_JSON_TYPE, (_LENGTH, b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _after(message: HTTPReceiveMessage, receive: Receive) -> Receive:
+    """Give what is received once `message` was put back."""
+    waiting = [message]
+
+    async def again() -> Any:  # noqa: ANN401 (any message)
+        return waiting.pop() if waiting else await receive()
+
+    return again
