@@ -102,6 +102,8 @@ def _refuse_odd_characters(text: str) -> None:
         raise MalformedError(f"a scope of {len(text)} characters", way_out=f"at most {MAX_SCOPE_CHARS}")
     if "*" in text:
         raise MalformedError(f"scope `{text}`: `*` stands for nothing in a request")
+    if text.isascii() and text.isprintable():
+        return
     # SECURITY: bidirectional and zero-width marks (Cf) make two scopes look the same to a person.
     if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in text):
         raise MalformedError("a scope with control or invisible characters")

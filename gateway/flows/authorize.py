@@ -8,7 +8,7 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest
 from gateway.domain.scope import canonical_scope
 from gateway.errors import DeniedError
-from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.decide import Context, decide, record_decisions, standing
 from gateway.flows.parts import Parts
 
 _OWNER_ALWAYS = frozenset({"lockdown", "policy"})
@@ -27,12 +27,23 @@ def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Deci
     decision = decide(parts, request)
     if caller.key_id is None:
         return decision
-    by_key = decide(parts, _as_key(request, caller.key_id))
+    as_key = _as_key(request, caller.key_id)
+    if not _speaks_of(parts, as_key):
+        return decision
+    by_key = decide(parts, as_key)
     # SECURITY: a deny of either outranks an allow of the other, unless it only says that nothing was said.
     for each in (decision, by_key):
         if not each.allowed and each.verdict.reason in _OUTRANKS:
             return each
     return by_key if by_key.allowed and not decision.allowed else decision
+
+
+def _speaks_of(parts: Parts, request: AccessRequest) -> bool:
+    """Tell whether anything could be said of `request` but that nothing is said."""
+    policy = parts.policy.get()
+    if policy is None or policy.fallback_reason is not None:
+        return True
+    return bool(policy.candidates(request)) or standing(parts, request) is not None
 
 
 async def authorize(

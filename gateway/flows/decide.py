@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.domain.condition import Consent
+from gateway.domain.condition import Consent, Rate
 from gateway.domain.decision import Decision, Effect, Reason, Verdict, timestamp
 from gateway.domain.lifecycle import State
 from gateway.domain.names import split_subject
@@ -39,6 +39,7 @@ class Context:
 
 
 NO_CONTEXT = Context()
+_OWN_ROOTS = frozenset({"context", "args"})  # filled by what accompanies a question, not by members of these names
 
 
 def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False) -> Decision:
@@ -48,7 +49,10 @@ def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, 
     policy = parts.policy.get()
     risk = _UNJUDGED if policy is None else policy.score(request)
     sent = _sent(context)
-    facts = _facts(parts, policy, request, context, risk.score, at)
+    consent_id = _consent_id(parts, request, context, at)
+    # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
+    attributes = sent if policy is None else policy.attributes(request, sent)
+    facts = Facts(at=at, risk=risk.score, consent_id=consent_id, used=_used(parts, request, at), attributes=attributes)
     rules = _candidates(policy, request)
     held = _held(parts, request)
     verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
@@ -154,29 +158,24 @@ def _plugin_of(request: AccessRequest) -> str | None:
     return None
 
 
-def _facts(
-    parts: Parts, policy: PolicySet | None, request: AccessRequest, context: Context, risk: int, at: datetime
-) -> Facts:
-    attributes = _sent(context)
-    if policy is not None:
-        # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
-        attributes = policy.attributes(request, attributes)
-    return Facts(
-        at=at,
-        risk=risk,
-        consent_id=_consent_id(parts, request, context, at),
-        used=lambda rule_id, rate: parts.registry.rates.used(
-            rule_id, rate, subject=request.subject, user=request.user, at=at
-        ),
-        attributes=attributes,
-    )
+def _used(parts: Parts, request: AccessRequest, at: datetime) -> Callable[[str, Rate], int]:
+    def used(rule_id: str, rate: Rate) -> int:
+        return parts.registry.rates.used(rule_id, rate, subject=request.subject, user=request.user, at=at)
+
+    return used
 
 
 def _sent(context: Context) -> dict[str, Mapping[str, Json]]:
     """Give the attributes that came with the question, by their root."""
-    sent = {root: value for root in ROOTS if isinstance(value := context.sent.get(root, {}), Mapping)}
-    others = {key: value for key, value in context.sent.items() if key not in ROOTS}
-    return {**sent, "context": others, "args": context.args}
+    sent: dict[str, Mapping[str, Json]] = {"args": context.args}
+    others: dict[str, Json] = {}
+    for key, value in context.sent.items():
+        if key not in ROOTS:
+            others[key] = value
+        elif key not in _OWN_ROOTS and isinstance(value, Mapping):
+            sent[key] = value
+    sent["context"] = others
+    return sent
 
 
 def _consent_id(parts: Parts, request: AccessRequest, context: Context, at: datetime) -> str | None:

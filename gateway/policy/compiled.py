@@ -66,6 +66,8 @@ class Compiled:
     def _find_branches(self, head: Values, asked: Values) -> tuple[Tree, ...]:
         branches: Sequence[Tree] = self._find_roots(asked) if head else (self.tree,)
         for step in range(1, len(head)):
+            if not branches:
+                return ()
             probes = self._probes(step, asked)
             branches = [below for branch in branches for probe in probes if (below := branch.get(probe))]
         return _keep(self._branches, head, tuple(branches))

@@ -49,22 +49,18 @@ def attributes_of(
 ) -> dict[str, Mapping[str, Json]]:
     """Give every attribute that conditions of `request` may ask for; what is known here wins over what was sent."""
     prefix, name = split_subject(request.subject)
-    found: dict[str, Mapping[str, Json]] = {root: sent.get(root, {}) for root in ROOTS}
-    found["subject"] = {**found["subject"], **entities.get((prefix, name), {}), "id": name, "type": prefix}
-    found["resource"] = {
-        **found["resource"],
+    resource = {
+        **sent.get("resource", {}),
         **entities.get((request.kind, request.scope), {}),
         "id": request.scope,
         "type": request.kind,
     }
     if request.kind == Kind.GATEWAY and request.scope.startswith(_CONSENTS):
-        found["resource"] = {**found["resource"], "user": request.scope.removeprefix(_CONSENTS)}
-    found["action"] = {**found["action"], "name": request.level}
-    return found
-
-
-def _owner_of(request: AccessRequest) -> dict[str, Json]:
-    """Give whose a thing of the gateway is."""
-    if request.kind == Kind.GATEWAY and request.scope.startswith("consents/"):
-        return {"user": request.scope.removeprefix("consents/")}
-    return {}
+        resource["user"] = request.scope.removeprefix(_CONSENTS)
+    return {
+        "subject": {**sent.get("subject", {}), **entities.get((prefix, name), {}), "id": name, "type": prefix},
+        "resource": resource,
+        "action": {**sent.get("action", {}), "name": request.level},
+        "context": sent.get("context", {}),
+        "args": sent.get("args", {}),
+    }

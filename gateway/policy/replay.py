@@ -54,7 +54,8 @@ def kept_facts(facts: Facts, verdict: Verdict, rules: Sequence[Rule], sent: Sent
 
     Of what was sent only those attributes are kept that a rule asks for.
     """
-    asked = sorted({path[:2] for rule in rules for path in attribute_paths(rule) if len(path) > 1})
+    conditional = [rule for rule in rules if rule.condition.terms]
+    asked = sorted({path[:2] for rule in conditional for path in attribute_paths(rule) if len(path) > 1})
     kept: dict[str, Json] = {}
     absent: list[Json] = []
     unkept = {root: set(values) for root, values in sent.items() if values}
@@ -70,14 +71,22 @@ def kept_facts(facts: Facts, verdict: Verdict, rules: Sequence[Rule], sent: Sent
         "risk": facts.risk,
         "consent_id": facts.consent_id,
         "approval_id": facts.approval_id,
-        "counters": dict(verdict.counters),
-        "rates": {rule.id: rule.condition.rate.per_s for rule in rules if rule.condition.rate is not None},
-        "attributes": kept,
-        "absent": absent if roots else [],
-        "unkept": roots,
     }
     # WHY: an empty member tells nothing, and every byte is kept for years.
-    return {name: value for name, value in found.items() if value not in ({}, [])}
+    if verdict.counters:
+        found["counters"] = dict(verdict.counters)
+    rates: dict[str, Json] = {
+        rule.id: rule.condition.rate.per_s for rule in conditional if rule.condition.rate is not None
+    }
+    if rates:
+        found["rates"] = rates
+    if kept:
+        found["attributes"] = kept
+    if roots:
+        found["unkept"] = roots
+        if absent:
+            found["absent"] = absent
+    return found
 
 
 def attribute_paths(rule: Rule) -> Iterable[tuple[str, ...]]:

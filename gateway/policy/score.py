@@ -3,13 +3,15 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from gateway.domain.permission import KNOWN_KINDS, Kind, Permission
+from gateway.domain.permission import KNOWN_KINDS, LEVELS, Kind, Permission
 from gateway.domain.risk import MAX_SCORE, TIER_ORDER, Risk, RiskPart, Tier
 from gateway.domain.scope import split_host_port
 from gateway.errors import MalformedError
 
 MODIFIERS = ("wide_scope", "subtree_scope", "private_host", "plugin_moderate", "plugin_high", "plugin_critical")
+_WITH_HOSTS = frozenset({Kind.NETWORK.value, Kind.API.value})
 _PRIVATE_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
 
 
@@ -20,6 +22,9 @@ class RiskTable:
     base: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     modifiers: Mapping[str, int] = field(default_factory=dict)
     edges: Mapping[Tier, int] = field(default_factory=dict)
+    _kept: dict[tuple[str, str, str, bool, Tier | None], Risk] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def tier_of(self, score: int) -> Tier:
         """Give the tier into which a score falls."""
@@ -30,6 +35,16 @@ class RiskTable:
         self, kind: str, level: str, scope: str | None = None, *, plugin_tier: Tier | None = None
     ) -> Risk:
         """Score one request; `plugin_tier` is the standing of the plugin that asks."""
+        if kind not in KNOWN_KINDS or level not in LEVELS:
+            return self._score(kind, level, scope, plugin_tier)
+        # INVARIANT: kinds, levels, shapes and tiers are few, so that what is kept stays small.
+        question = (kind, level, _shape(scope), _is_private(kind, scope), plugin_tier)
+        kept = self._kept.get(question)
+        if kept is None:
+            kept = self._kept[question] = self._score(kind, level, scope, plugin_tier)
+        return kept
+
+    def _score(self, kind: str, level: str, scope: str | None, plugin_tier: Tier | None) -> Risk:
         return self._risk([self._base(kind, level), *self._of_scope(kind, scope), *self._of_standing(plugin_tier)])
 
     def score_plugin(self, permissions: Iterable[tuple[Permission, str | None]]) -> Risk:
@@ -51,13 +66,9 @@ class RiskTable:
         return RiskPart(name=f"{kind}.{level}", points=points.get(level, worst))
 
     def _of_scope(self, kind: str, scope: str | None) -> Iterable[RiskPart]:
-        if scope is None:
-            return
-        if scope == "*":
-            yield from self._part("wide_scope")
-        elif scope.endswith("/*") or scope.startswith("*."):
-            yield from self._part("subtree_scope")
-        if kind in {Kind.NETWORK, Kind.API} and is_private_host(scope):
+        if shape := _shape(scope):
+            yield from self._part(shape)
+        if _is_private(kind, scope):
             yield from self._part("private_host")
 
     def _of_standing(self, tier: Tier | None) -> Iterable[RiskPart]:
@@ -73,6 +84,19 @@ class RiskTable:
 UNRATED = RiskTable(edges=dict.fromkeys(TIER_ORDER[1:], 0))  # nothing is known to be harmless
 
 
+def _shape(scope: str | None) -> str:
+    if scope is None or "*" not in scope:
+        return ""
+    if scope == "*":
+        return "wide_scope"
+    return "subtree_scope" if scope.endswith("/*") or scope.startswith("*.") else ""
+
+
+def _is_private(kind: str, scope: str | None) -> bool:
+    return scope is not None and kind in _WITH_HOSTS and is_private_host(scope)
+
+
+@lru_cache(maxsize=4096)
 def is_private_host(scope: str) -> bool:
     """Tell whether a network scope names this host or one of a private network."""
     try:

@@ -59,9 +59,7 @@ def parse_json_strictly(raw: bytes, name: str) -> Json:
         MalformedError: with the line and column.
     """
     try:
-        value: Json = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
-        )
+        value: Json = _DECODER.decode(raw.decode("utf-8"))
         if b"\\u" in raw:
             # SECURITY: half a character (a lone surrogate) can be kept in no file and no log.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -92,6 +90,9 @@ def _finite(text: str) -> float:
 
 def _no_constant(text: str) -> Json:
     raise ValueError(f"`{text}` is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _refuse_open_folders(folder: Path) -> None:
