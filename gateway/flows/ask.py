@@ -1,13 +1,17 @@
-"""To ask what somebody may: may the asker know, and what is the answer. Both are decided, and recorded together."""
+"""To ask what somebody may: may the asker know, and what is the answer.
 
-from dataclasses import dataclass
+Both are decided for each question, and recorded together. A right that stands in the log already, and was given
+again by the same rules for the same reason, is not written a second time: the answer names the decision that did.
+"""
+
+from dataclasses import dataclass, replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
-from gateway.flows.authorize import authorize, check_credential, denied, judge_caller
-from gateway.flows.decide import Context, decide, record_together
+from gateway.flows.authorize import authorize, check_credential, denied, judge_right
+from gateway.flows.decide import Context, Judged, decide, name, record_together
 from gateway.flows.parts import Parts
 
 
@@ -34,14 +38,21 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
         return decision
     level, scope = _right(request, dry_run=dry_run)
     await check_credential(parts, caller, level, scope, key_scope="evaluate")
-    own = Context(trace_id=caller.trace_id)
-    right = judge_caller(parts, caller, level, scope)
+    judged = judge_right(parts, caller, level, scope)
+    if known := _known(parts, judged):
+        context = replace(question.context, right=known)
+        decision = decide(parts, request, context, dry_run=dry_run)
+        await record_together(parts, [(decision, context)])
+        return decision
+    own, right = Context(trace_id=caller.trace_id), name(parts, judged)
     if not right.allowed:
         await record_together(parts, [(right, own)])
         raise denied(right)
-    decision = decide(parts, request, question.context, dry_run=dry_run)
+    context = replace(question.context, right=right.decision_id)
+    decision = decide(parts, request, context, dry_run=dry_run)
     # INVARIANT: the right to ask is recorded before the answer, and neither without the other.
-    await record_together(parts, [(right, own), (decision, question.context)])
+    await record_together(parts, [(right, own), (decision, context)])
+    _keep(parts, judged, right)
     return decision
 
 
@@ -55,6 +66,19 @@ async def authorize_question(parts: Parts, caller: Caller, request: AccessReques
     if not _asks_of_self(caller, request):
         level, scope = _right(request, dry_run=dry_run)
         await authorize(parts, caller, level, scope, key_scope="evaluate")
+
+
+def _known(parts: Parts, judged: Judged) -> str | None:
+    """Give the recorded decision that gave this right before."""
+    if not judged.allowed or judged.policy is None:
+        return None
+    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation)
+
+
+def _keep(parts: Parts, judged: Judged, right: Decision) -> None:
+    if judged.policy is None or any(rule.condition.terms for rule in judged.rules):
+        return  # WHY: what met a condition met it with facts of its own, which its own record holds.
+    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, right.decision_id)
 
 
 def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:

@@ -8,15 +8,15 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest
 from gateway.domain.scope import canonical_scope
 from gateway.errors import DeniedError
-from gateway.flows.decide import Context, decide, record_decisions, standing
+from gateway.flows.decide import Context, Judged, judge, name, record_decisions, standing
 from gateway.flows.parts import Parts
 
 _OWNER_ALWAYS = frozenset({"lockdown", "policy"})
 _OUTRANKS = frozenset({Reason.RULE, Reason.LOCKED_DOWN, Reason.ERROR, Reason.NO_POLICY})
 
 
-def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Decision:
-    """Decide whether `caller` may do `level` on the gateway's `scope`; records nothing."""
+def judge_right(parts: Parts, caller: Caller, level: Level, scope: str) -> Judged:
+    """Tell whether `caller` may do `level` on the gateway's `scope`; names and records nothing."""
     request = AccessRequest(
         subject=caller.subject,
         user=caller.user_id,
@@ -24,18 +24,23 @@ def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Deci
         level=level.word,
         scope=canonical_scope(Kind.GATEWAY, scope),
     )
-    decision = decide(parts, request)
+    by_user = judge(parts, request)
     if caller.key_id is None:
-        return decision
+        return by_user
     as_key = _as_key(request, caller.key_id)
     if not _speaks_of(parts, as_key):
-        return decision
-    by_key = decide(parts, as_key)
+        return by_user
+    by_key = judge(parts, as_key)
     # SECURITY: a deny of either outranks an allow of the other, unless it only says that nothing was said.
-    for each in (decision, by_key):
+    for each in (by_user, by_key):
         if not each.allowed and each.verdict.reason in _OUTRANKS:
             return each
-    return by_key if by_key.allowed and not decision.allowed else decision
+    return by_key if by_key.allowed and not by_user.allowed else by_user
+
+
+def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Decision:
+    """Decide whether `caller` may do `level` on the gateway's `scope`; records nothing."""
+    return name(parts, judge_right(parts, caller, level, scope))
 
 
 def _speaks_of(parts: Parts, request: AccessRequest) -> bool:

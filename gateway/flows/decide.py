@@ -36,45 +36,83 @@ class Context:
     execution_id: str | None = None
     at: datetime | None = None  # another moment than now, for questions that are not acted on
     asked_by: str | None = None  # the user who asked about another subject
+    right: str | None = None  # the decision by which they might ask
 
 
 NO_CONTEXT = Context()
 _OWN_ROOTS = frozenset({"context", "args"})  # filled by what accompanies a question, not by members of these names
 
 
-def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False) -> Decision:
-    """Give the answer to one request; uses up nothing and records nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the rules said of one request, and by what they judged it: a decision that has no name yet."""
+
+    request: AccessRequest
+    at: datetime
+    policy: PolicySet | None
+    risk: Risk
+    facts: Facts
+    sent: Mapping[str, Mapping[str, Json]]
+    rules: Sequence[Rule]
+    held: frozenset[str]
+    verdict: Verdict
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the answer is allow; anything else is a deny."""
+        return self.verdict.effect is Effect.ALLOW
+
+
+def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -> Judged:
+    """Give what the rules say of one request; uses up nothing and records nothing."""
     at = context.at or parts.now()
     # INVARIANT: asked for once, so a decision sees one generation of the policy.
     policy = parts.policy.get()
     risk = _UNJUDGED if policy is None else policy.score(request)
     sent = _sent(context)
-    consent_id = _consent_id(parts, request, context, at)
-    # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
-    attributes = sent if policy is None else policy.attributes(request, sent)
-    facts = Facts(at=at, risk=risk.score, consent_id=consent_id, used=_used(parts, request, at), attributes=attributes)
+    facts = Facts(
+        at=at,
+        risk=risk.score,
+        consent_id=_consent_id(parts, request, context, at),
+        used=_used(parts, request, at),
+        # SECURITY: what the gateway knows is merged last, so that nothing sent can stand in for it.
+        attributes=sent if policy is None else policy.attributes(request, sent),
+    )
     rules = _candidates(policy, request)
     held = _held(parts, request)
     verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
-    rule = _deciding_rule(rules, verdict)
+    return Judged(
+        request=request, at=at, policy=policy, risk=risk, facts=facts, sent=sent, rules=rules, held=held, verdict=verdict
+    )  # fmt: skip
+
+
+def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:
+    """Make a decision of what was judged: it gets an id, and all that is needed to judge it again."""
+    policy, facts, verdict = judged.policy, judged.facts, judged.verdict
+    rule = _deciding_rule(judged.rules, verdict)
     used_consent = facts.consent_id if rule is not None and _asks_consent(rule) else None
-    judged_by: dict[str, Json] = kept_facts(facts, verdict, rules, sent)
-    if policy is not None and (groups := policy.memberships.get(request.subject)):
+    judged_by: dict[str, Json] = kept_facts(facts, verdict, judged.rules, judged.sent)
+    if policy is not None and (groups := policy.memberships.get(judged.request.subject)):
         judged_by["memberships"] = [*groups]
-    if held:
-        judged_by["held"] = [*sorted(held)]
+    if judged.held:
+        judged_by["held"] = [*sorted(judged.held)]
     return Decision(
         decision_id=parts.new_id(),
-        at=at,
-        request=request,
+        at=judged.at,
+        request=judged.request,
         verdict=verdict,
-        risk=risk,
+        risk=judged.risk,
         policy_version="none" if policy is None else policy.version,
         generation=0 if policy is None else policy.generation,
         consent_id=used_consent,
         dry_run=dry_run,
         judged_by=judged_by,
     )
+
+
+def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False) -> Decision:
+    """Give the answer to one request; uses up nothing and records nothing."""
+    return name(parts, judge(parts, request, context), dry_run=dry_run)
 
 
 async def decide_and_record(
@@ -130,6 +168,8 @@ def decision_record(decision: Decision, context: Context) -> Record:
         details["execution_id"] = context.execution_id
     if context.asked_by is not None:
         details["asked_by_another"] = True
+    if context.right is not None:
+        details["right"] = context.right
     replay: dict[str, Json] = {
         "at": timestamp(decision.at),
         **decision.judged_by,

@@ -12,6 +12,7 @@ from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
 from gateway.registry.consents import Consents
 from gateway.registry.grants import Grants
@@ -77,6 +78,7 @@ class Parts:
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
+    rights: Rights = field(default_factory=Rights)
 
     @property
     def policies(self) -> Path:
