@@ -35,13 +35,13 @@ class LogCounts:
 
 
 class Batch:
-    """Records that share one commit, and the future that all their callers wait for."""
+    """Records that share one commit, and those who wait for it."""
 
-    __slots__ = ("durable", "error", "finished", "first", "items", "loop", "notes", "sign_end", "weight")
+    __slots__ = ("error", "finished", "first", "items", "loop", "notes", "sign_end", "waiters", "weight")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.durable: asyncio.Future[None] = loop.create_future()
+        self.waiters: list[asyncio.Future[None]] = []
         self.finished = threading.Event()
         self.items: list[Prepared] = []
         self.sign_end = False
@@ -50,11 +50,23 @@ class Batch:
         self.notes: list[tuple[int, str]] = []
         self.error: Exception | None = None
 
+    def durable(self) -> asyncio.Future[None]:
+        """Give a future of one caller's own: who is cancelled takes nothing from the others."""
+        waiter = self.loop.create_future()
+        self.waiters.append(waiter)
+        return waiter
+
+    def accept(self) -> None:
+        """Tell the callers that all is written."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
     def refuse(self, error: LogUnavailableError) -> None:
         """Tell the callers that nothing was written."""
-        if not self.durable.done():
-            self.durable.set_exception(error)
-            self.durable.exception()  # WHY: marks it as seen, for its waiters may all be gone.
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
 
 
 class GroupCommit:
@@ -107,7 +119,7 @@ class GroupCommit:
         flying = self._flying
         if flying is not None:
             flying.finished.wait()
-            flying.durable = loop.create_future()
+            flying.waiters = []
             self._settle(flying)
 
     def put(self, items: list[Prepared], *, sign_end: bool) -> tuple[Batch, int]:
@@ -135,7 +147,7 @@ class GroupCommit:
         while self._flying is not None or self._waiting:
             batch = self._flying or self._waiting[0]
             with suppress(LogUnavailableError):
-                await asyncio.shield(batch.durable)
+                await batch.durable()
             await asyncio.sleep(0)
 
     def in_writer(self, work: Callable[[], None]) -> None:
@@ -212,8 +224,7 @@ class GroupCommit:
         self.counts.commits += 1
         if batch.notes:
             self.signed = batch.notes[-1]
-        if not batch.durable.done():
-            batch.durable.set_result(None)
+        batch.accept()
         self._seal()
 
     def _release(self, batch: Batch) -> None:

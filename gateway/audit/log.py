@@ -261,8 +261,7 @@ class DecisionLog:
         if not self.healthy:
             raise self._unavailable(len(items))
         batch, offset = self._commits.put(items, sign_end=sign_end)
-        # WHY: cancelling one waiter of a future cancels it for all; the shield is cancelled instead.
-        await asyncio.shield(batch.durable)
+        await batch.durable()
         return batch, offset
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
