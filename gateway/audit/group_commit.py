@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from gateway.audit.book import CheckpointBook
 from gateway.audit.leaf import Prepared, microseconds
 from gateway.audit.store import Store
+from gateway.domain.request import Json
 from gateway.errors import LogUnavailableError
 
 MAX_BACKLOG = 8192
@@ -27,11 +28,24 @@ MAX_BATCH = 1024
 
 @dataclass(slots=True)
 class LogCounts:
-    """What the log did since it was opened."""
+    """What the log did since it was opened, in records."""
 
     appended: int = 0
     commits: int = 0
-    refused: int = 0
+    refused: int = 0  # not written, and their callers told so
+    dropped: int = 0  # not written, and nobody there to be told: their event loop had ended
+    waiting: int = 0
+    waiting_bytes: int = 0
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {
+            "appended": self.appended,
+            "commits": self.commits,
+            "refused": self.refused,
+            "dropped": self.dropped,
+            "waiting": self.waiting,
+        }
 
 
 class Batch:
@@ -89,8 +103,6 @@ class GroupCommit:
         self._now, self._on_failure = now, on_failure
         self._waiting: deque[Batch] = deque()
         self._flying: Batch | None = None
-        self._backlog = 0
-        self._backlog_bytes = 0
         self._scheduled = False
         self._stopped = False
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -115,6 +127,7 @@ class GroupCommit:
         self.loop, self._scheduled = loop, False
         for batch in self._waiting:
             self._release(batch)
+            self.counts.dropped += len(batch.items)
         self._waiting.clear()
         flying = self._flying
         if flying is not None:
@@ -130,16 +143,17 @@ class GroupCommit:
 
         """
         weight = sum(item.weight for item in items)
-        if self._backlog + len(items) > MAX_BACKLOG or self._backlog_bytes + weight > MAX_BACKLOG_BYTES:
-            self.counts.refused += len(items)
+        counts = self.counts
+        if counts.waiting + len(items) > MAX_BACKLOG or counts.waiting_bytes + weight > MAX_BACKLOG_BYTES:
+            counts.refused += len(items)
             raise LogUnavailableError("too many records wait to be written", retry_after_s=1)
         batch = self._open_batch()
         offset = len(batch.items)
         batch.items += items
         batch.sign_end |= sign_end
         batch.weight += weight
-        self._backlog += len(items)
-        self._backlog_bytes += weight
+        counts.waiting += len(items)
+        counts.waiting_bytes += weight
         return batch, offset
 
     async def drain(self) -> None:
@@ -228,8 +242,8 @@ class GroupCommit:
         self._seal()
 
     def _release(self, batch: Batch) -> None:
-        self._backlog -= len(batch.items)
-        self._backlog_bytes -= batch.weight
+        self.counts.waiting -= len(batch.items)
+        self.counts.waiting_bytes -= batch.weight
 
     def _run_work(self) -> None:
         while (work := self._work.get()) is not None:

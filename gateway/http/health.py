@@ -21,10 +21,10 @@ async def alive() -> dict[str, str]:
 
 @get("/readyz")
 async def ready(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> Response[dict[str, Any]]:
-    """Tell whether calls can be decided, recorded and confined: 200 or 503, with what is missing."""
+    """Tell whether calls can be decided, recorded and confined, 200 or 503; what is missing, and the log's counts."""
     _ = caller
     missing = readiness(parts)
-    body = {"ready": not missing, "missing": missing}
+    body = {"ready": not missing, "missing": missing, "log": parts.log.counts.as_json()}
     return Response(body, status_code=503 if missing else 200)
 
 
