@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -24,6 +24,10 @@ floors: setup-dev
 
 tests: setup-dev
 	$(BIN)/pytest -n auto
+
+# A serving gateway killed a hundred times under load; the normal tests do it five times.
+soak: setup-dev
+	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
 
 # Casbin's own tests, with our enforcer in place of its own; says so where they cannot be fetched.
 test-casbin: setup-dev

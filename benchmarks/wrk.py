@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HOW_TO_GET = "wrk is not installed: `apt-get install wrk` (Debian, Ubuntu), `brew install wrk`, github.com/wg/wrk"
 _SCRIPT = """\
@@ -65,8 +66,8 @@ def write_questions(folder: Path, bodies: Sequence[bytes], headers: Mapping[str,
 def load(url: str, questions: tuple[Path, Path], *, connections: int, seconds: int, core: int) -> Load:
     """Ask for some seconds."""
     script, lines = questions
-    base, _, path = url.partition("/v1/") if "/v1/" in url else url.partition("/api/")
-    path = url.removeprefix(base)
+    parts = urlsplit(url)
+    base, path = f"{parts.scheme}://{parts.netloc}", parts.path
     found = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), base,  # noqa: S607 (looked for)
          "--", str(lines), path],

@@ -119,12 +119,6 @@ def replaced(database: Path) -> Callable[[], None]:
     return lambda: aside.replace(database) and None
 
 
-def cut_short(database: Path) -> Callable[[], None]:
-    whole = database.read_bytes()
-    os.truncate(database, 0)
-    return lambda: database.write_bytes(whole) and None
-
-
 def wal_deleted(database: Path) -> Callable[[], None]:
     database.with_name("audit.db-wal").unlink()
     return lambda: None
