@@ -19,10 +19,10 @@ from gateway.errors import HomeInUseError
 FILE = "audit.db"
 BUSY_S = 0.2  # nobody else should write; whoever does must not hold up the event loop
 _PRAGMAS = (
-    "page_size = 4096",
+    "page_size = 8192",
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 4000",
+    "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
     "cache_size = -65536",
     "temp_store = MEMORY",
