@@ -43,6 +43,7 @@ class SandboxSettings(_Section):
     max_output_kb: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
     max_cells: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Annotated[int, Field(ge=0, le=65_536)] = 64
+    max_asks: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     accept_missing: tuple[str, ...] = Field(default=(), strict=False)
 
 
@@ -56,6 +57,15 @@ class LogSettings(_Section):
     """What the gateway prints about itself; the decision log is not touched by it."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class TrafficSettings(_Section):
+    """What is kept of what plugins' asks moved."""
+
+    keep_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    max_entries: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
+    paths: bool = False  # the paths of URLs, which may carry secrets; never their queries
 
 
 class UpstreamSettings(_Section):
@@ -87,6 +97,7 @@ class Settings(_Section):
     policy: PolicySettings = PolicySettings()
     log: LogSettings = LogSettings()
     upstream: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
+    traffic: TrafficSettings = TrafficSettings()
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -39,6 +39,8 @@ def deed(ctx, op, *args):
         if part == "sleep":
             return time.sleep(args[0])
         found = getattr(getattr(ctx, part), verb)(*args)
+        if part == "http":
+            return found.status
         return found.decode() if isinstance(found, bytes) else found
     except PermissionError as error:
         return {"denied": error.reason, "decision_id": error.decision_id, "near_misses": error.near_misses}

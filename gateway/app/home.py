@@ -19,6 +19,16 @@ max_memory_mb = 512
 max_scratch_mb = 100
 max_processes = 32
 max_cells = 8               # calls that run at once
+max_asks = 1000             # questions that one call may ask, what it calls included
+
+[log]                       # what the gateway prints about itself, on stderr
+level = "info"              # "debug", "info", "warning", "error"; `hearthgate serve --debug` overrides
+format = "text"             # "json": one JSON object a line
+
+[traffic]                   # data/traffic.db: how much plugins' asks moved, and where to
+keep_days = 30
+max_entries = 1000000
+paths = false               # true keeps the paths of URLs too, which may carry secrets
 """
 
 

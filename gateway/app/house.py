@@ -54,12 +54,15 @@ from gateway.resources.system import System
 from gateway.resources.url import parse_url
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
+from gateway.traffic.log import TrafficLog
+from gateway.traffic.store import FILE as TRAFFIC_FILE
 from gateway.watch import FolderWatch
 from sandbox.launcher import Launcher
 from sandbox.probe import probe
 
 _log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
+_TRAFFIC_S = 1.0
 _UNTOLD_S = 1.0
 _EDIT_AGAIN_S = 1.0
 
@@ -96,6 +99,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.callback(connection.close)
         ports: set[int] = set()
         parts = _parts(home, settings, log, connection, stack, ports)
+        stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
         stack.push_async_callback(parts.pool.close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
@@ -144,6 +148,7 @@ def _parts(
             sets=PolicySets(home / "data" / "policy"),
         ),
         resources=_resources(home, settings, stack, ports),
+        traffic=_traffic(home, settings, stack),
         pool=Pool(
             launcher,
             max_cells=settings.sandbox.max_cells,
@@ -151,6 +156,7 @@ def _parts(
             accept_missing=accepted,
         ),
         caps=caps,
+        max_asks=settings.sandbox.max_asks,
         host=Host(partial(probe, launcher), accepted),
         now=now,
         new_id=new_id,
@@ -196,6 +202,20 @@ def _upstream(home: Path, name: str, settings: UpstreamSettings) -> Upstream:
         secret_file=secret_file,
         private=settings.private,
     )
+
+
+def _traffic(home: Path, settings: Settings, stack: AsyncExitStack) -> TrafficLog:
+    kept = settings.traffic
+    traffic = TrafficLog(
+        home / "data" / TRAFFIC_FILE, keep_days=kept.keep_days, max_entries=kept.max_entries, paths=kept.paths
+    )
+    stack.callback(lambda: traffic.close(now()))
+    return traffic
+
+
+async def write_traffic(parts: Parts) -> None:
+    """Write the traffic of the last moments, off the calls' path."""
+    await asyncio.to_thread(parts.traffic.flush, parts.now())
 
 
 def owner_name() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, consent, home, key, lockdown, permission, plugin, policy_proof
+from gateway.cli import audit, consent, home, key, lockdown, permission, plugin, policy_proof, traffic
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
@@ -42,6 +42,7 @@ for name, noun in (
     ("permission", permission),
     ("consent", consent),
     ("audit", audit),
+    ("traffic", traffic),
     ("lockdown", lockdown),
 ):
     app.add_typer(noun.app, name=name)

@@ -3,6 +3,7 @@
 from gateway.facade.gateway import Gateway, open_gateway
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
+from gateway.facade.traffic import TrafficLogger
 from gateway.facade.values import (
     AuditEvent,
     ExecutionResult,
@@ -26,5 +27,6 @@ __all__ = [
     "PluginManifest",
     "PluginStatus",
     "SandboxResult",
+    "TrafficLogger",
     "open_gateway",
 ]

@@ -7,6 +7,7 @@ from typing import Self
 from gateway.client import Client, find_home
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
+from gateway.facade.traffic import TrafficLogger
 
 
 class Gateway:
@@ -16,6 +17,7 @@ class Gateway:
         self._client = client
         self.plugins = PluginManager(client)
         self.permissions = PermissionManager(client)
+        self.traffic = TrafficLogger(client)
 
     @property
     def home(self) -> Path:

@@ -9,6 +9,18 @@ from gateway.domain.outcome import RunResult
 from gateway.domain.request import Json
 
 
+@dataclass(slots=True)
+class Asks:
+    """How many questions a call, and what it called, has left; each one writes a record."""
+
+    left: int
+
+    def take(self) -> bool:
+        """Take one; tells whether there was one left."""
+        self.left -= 1
+        return self.left >= 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A call of a plugin, as a caller asks for it."""
@@ -20,6 +32,7 @@ class Call:
     timeout_s: float | None = None
     trace_id: str | None = None
     chain: tuple[PluginId, ...] = ()  # the plugins through which the call came, the first one first
+    asks: Asks | None = None  # of the call through which it came; its own where it came through none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from gateway.resources.api import parse_api_request
 from gateway.resources.headers import level_of
 from gateway.resources.network import HttpReply, HttpRequest
 from gateway.resources.url import parse_url
+from gateway.traffic.transfer import Passage
 
 MAX_CHAIN = 4
 _JUDGED_AT_ONCE = 8  # questions of a list before others have their turn
@@ -33,6 +34,18 @@ class Deed:
     level: Level
     scope: str
     do: Callable[["Asking"], Awaitable["Value"]]
+    looks: bool = False  # it shows names alone, each judged anew, and so uses up no consent
+    peer: "Peer | None" = None  # the other machine, where there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """With which machine a deed speaks, and how."""
+
+    method: str
+    host: str
+    port: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,12 @@ class Asking:
     call: Call
     execution_id: str
     run_plugin: Callable[[Call, Context], Awaitable[Execution]]  # how one plugin calls another
+    passage: Passage | None = None  # where what the deed moves is counted
+
+    def count(self, sent: int, received: int) -> None:
+        """Count bytes that the deed moves."""
+        if self.passage is not None:
+            self.passage.count(sent, received)
 
     @property
     def user(self) -> UserId:
@@ -137,7 +156,7 @@ def _vault_list(args: Args, _asking: Asking) -> Deed:
         names = await asyncio.to_thread(asking.parts.resources.vault.list, asking.user, scope)
         return await asking.readable(Kind.VAULT, {name: name for name in names})
 
-    return Deed(kind=Kind.VAULT, level=Level.READ, scope=scope, do=do)
+    return Deed(kind=Kind.VAULT, level=Level.READ, scope=scope, do=do, looks=True)
 
 
 def _vault_write(args: Args, _asking: Asking) -> Deed:
@@ -176,7 +195,7 @@ def _files_list(args: Args, asking: Asking) -> Deed:
         names = await asyncio.to_thread(asking.parts.resources.files.list, path)
         return await asking.readable(Kind.FILE, {name: str(path / name) for name in names})
 
-    return Deed(kind=Kind.FILE, level=Level.READ, scope=canonical_scope(Kind.FILE, str(path)), do=do)
+    return Deed(kind=Kind.FILE, level=Level.READ, scope=canonical_scope(Kind.FILE, str(path)), do=do, looks=True)
 
 
 def _files_write(args: Args, asking: Asking) -> Deed:
@@ -198,14 +217,19 @@ def _http_request(args: Args, _asking: Asking) -> Deed:
     async def do(asking: Asking) -> Value:
         asked = asking.requests(Kind.NETWORK, level, url.scope)
         private_ok = all(_names_private(asking.parts, each) for each in asked)
-        wanted = HttpRequest(method=method, url=url, headers=headers, body=body)
+        wanted = HttpRequest(
+            method=method, url=url, headers=headers, body=body, asker=asking.plugin.id, count=asking.count
+        )
         reply = await asking.parts.resources.network.request(wanted, private_ok=private_ok)
-        return _answer(reply)
+        return _answer(asking, reply)
 
-    return Deed(kind=Kind.NETWORK, level=level, scope=url.scope, do=do)
+    peer = Peer(method=method, host=url.host, port=url.port, path=url.target.partition("?")[0])
+    return Deed(kind=Kind.NETWORK, level=level, scope=url.scope, do=do, peer=peer)
 
 
-def _answer(reply: HttpReply) -> Value:
+def _answer(asking: Asking, reply: HttpReply) -> Value:
+    if asking.passage is not None:
+        asking.passage.status = reply.status
     pairs: list[Json] = [[name, value] for name, value in reply.headers]
     return Value(value={"status": reply.status, "headers": pairs}, blob=reply.body)
 
@@ -235,7 +259,9 @@ def _system_run(args: Args, asking: Asking) -> Deed:
     program = asking.parts.resources.system.resolve_program(argv[0])
 
     async def do(asking: Asking) -> Value:
-        ended = await asking.parts.resources.system.run([program, *argv[1:]])
+        asking.count(sum(len(word.encode("utf-8", "replace")) for word in argv), 0)
+        ended = await asking.parts.resources.system.run([program, *argv[1:]], asker=asking.plugin.id)
+        asking.count(0, len(ended.stdout) + len(ended.stderr))
         return Value(
             value={
                 "exit_status": ended.exit_status,
@@ -249,13 +275,20 @@ def _system_run(args: Args, asking: Asking) -> Deed:
     return Deed(kind=Kind.SYSTEM, level=Level.EXECUTE, scope=canonical_scope(Kind.SYSTEM, program), do=do)
 
 
-def _api_call(args: Args, _asking: Asking) -> Deed:
+def _api_call(args: Args, asking: Asking) -> Deed:
     wanted = parse_api_request(args.text("upstream"), args.text("method"), args.text("path"), args.headers(), args.blob)
 
     async def do(asking: Asking) -> Value:
-        return _answer(await asking.parts.resources.api.call(wanted))
+        reply = await asking.parts.resources.api.call(wanted, asker=asking.plugin.id, count=asking.count)
+        return _answer(asking, reply)
 
-    return Deed(kind=Kind.API, level=wanted.level, scope=wanted.scope, do=do)
+    url = asking.parts.resources.api.url_of(wanted.upstream)
+    peer = (
+        None
+        if url is None
+        else Peer(method=wanted.method, host=url.host, port=url.port, path=wanted.target.partition("?")[0])
+    )
+    return Deed(kind=Kind.API, level=wanted.level, scope=wanted.scope, do=do, peer=peer)
 
 
 def _user_get(args: Args, _asking: Asking) -> Deed:
@@ -291,7 +324,7 @@ def _plugins_list(_args: Args, asking: Asking) -> Deed:
         active = [each.id for each in asking.parts.registry.plugins.all() if each.state is State.ACTIVE]
         return await asking.readable(Kind.PLUGIN, {each: each for each in active})
 
-    return Deed(kind=Kind.PLUGIN, level=Level.READ, scope=asking.plugin.id, do=do)
+    return Deed(kind=Kind.PLUGIN, level=Level.READ, scope=asking.plugin.id, do=do, looks=True)
 
 
 def _plugins_call(args: Args, _asking: Asking) -> Deed:

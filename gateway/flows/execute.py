@@ -1,7 +1,7 @@
 """To execute: ask twice (the caller, the plugin), record, run in the sandbox, record how it ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
@@ -26,7 +26,7 @@ from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.flows.adopt_code import adopt_code
 from gateway.flows.authorize import check_credential, denied, judge_caller
-from gateway.flows.call import Call, Execution
+from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, record_decisions, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
@@ -273,7 +273,8 @@ class _Run:
         asking = Asking(
             parts=self.parts,
             plugin=self.plugin,
-            call=self.call,
+            # INVARIANT: what a call calls asks out of the same measure, else a chain of calls would have no bound.
+            call=replace(self.call, asks=self.call.asks or Asks(self.parts.max_asks)),
             execution_id=self.execution_id,
             run_plugin=lambda call, context: run_plugin(self.parts, call, context, None),
         )

@@ -30,6 +30,7 @@ from gateway.resources.network import Network
 from gateway.resources.system import System
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
+from gateway.traffic.log import TrafficLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,10 @@ class Parts:
     log: DecisionLog
     registry: Registry
     resources: Resources
+    traffic: TrafficLog
     pool: Pool
     caps: Caps
+    max_asks: int  # questions that one call may ask, what it calls included
     host: Host
     now: Callable[[], datetime]
     new_id: Callable[[], str]

@@ -3,24 +3,32 @@
 A call that came through other plugins acts with the intersection of the rights of all of them.
 """
 
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.domain.decision import Decision
 from gateway.domain.names import plugin_subject
 from gateway.domain.request import Json
 from gateway.errors import HearthgateError, MalformedError
-from gateway.executor.broker import Answer, Ask
+from gateway.executor.broker import Answer, Ask, json_size
 from gateway.flows.decide import Context, decide, record_decisions
-from gateway.flows.deeds import DEEDS, Args, Asking
+from gateway.flows.deeds import DEEDS, Args, Asking, Value
+from gateway.flows.metering import metered
+from gateway.traffic.transfer import Passage
 
+_log = logging.getLogger("hearthgate.execute")
 _TERM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 def asking_as(asking: Asking) -> Ask:
     """Give the function that answers the asks of one cell; who asks is fixed here."""
+    asks = asking.call.asks
 
     async def ask(op: str, args: Mapping[str, Json], blob: bytes) -> Answer:
+        if asks is not None and not asks.take():
+            return _too_many(asking, op, first=asks.left == -1)
         try:
             return await use_resource(asking, op, args, blob)
         except HearthgateError as error:
@@ -50,13 +58,17 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         execution_id=asking.execution_id,
     )
     decisions = [decide(asking.parts, each, context) for each in asking.requests(deed.kind, deed.level, deed.scope)]
+    if deed.looks:
+        decisions = [_keeping_consent(asking, each) for each in decisions]
     await record_decisions(asking.parts, decisions, context)
     refused = next((each for each in decisions if not each.allowed), None)
     if refused is not None:
         return _denied(asking, op, refused)
     decision = decisions[0]
     try:
-        done = await deed.do(asking)
+        with metered(asking, op, deed, decision) as passage:
+            done = await deed.do(replace(asking, passage=passage))
+            _count_rest(passage, args, blob, done)
     except HearthgateError as error:
         return _failed(op, error.message, decision)
     return Answer(
@@ -64,6 +76,21 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         blob=done.blob,
         note={"op": op, "decision_id": decision.decision_id, "effect": "allow", "ok": True},
     )
+
+
+def _keeping_consent(asking: Asking, decision: Decision) -> Decision:
+    """Give the decision of a look at names: a consent for one use is for the reading, and not used up by it.
+
+    WHY: used up, it would let none of the names be shown, for none of them could be read any more.
+    """
+    consent = asking.parts.registry.consents.get(decision.consent_id or "")
+    return replace(decision, consent_id=None) if consent is not None and consent.once else decision
+
+
+def _count_rest(passage: Passage, args: Mapping[str, Json], blob: bytes, done: Value) -> None:
+    """Count what went through the broker, unless the deed knew better what left and came."""
+    if not passage.bytes_out and not passage.bytes_in:
+        passage.count(json_size(dict(args)) + len(blob), json_size(done.value) + len(done.blob))
 
 
 def _denied(asking: Asking, op: str, decision: Decision) -> Answer:
@@ -96,6 +123,19 @@ def _rules_naming(asking: Asking, decision: Decision) -> frozenset[str]:
 def _kind_of(term: str) -> str:
     name = _TERM_NAME.match(term)
     return name[0] if name else "condition"
+
+
+def _too_many(asking: Asking, op: str, *, first: bool) -> Answer:
+    # SECURITY: answered without a record, for each record is an fsync and room on the disk.
+    most = asking.parts.max_asks
+    if first:
+        _log.warning(
+            "execution %s of %s asked more than %d questions, the rest is refused: [sandbox] max_asks is the bound",
+            asking.execution_id,
+            asking.plugin.id,
+            most,
+        )
+    return _failed(op, f"overloaded: one call asks at most {most} questions ([sandbox] max_asks)")
 
 
 def _failed(op: str, message: str, decision: Decision | None = None) -> Answer:

@@ -11,11 +11,13 @@ from gateway.config import HttpSettings
 from gateway.domain.caller import Caller
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
-from gateway.http import audit, decisions, health, people, permissions, plugins, policy, policy_edits
+from gateway.http import audit, decisions, health, people, permissions, plugins, policy, policy_edits, traffic
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.problems import HANDLERS
 from gateway.http.straight import StraightWay
+from gateway.traffic.query import TrafficReader
+from gateway.traffic.store import FILE as TRAFFIC_FILE
 
 MAX_BODY_BYTES = 64 << 10
 ROUTES = [
@@ -27,6 +29,7 @@ ROUTES = [
     *policy.ROUTES,
     *policy_edits.ROUTES,
     *audit.ROUTES,
+    *traffic.ROUTES,
 ]
 
 
@@ -39,6 +42,7 @@ def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals) -> Stra
 def build_application(parts: Parts, door: Door) -> Litestar:
     """Build the application of one home: every route behind its door."""
     reader = LogReader(parts.home / "data")
+    transfers = TrafficReader(parts.home / "data" / TRAFFIC_FILE)
     once = Once()
 
     def caller(request: Request) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
@@ -54,6 +58,8 @@ def build_application(parts: Parts, door: Door) -> Litestar:
             # WHY: no name of a body's member, whose mistakes would pass for our own and be answered with 500.
             "answered": Provide(lambda: once, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
+            "traffic": Provide(lambda: transfers, sync_to_thread=False),
+            "traffic_wanted": Provide(traffic.traffic_wanted, sync_to_thread=False),
         },
         middleware=[door],
         request_class=StrictRequest,

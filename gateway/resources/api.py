@@ -11,9 +11,10 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.domain.permission import Kind, Level
 from gateway.domain.scope import canonical_scope
 from gateway.errors import ConfigError, DeniedError, MalformedError, NotFoundError, UnavailableError
+from gateway.resources.dial import Count, count_nothing
 from gateway.resources.headers import level_of
 from gateway.resources.network import HttpReply, HttpRequest, Network
-from gateway.resources.url import parse_url
+from gateway.resources.url import Url, parse_url
 
 _MAX_SECRET_BYTES = 8 << 10
 _MIN_SECRET_BYTES = 8
@@ -95,8 +96,15 @@ class Api:
         self._network = network
         self._upstreams = {each.name: each for each in upstreams}
 
-    async def call(self, request: ApiRequest) -> HttpReply:
+    def url_of(self, name: str) -> Url | None:
+        """Tell where a service is; None if there is none of that name."""
+        upstream = self._upstreams.get(name)
+        return None if upstream is None else parse_url(upstream.url)
+
+    async def call(self, request: ApiRequest, *, asker: str = "", count: Count = count_nothing) -> HttpReply:
         """Send `request` with the service's credential and give the answer, whatever its status.
+
+        It takes one of the places of `asker`; `count` is told of every byte, the credential's included.
 
         Raises:
             NotFoundError: there is no such service.
@@ -116,7 +124,9 @@ class Api:
             raise UnavailableError(f"the credential of `{upstream.name}` cannot be used") from None
         url = parse_url(upstream.url.rstrip("/") + request.target)
         headers = {**request.headers, upstream.header: upstream.prefix + secret}
-        wanted = HttpRequest(method=request.method, url=url, headers=headers, body=request.body)
+        wanted = HttpRequest(
+            method=request.method, url=url, headers=headers, body=request.body, asker=asker, count=count
+        )
         try:
             reply = await self._network.request(wanted, private_ok=upstream.private)
         except DeniedError as error:

@@ -1,17 +1,61 @@
-"""Connections to judged addresses, all closed in the end, whatever happens on the way."""
+"""Connections to judged addresses, all closed in the end, whatever happens on the way; what passes is counted."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpcore
 
 _MAX_DIALLED = 4
+Count = Callable[[int, int], None]  # bytes sent, bytes received
+
+
+def count_nothing(_sent: int, _received: int) -> None:
+    """Count no bytes."""
+
+
+class CountedStream(httpcore.AsyncNetworkStream):
+    """A connection whose bytes are counted as HTTP sends them: head and body, without what TLS adds."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, count: Count) -> None:
+        self._stream, self._count = stream, count
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 (httpcore's interface)
+        """Read what has come."""
+        data = await self._stream.read(max_bytes, timeout)
+        self._count(0, len(data))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 (httpcore's interface)
+        """Send all of it."""
+        # WHY: counted before it is sent, for of what breaks off in the middle the most must count.
+        self._count(len(buffer), 0)
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's interface)
+    ) -> httpcore.AsyncNetworkStream:
+        """Go on encrypted; what is counted stays what HTTP sends."""
+        return CountedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._count)
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (httpcore's interface)
+        """Tell about the connection."""
+        return self._stream.get_extra_info(info)
 
 
 class PinnedDialler(httpcore.AsyncNetworkBackend):
     """Dials given addresses in turn, whatever host it is told; serves one request and is closed."""
 
-    def __init__(self, addresses: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, addresses: Sequence[str], timeout_s: float, count: Count = count_nothing) -> None:
+        self._count = count
         self._addresses = addresses[:_MAX_DIALLED]
         self._timeout_s = timeout_s / len(self._addresses)
         self._network = httpcore.AnyIOBackend()
@@ -42,7 +86,7 @@ class PinnedDialler(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         stream = await self._network.connect_tcp(address, port, self._timeout_s, local_address, socket_options)
         self._opened.append(stream)
-        return stream
+        return CountedStream(stream, self._count)
 
     async def connect_unix_socket(
         self,
@@ -60,9 +104,11 @@ class PinnedDialler(httpcore.AsyncNetworkBackend):
 
 
 @asynccontextmanager
-async def dialling(addresses: Sequence[str], timeout_s: float) -> AsyncIterator[PinnedDialler]:
+async def dialling(
+    addresses: Sequence[str], timeout_s: float, count: Count = count_nothing
+) -> AsyncIterator[PinnedDialler]:
     """Give a dialler of `addresses` and close what it opened."""
-    dialler = PinnedDialler(addresses, timeout_s)
+    dialler = PinnedDialler(addresses, timeout_s, count)
     try:
         yield dialler
     finally:

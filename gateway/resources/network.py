@@ -13,14 +13,16 @@ import httpcore
 import httpx
 
 from gateway.domain.permission import Level
-from gateway.errors import DeniedError, MalformedError, OverloadedError, TooLargeError, UnavailableError
+from gateway.errors import DeniedError, MalformedError, TooLargeError, UnavailableError
 from gateway.resources.addresses import Address, Reach, is_this_host, reach_of
-from gateway.resources.dial import PinnedDialler, dialling
+from gateway.resources.dial import Count, PinnedDialler, count_nothing, dialling
 from gateway.resources.headers import check_headers, level_of
+from gateway.resources.places import Places
 from gateway.resources.url import Url
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_IN_FLIGHT = 32
+SHARE = 8  # of one plugin
 _RESOLVER_THREADS = 8
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
 
@@ -33,6 +35,8 @@ class HttpRequest:
     url: Url
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    asker: str = ""  # the plugin, which has its share of the places
+    count: Count = count_nothing  # told of every byte that passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,7 @@ class Network:
         self._resolve = resolve or SystemResolver()
         self._own_ports = own_ports
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
-        self._in_flight = 0
+        self._places = Places(MAX_IN_FLIGHT, SHARE, "requests")
 
     async def request(
         self, request: HttpRequest, *, private_ok: bool, timeout_s: float = 30.0, max_bytes: int = 8 << 20
@@ -96,16 +100,16 @@ class Network:
             DeniedError: an address of the host is out of reach.
             TooLargeError: the answer is longer than `max_bytes`.
             UnavailableError: no whole answer within `timeout_s`.
-            OverloadedError: too many requests are under way.
+            OverloadedError: too many requests are under way, of all plugins or of this one.
 
         """
         if level_of(request.method) is Level.READ and request.body:
             raise MalformedError(f"a {request.method} with a body", way_out="send it with another method")
         outgoing = _outgoing(request)
-        with self._place(), _told(request, timeout_s):
+        with self._places.take(request.asker), _told(request, timeout_s):
             async with asyncio.timeout(timeout_s):
                 addresses = await self.pin(request.url.host, request.url.port, private_ok=private_ok)
-                async with dialling(addresses, timeout_s) as dialler:
+                async with dialling(addresses, timeout_s, request.count) as dialler:
                     return await self._send(outgoing, dialler, max_bytes)
 
     async def pin(self, host: str, port: int, *, private_ok: bool) -> tuple[str, ...]:
@@ -153,16 +157,6 @@ class Network:
             finally:
                 await response.aclose()
         return HttpReply(status=response.status, headers=_reply_headers(response), body=body)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._in_flight >= MAX_IN_FLIGHT:
-            raise OverloadedError(f"{MAX_IN_FLIGHT} requests of plugins are under way", retry_after_s=1)
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
 
 
 def _outgoing(request: HttpRequest) -> httpcore.Request:

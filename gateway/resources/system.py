@@ -9,13 +9,15 @@ from pathlib import Path
 import psutil
 
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundError, OverloadedError, TooLargeError
+from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundError, TooLargeError
 from gateway.resources.apart import ProgramResult, run_apart
+from gateway.resources.places import Places
 from gateway.resources.walk import open_folder, refuse_special, told
 
 # SECURITY: where sockets of other programs lie, as those of agents and of container engines.
 _HIDDEN = (Path("/run"), Path("/sys"), Path("/var/tmp"))  # noqa: S108 (hidden, not used)
 MAX_RUNNING = 8
+SHARE = 3  # of one plugin
 _MAX_ARGUMENTS = 256
 _MAX_ARGUMENT_BYTES = 16 << 10
 
@@ -29,7 +31,7 @@ class System:
 
     def __init__(self, hidden: Sequence[Path] = (), disk: Path = Path("/")) -> None:
         self._hidden = [str(path) for path in dict.fromkeys((*_HIDDEN, *(path.resolve() for path in hidden)))]
-        self._running = 0
+        self._places = Places(MAX_RUNNING, SHARE, "programs")
         psutil.cpu_percent()  # the first figure of all is meaningless
         self._topics: Mapping[str, Callable[[], Json]] = {
             "cpu": lambda: {"count": psutil.cpu_count(), "percent": psutil.cpu_percent()},
@@ -68,7 +70,9 @@ class System:
         except (OSError, UnicodeEncodeError):
             raise MalformedError("a path that no file system has") from None
 
-    async def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, max_bytes: int = 1 << 20) -> ProgramResult:
+    async def run(
+        self, argv: Sequence[str], *, asker: str = "", timeout_s: float = 30.0, max_bytes: int = 1 << 20
+    ) -> ProgramResult:
         """Run the program at the resolved path `argv[0]`; no shell looks at its arguments.
 
         Raises:
@@ -76,7 +80,7 @@ class System:
             DeniedError: it is no program, or lies where no plugin gets.
             ConflictError: the path is not the one that `resolve_program` gives (any more).
             HostCannotKeepError: the host cannot keep it apart; it did not run.
-            OverloadedError: too many programs are running.
+            OverloadedError: too many programs are running, of all plugins or of `asker`.
 
         """
         _check_arguments(argv)
@@ -86,18 +90,8 @@ class System:
         if any(path.is_relative_to(each) for each in self._hidden):
             raise DeniedError(f"`{path}` is never within a plugin's reach")
         order: dict[str, Json] = {"argv": list(argv), "hidden": list(self._hidden), "cpu_s": int(timeout_s) + 1}
-        with _open_program(path) as program, self._place():
+        with _open_program(path) as program, self._places.take(asker):
             return await run_apart(order, program, timeout_s, max_bytes)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._running >= MAX_RUNNING:
-            raise OverloadedError(f"{MAX_RUNNING} programs of plugins are running", retry_after_s=1)
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
 
 
 def _some(figures: object, *names: str) -> dict[str, Json]:

@@ -216,3 +216,23 @@ def test_two_verbs_at_once_wait_for_each_other(hearthgate: Run, home: Path) -> N
         assert one.returncode == 0, why
         assert json.loads(told) == {"plugins": []}
     assert hearthgate("--home", home, "plugin", "list").returncode == 0
+
+
+def test_traffic_is_listed_summed_up_and_exported(ask: Ask, hearthgate: Run, home: Path, tmp_path: Path) -> None:
+    assert ask("traffic", "list") == {"transfers": [], "cursor": None}
+    ask("plugin", "register", "notes")
+    ask("plugin", "approve", "notes", "--reason", "x")
+    ask("plugin", "run", "notes", '{"action": "remember", "text": "buy bread"}')
+    (row,) = ask("traffic", "list", "--plugin", "notes")["transfers"]
+    assert (row["op"], row["outcome"]) == ("vault.write", "returned")
+    assert ask("traffic", "summary")["transfers"] == 1
+    assert ask("traffic", "summary", "--host", "a.test")["transfers"] == 0
+    assert ask("traffic", "active") == {"active": []}
+    for form in ("jsonl", "csv"):
+        file = tmp_path / f"traffic.{form}"
+        assert ask("traffic", "export", "--format", form, "-o", file) == {"file": str(file), "transfers": 1}
+        assert row["decision_id"] in file.read_text()
+    told = hearthgate("--home", home, "traffic", "list")
+    assert "vault.write" in told.stdout
+    assert hearthgate("--home", home, "traffic", "summary").stdout.count("notes") == 1
+    assert ask("traffic", "export", status=2)["type"].endswith("usage")

@@ -138,6 +138,18 @@ def test_handlers_hear_of_lifecycle_events(gw: Gateway, notes: str) -> None:
     assert [(event.event_type, event.plugin_id) for event in heard] == [("approved", notes), ("activated", notes)]
 
 
+def test_traffic_is_told(gw: Gateway, notes: str) -> None:
+    gw.plugins.approve_plugin(notes, "alice", "x")
+    gw.plugins.execute_plugin(notes, "alice", {"action": "remember", "text": "buy bread"})
+    (row,) = gw.traffic.transfers(plugin=notes)
+    assert (row["op"], row["user"]) == ("vault.write", "alice")
+    assert gw.traffic.summary(user="alice")["transfers"] == 1
+    assert gw.traffic.summary(user="bob")["transfers"] == 0
+    assert gw.traffic.active() == []
+    (line,) = gw.traffic.export("jsonl", plugin=notes)
+    assert json.loads(line) == row
+
+
 def test_debug_logging_can_be_turned_on(gw: Gateway, notes: str, caplog: pytest.LogCaptureFixture) -> None:
     gw.plugins.logger.setLevel(logging.DEBUG)
     gw.plugins.approve_plugin(notes, "alice", "x")
