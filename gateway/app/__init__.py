@@ -28,8 +28,8 @@ def open_house(home: Path) -> "AbstractAsyncContextManager[House]":
     return open_house(home)
 
 
-def serve(home: Path, listen: str | None = None) -> None:
-    """Serve a home until SIGTERM or SIGINT; prints where it listens.
+def serve(home: Path, listen: str | None = None, *, debug: bool = False) -> None:
+    """Serve a home until SIGTERM or SIGINT; prints where it listens, and tells of itself on stderr.
 
     Raises:
         NoHomeError: the folder is no home.
@@ -38,4 +38,4 @@ def serve(home: Path, listen: str | None = None) -> None:
     """
     from gateway.app.serve import serve  # noqa: PLC0415 (see above)
 
-    serve(home, listen)
+    serve(home, listen, debug=debug)

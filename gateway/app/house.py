@@ -34,6 +34,7 @@ from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import tell_untold
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
+from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.consents import Consents
@@ -88,6 +89,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
     """
     home = check_home(folder)
     settings = read_settings(home)
+    quiet_libraries()
     check_casbin()
     async with AsyncExitStack() as stack:
         data = home / "data"

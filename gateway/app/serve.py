@@ -2,25 +2,26 @@
 
 import asyncio
 import logging
-import sys
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
+from gateway.app.home import check_home
 from gateway.app.house import House, lifecycle_record, open_house
-from gateway.config import parse_listen
+from gateway.config import parse_listen, read_settings
 from gateway.domain.request import Json
 from gateway.errors import ConfigError, LogUnavailableError
 from gateway.http.server import Listeners, until_signalled
+from gateway.own_log import described, set_up_own_log, tell_loop
 
 SOCKET = Path("run", "hearthgate.sock")
 _log = logging.getLogger("hearthgate")
 
 
-def serve(home: Path, listen: str | None = None) -> None:
-    """Serve a home until SIGTERM or SIGINT; prints where it listens.
+def serve(home: Path, listen: str | None = None, *, debug: bool = False) -> None:
+    """Serve a home until SIGTERM or SIGINT; prints where it listens, and tells of itself on stderr.
 
     Raises:
         NoHomeError: the folder is no home.
@@ -28,17 +29,17 @@ def serve(home: Path, listen: str | None = None) -> None:
         ConfigError: its settings are wrong, or an address is taken.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(home, listen))
+        runner.run(_serve(home, listen, debug=debug))
 
 
-async def _serve(home: Path, listen: str | None) -> None:
-    ended = until_signalled(asyncio.get_running_loop())
+async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ended = until_signalled(loop)
+    settings = read_settings(check_home(home))
+    # INVARIANT: before the home is opened, for what goes wrong there is told too.
+    set_up_own_log("debug" if debug else settings.log.level, settings.log.format)
+    loop.set_exception_handler(tell_loop)
     async with open_house(home) as house, AsyncExitStack() as stack:
-        logging.basicConfig(
-            level=house.settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        # WHY: it tells of its start and end, which the lines below and the decision log tell better.
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         listeners = Listeners(house.asgi)
         host, port = _address(listen or house.settings.http.listen)
         host, port = listeners.listen_tcp(host, port)
@@ -50,16 +51,19 @@ async def _serve(home: Path, listen: str | None) -> None:
         await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate")})
         await listeners.start()
         proving = asyncio.create_task(asyncio.to_thread(house.parts.host.prove))
-        proving.add_done_callback(_tell_missing)
+        proving.add_done_callback(lambda done: _tell_missing(house, done))
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("version %s serves %s at %s and %s", version("hearthgate"), house.parts.home, url, path)
         print(f"hearthgate serves {house.parts.home}", f"  {url}", f"  unix:{path}", sep="\n", flush=True)  # noqa: T201
         try:
             await ended.wait()
         finally:
+            _log.info("stopping: calls under way are ended")
             await listeners.stop()
             await asyncio.gather(proving, return_exceptions=True)
             with suppress(LogUnavailableError):
                 await _told(house, "stopped", {})
+    _log.info("stopped")
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -73,6 +77,12 @@ async def _told(house: House, event_type: str, details: dict[str, Json]) -> None
     await house.parts.log.append(lifecycle_record(house.parts, event_type, details))
 
 
-def _tell_missing(proving: "asyncio.Task[object]") -> None:
-    if not proving.cancelled() and proving.exception() is not None:
-        print(f"hearthgate: the sandbox could not be proven: {proving.exception()}", file=sys.stderr)  # noqa: T201
+def _tell_missing(house: House, proving: "asyncio.Task[object]") -> None:
+    if proving.cancelled():
+        return
+    if (error := proving.exception()) is not None:
+        _log.error("the sandbox could not be proven, so no call will run: %s", described(error))
+    for each in house.parts.host.guarantees:
+        if not each.held:
+            level = logging.ERROR if each.mandatory else logging.WARNING
+            _log.log(level, "the host cannot keep `%s`: %s: %s", each.name, each.detail, each.fix)

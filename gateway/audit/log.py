@@ -1,6 +1,7 @@
 """The decision log: one writer, durable before it answers, closed when it cannot write."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,7 @@ BEAT_S = 1.0  # how often it looks after its files and signs what has grown
 PROBE_S = 0.25  # how often it tries to recover by itself
 MIN_PROBE_S = 0.05  # how often callers can make it try
 KEYS = "keys"
+_log = logging.getLogger("hearthgate.audit")
 _FAILURES = (sqlite3.Error, OSError, LookupError, ValueError)
 
 
@@ -285,6 +287,8 @@ class DecisionLog:
         self._store.undo()
         self._commits.hold()
         self.why = f"{error}"
+        if self._since is None:
+            _log.error("the decision log cannot be written, so nothing runs: %s", self.why)
         self._since = self._since or self._now()
         self._commits.refuse_all(self._unavailable)
         self._beat_soon(PROBE_S)
@@ -367,6 +371,7 @@ class DecisionLog:
         recovery, self._recovery = self._recovery, None
         self.why = why
         if why is None:
+            _log.warning("the decision log is written again; %d records were refused meanwhile", self._gap_refused)
             self._since, self._gap_refused = None, 0
             self._commits.resume(notes[-1])
         self._beat_soon(BEAT_S if why is None else PROBE_S)

@@ -53,11 +53,12 @@ def serve(
         str | None,
         typer.Option("--listen", metavar="HOST:PORT", help="Instead of hearthgate.toml's; port 0: any free."),
     ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Tell every request and decision on stderr.")] = False,
 ) -> None:
     """Serve the home until interrupted."""
     from gateway.app import serve as serve_home
 
-    serve_home(call.home(), listen)
+    serve_home(call.home(), listen, debug=debug)
 
 
 def demo(call: Call) -> None:

@@ -11,6 +11,7 @@ from gateway.cli import audit, consent, home, key, lockdown, permission, plugin,
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
+from gateway.own_log import set_up_own_log
 
 DEBUG_VARIABLE = "HEARTHGATE_DEBUG"
 
@@ -50,6 +51,8 @@ for name, noun in (
 
 def main() -> None:
     """Run the command line; an error leaves as one sentence on stderr and an exit status, never as a traceback."""
+    # WHY: a verb that opens the home itself says how it went; of the gateway within only errors are worth a line.
+    set_up_own_log("error")
     try:
         app()
     except HearthgateError as error:

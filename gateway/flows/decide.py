@@ -82,8 +82,16 @@ def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -
     held = _held(parts, request)
     verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
     return Judged(
-        request=request, at=at, policy=policy, risk=risk, facts=facts, sent=sent, rules=rules, held=held, verdict=verdict
-    )  # fmt: skip
+        request=request,
+        at=at,
+        policy=policy,
+        risk=risk,
+        facts=facts,
+        sent=sent,
+        rules=rules,
+        held=held,
+        verdict=verdict,
+    )
 
 
 def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:

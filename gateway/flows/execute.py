@@ -1,6 +1,7 @@
 """To execute: ask twice (the caller, the plugin), record, run in the sandbox, record how it ended."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.domain.caller import Caller
@@ -35,6 +36,8 @@ from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
 
 MAX_BATCH = 100
+_MIN_SECRET_CHARS = 6  # shorter texts are words of any sentence
+_log = logging.getLogger("hearthgate.execute")
 _NO_MEMBERS: Mapping[str, Json] = {}
 _NOTHING = Usage(wall_s=0.0)
 _EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
@@ -215,6 +218,7 @@ class _Run:
         try:
             result = self._stopped(decisions) or self._checked(await self._run())
         except (HostCannotKeepError, OverloadedError) as error:
+            _log.error("execution %s of %s did not run: %s", self.execution_id, self.plugin.id, error)
             await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
             error.decision_id = decisions[0].decision_id
             raise
@@ -293,8 +297,24 @@ class _Run:
             asks=result.asks,
         )
 
+    def _told(self, error: str) -> str:
+        """Give the first line of an error as it is recorded: without the payload's texts, which may be secrets."""
+        line = error.splitlines()[0] if error else ""
+        for text in sorted(texts_of(dict(self.step.arguments)), key=len, reverse=True):
+            if len(text) >= _MIN_SECRET_CHARS:
+                line = line.replace(text, "***")
+        return line[:300]
+
+    def _tell(self, result: RunResult) -> None:
+        # SECURITY: outcome and ids alone, for what an error says may be a user's words.
+        level = logging.DEBUG if result.success else logging.WARNING
+        if _log.isEnabledFor(level):
+            text = "execution %s of %s %s after %.3f s"
+            _log.log(level, text, self.execution_id, self.plugin.id, result.outcome.value, result.usage.wall_s)
+
     async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
         event_type, resolution = _EVENT_OF[result.outcome]
+        self._tell(result)
         details: dict[str, Json] = {
             "function": self.step.function,
             "outcome": result.outcome.value,
@@ -305,7 +325,7 @@ class _Run:
             "asks": list(result.asks),
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
-        personal: dict[str, Json] = {} if result.error is None else {"error": result.error.splitlines()[0][:300]}
+        personal: dict[str, Json] = {} if result.error is None else {"error": self._told(result.error)}
         try:
             await self.parts.log.append(self._record(event_type, resolution, details, personal, ref=intent.event_id))
         except LogUnavailableError as error:
@@ -342,3 +362,16 @@ class _Run:
             trace_id=self.call.trace_id,
             ref=ref,
         )
+
+
+def texts_of(value: Json) -> Iterator[str]:
+    """Give every text of a JSON value, but for the names of members."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for each in value.values():
+                yield from texts_of(each)
+        case list():
+            for each in value:
+                yield from texts_of(each)

@@ -3,6 +3,7 @@
 Where something is given the record comes before the change; where something is taken away nothing comes before it.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from gateway.flows.tell import tell
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
+
+_log = logging.getLogger("hearthgate.plugins")
 
 
 async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
@@ -82,7 +85,9 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
                 superseded, RequestState.EXPIRED, by=caller.user_id, at=parts.now(), reason="registered anew"
             )
         parts.registry.requests.add(request)
-        return parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
+        made = parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
+        _log.info("plugin %s: registered as generation %d, digest %s", made.id, made.generation, digest or "none yet")
+        return made
 
 
 async def approve(
@@ -221,6 +226,7 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
     async with parts.editing:
         parts.registry.plugins.forget(stopped)
         parts.registry.consents.forget(plugin.id)
+        _log.info("plugin %s: uninstalled", plugin.id)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was uninstalled")
 
 
@@ -240,7 +246,9 @@ def _move(parts: Parts, plugin_id: PluginId, verb: Verb, reason: str) -> Plugin:
     # INVARIANT: judged by the state of this very moment; while a record was written it may have become another,
     # and nothing may bring a revoked plugin back.
     plugin = find(parts, plugin_id)
-    return parts.registry.plugins.move(plugin, _check(plugin, verb), reason=reason, at=parts.now())
+    moved = parts.registry.plugins.move(plugin, _check(plugin, verb), reason=reason, at=parts.now())
+    _log.info("plugin %s: %s, so it is %s (it was %s)", plugin.id, verb.value, moved.state.value, plugin.state.value)
+    return moved
 
 
 def find(parts: Parts, plugin_id: str) -> Plugin:

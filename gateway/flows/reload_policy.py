@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -153,6 +154,7 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
     parts.policy.swap(policy)
+    _log.info("generation %d is in force: %d rules, %s (%s)", policy.generation, len(policy.rules), policy.version, why)
     settle(len(policy.rules))
     parts.registry.memory.note_policy(policy.version, policy.generation)
     with suppress(OSError):
@@ -203,4 +205,12 @@ async def _reject(parts: Parts, error: HearthgateError, *, by: str, why: str) ->
             )
         )
         parts.policy.reject(problems)
+        _tell_rejected(problems, generation)
     return Reload(activated=False, generation=generation, problems=problems)
+
+
+def _tell_rejected(problems: Sequence[Problem], kept: int) -> None:
+    stays = f"generation {kept} stays in force" if kept else "nothing is in force, so everything is denied"
+    _log.warning("the policy files have %d problems; %s until they are mended", len(problems), stays)
+    for problem in problems[:_TOLD_PROBLEMS]:
+        _log.warning("%s", problem)

@@ -62,6 +62,7 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         decisions = [_keeping_consent(asking, each) for each in decisions]
     await record_decisions(asking.parts, decisions, context)
     refused = next((each for each in decisions if not each.allowed), None)
+    _tell(asking, op, refused or decisions[0])
     if refused is not None:
         return _denied(asking, op, refused)
     decision = decisions[0]
@@ -91,6 +92,14 @@ def _count_rest(passage: Passage, args: Mapping[str, Json], blob: bytes, done: V
     """Count what went through the broker, unless the deed knew better what left and came."""
     if not passage.bytes_out and not passage.bytes_in:
         passage.count(json_size(dict(args)) + len(blob), json_size(done.value) + len(done.blob))
+
+
+def _tell(asking: Asking, op: str, decision: Decision) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        text = "%s asks %s in execution %s: %s (%s), decision %s"
+        verdict = decision.verdict
+        said = (verdict.effect.value, verdict.reason.value, decision.decision_id)
+        _log.debug(text, asking.plugin.id, op, asking.execution_id, *said)
 
 
 def _denied(asking: Asking, op: str, decision: Decision) -> Answer:

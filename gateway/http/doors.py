@@ -1,5 +1,7 @@
 """The outer door: hosts, origins and media types that no route may forget; what is turned away here is counted."""
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,6 +18,7 @@ from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
 from gateway.registry.folder import parse_json_strictly
 
+_log = logging.getLogger("hearthgate.http")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Headers = Mapping[bytes, bytes]
@@ -59,8 +62,13 @@ class Door(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Check one request and pass it on."""
+        began = time.monotonic()
+        method = cast("HTTPScope", scope)["method"]
 
         async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start" and _log.isEnabledFor(logging.DEBUG):
+                took_ms = (time.monotonic() - began) * 1000
+                _log.debug("%s %s: %d in %.1f ms", method, scope["path"], message["status"], took_ms)
             if message["type"] == "http.response.start" and message["status"] in _TURNED_AWAY:
                 self._refusals.count(message["status"])
             await send(message)
@@ -74,6 +82,7 @@ class Door(ASGIMiddleware):
         except HearthgateError as error:
             self._refusals.count(error.status)
             request: Request[Any, Any, Any] = Request(scope)
+            _log.debug("%s %s: turned away: %d %s", method, scope["path"], error.status, error.code)
             response = answer_error(request, error).to_asgi_response(None, request)
             await response(scope, receive, send)
             return

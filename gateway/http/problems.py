@@ -8,6 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from gateway.errors import HearthgateError
+from gateway.own_log import described
 
 _log = logging.getLogger("hearthgate.http")
 PROBLEM = "application/problem+json"
@@ -71,7 +72,7 @@ def _told(each: Mapping[str, Any]) -> str:
 
 def answer_surprise(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Answer with an error nobody foresaw; what it was goes to the gateway's own log, not to the caller."""
-    _log.error("%s %s: %s", request.method, request.url.path, type(error).__name__, exc_info=error)
+    _log.error("%s %s: answered 500: %s", request.method, request.url.path, described(error))
     return problem(500, "error", "Something went wrong", "the gateway could not answer; its own log says why")
 
 
