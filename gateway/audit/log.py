@@ -288,7 +288,7 @@ class DecisionLog:
         self._commits.hold()
         self.why = f"{error}"
         if self._since is None:
-            _log.error("the decision log cannot be written, so nothing runs: %s", self.why)
+            _log.error("the decision log cannot be written, so nothing runs until that is mended: %s", self.why)
         self._since = self._since or self._now()
         self._commits.refuse_all(self._unavailable)
         self._beat_soon(PROBE_S)

@@ -12,6 +12,7 @@ from gateway.facade.values import (
     PermissionRequest,
     PluginManifest,
     PluginStatus,
+    ReloadEvent,
     SandboxResult,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "PluginManager",
     "PluginManifest",
     "PluginStatus",
+    "ReloadEvent",
     "SandboxResult",
     "TrafficLogger",
     "open_gateway",

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.client import Client
 from gateway.domain.record import CATEGORY_OF, Category
 from gateway.errors import DeniedError, MalformedError, NotFoundError
-from gateway.facade.values import AuditEvent, ExecutionResult, PluginManifest, PluginStatus
+from gateway.facade.values import AuditEvent, ExecutionResult, PluginManifest, PluginStatus, ReloadEvent
 
 Handler = Callable[[AuditEvent], object]
 
@@ -98,6 +98,11 @@ class PluginManager:
             return None
         return PluginManifest.read(reply.body, self._read_log)
 
+    def get_reload_events(self, plugin_id: str) -> list[ReloadEvent]:
+        """List what the log has of reloads of a plugin, the oldest first; none were if the list is empty."""
+        events = self._read_log(plugin_id, event_type="reloaded")
+        return [ReloadEvent.of(event) for event in events]
+
     def register_lifecycle_handler(self, event_type: str, handler: Handler) -> None:
         """Call `handler` with each event of this type that a method of this object causes, before it returns.
 
@@ -144,11 +149,11 @@ class PluginManager:
             return ()
         return tuple(AuditEvent.read(body) for body in reply.body["events"])
 
-    def _read_log(self, plugin_id: str) -> tuple[AuditEvent, ...]:
+    def _read_log(self, plugin_id: str, event_type: str | None = None) -> tuple[AuditEvent, ...]:
         events: list[AuditEvent] = []
         cursor = None
         while len(events) < _MAX_EVENTS:
-            params = {"plugin": plugin_id, "limit": _PAGE, "cursor": cursor}
+            params = {"plugin": plugin_id, "event_type": event_type, "limit": _PAGE, "cursor": cursor}
             page = self._client.request("GET", "/v1/audit", params=params).body
             events += (AuditEvent.read(body) for body in page["records"])
             cursor = page["cursor"]

@@ -112,6 +112,31 @@ class AuditEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadEvent:
+    """One reload of a plugin, as the log has it."""
+
+    timestamp: str
+    reason: str
+    success: bool
+    previous_version: str | None
+    new_version: str | None
+    details: Json
+
+    @classmethod
+    def of(cls, event: AuditEvent) -> Self:
+        """Take it from its record."""
+        details = event.details
+        return cls(
+            timestamp=event.timestamp,
+            reason=details.get("reason") or "",
+            success=event.resolution == "completed",
+            previous_version=details.get("previous_version"),
+            new_version=details.get("new_version"),
+            details=details,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PluginManifest:
     """The manifest in force, as its author wrote it; `audit_log` is read anew each time it is looked at."""
 

@@ -309,8 +309,9 @@ class _Run:
         # SECURITY: outcome and ids alone, for what an error says may be a user's words.
         level = logging.DEBUG if result.success else logging.WARNING
         if _log.isEnabledFor(level):
-            text = "execution %s of %s %s after %.3f s"
-            _log.log(level, text, self.execution_id, self.plugin.id, result.outcome.value, result.usage.wall_s)
+            outcome = (self.plugin.id, result.outcome.value, result.usage.wall_s)
+            more = "" if result.success else f": `hearthgate audit search {self.execution_id}` tells more"
+            _log.log(level, "execution %s of %s %s after %.3f s%s", self.execution_id, *outcome, more)
 
     async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
         event_type, resolution = _EVENT_OF[result.outcome]

@@ -211,6 +211,6 @@ async def _reject(parts: Parts, error: HearthgateError, *, by: str, why: str) ->
 
 def _tell_rejected(problems: Sequence[Problem], kept: int) -> None:
     stays = f"generation {kept} stays in force" if kept else "nothing is in force, so everything is denied"
-    _log.warning("the policy files have %d problems; %s until they are mended", len(problems), stays)
+    _log.warning("the policy files are not taken, problems: %d; %s until they are mended", len(problems), stays)
     for problem in problems[:_TOLD_PROBLEMS]:
         _log.warning("%s", problem)
