@@ -23,7 +23,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.names import UserId
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
-from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, MalformedError
+from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, MalformedError, UnavailableError
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
@@ -31,7 +31,7 @@ from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
 from gateway.flows.reload_policy import open_policy, reload_policy
-from gateway.flows.tell import tell_untold
+from gateway.flows.tell import settle_later
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
 from gateway.own_log import quiet_libraries
@@ -64,6 +64,7 @@ from sandbox.probe import probe
 _log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
 _TRAFFIC_S = 1.0
+_USES_S = 60.0
 _UNTOLD_S = 1.0
 _EDIT_AGAIN_S = 1.0
 
@@ -102,6 +103,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         ports: set[int] = set()
         parts = _parts(home, settings, log, connection, stack, ports)
         stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
+        stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.pool.close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
@@ -110,7 +112,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
         stack.callback(_watch(parts))
-        stack.push_async_callback(_every(_UNTOLD_S, partial(tell_untold, parts)))
+        stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         yield House(asgi=build_asgi(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
 
@@ -213,6 +215,12 @@ def _traffic(home: Path, settings: Settings, stack: AsyncExitStack) -> TrafficLo
     )
     stack.callback(lambda: traffic.close(now()))
     return traffic
+
+
+async def write_key_uses(parts: Parts) -> None:
+    """Write when keys were last used, off the requests' path."""
+    with contextlib.suppress(UnavailableError):  # WHY: what could not be written is written a minute later
+        await asyncio.to_thread(parts.registry.keys.write_uses)
 
 
 async def write_traffic(parts: Parts) -> None:

@@ -11,7 +11,13 @@ from gateway.cli.output import columns, note, print_table, print_text
 app = typer.Typer(help="Keys of users: add, list, revoke.", no_args_is_help=True)
 
 _COLUMNS = columns(
-    id="!id", user="user", scopes="scopes", created="created_at", expires="expires_at", revoked="revoked_at"
+    id="!id",
+    user="user",
+    scopes="scopes",
+    created="created_at",
+    used="last_used_at",
+    expires="expires_at",
+    revoked="revoked_at",
 )
 
 

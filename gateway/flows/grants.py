@@ -6,6 +6,7 @@ Giving needs a clean folder and waits for its record. Taking never waits: a dura
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.domain.caller import Caller
 from gateway.domain.grant import Grant
@@ -13,13 +14,13 @@ from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import PluginId, plugin_subject
 from gateway.domain.record import Record
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, HearthgateError
+from gateway.errors import ConflictError, HearthgateError, UnavailableError
 from gateway.flows.build_policy import build_granted
 from gateway.flows.event import event
 from gateway.flows.memberships import memberships
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import activate
-from gateway.flows.tell import tell
+from gateway.flows.tell import settle, tell
 from gateway.policy.changes import without_grants
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
 from gateway.policy.engine import PolicySet
@@ -33,12 +34,16 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Giving:
-    """What is to be granted to which plugin, and why; `joining` if the plugin becomes active by it."""
+    """What is to be granted to which plugin, and why; `joining` if the plugin becomes active by it.
+
+    `in_force` gives the records that belong to the moment when the grants come into force.
+    """
 
     plugin_id: PluginId
     wanted: Sequence[RequestedPermission]
     reason: str
     joining: bool = False
+    in_force: Callable[[tuple[Grant, ...]], Sequence[Record]] = lambda _grants: ()
 
 
 async def give_grants(
@@ -52,8 +57,9 @@ async def give_grants(
 ) -> tuple[Grant, ...]:
     """Grant what is wanted: checked and built aside, recorded with `records`, written, in force.
 
-    `noted` is called when the record is durable, before the file is written; `undone` if it then cannot be
-    written. What names no scope grants nothing and is left out.
+    `noted` is called when the record is durable, before the file is written; `undone` if the file then cannot be
+    written, or the set not recorded: then the lines are taken out again, and the record is corrected by another.
+    What names no scope grants nothing and is left out.
 
     Raises:
         PolicyBrokenError: the folder has errors, or the new lines would make some; nothing changed.
@@ -90,14 +96,25 @@ async def give_grants(
     try:
         noted()
         await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
+        further = giving.in_force(grants)
+        await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}", further=further)
     except BaseException:
-        parts.registry.grants.end(
-            [grant.number for grant in grants], by=caller.user_id, at=parts.now(), reason="could not be written"
-        )
-        undone()
+        if parts.policy.get() is not policy:
+            taken: list[Json] = [grant.as_json() for grant in grants]
+            facts: dict[str, Json] = {"grants": taken, "reason": "the approval could not be finished and was undone"}
+            correction = event(parts, caller, "permission_revoked", plugin_id, facts)
+            await settle(parts, partial(_take_back, parts, grants, undone, by=caller.user_id), correction)
         raise
-    await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}")
     return grants
+
+
+async def _take_back(parts: Parts, grants: Sequence[Grant], undone: Callable[[], None], *, by: str) -> None:
+    """Undo grants that never came into force; may be called again where it could not be finished."""
+    reason = "the approval could not be finished"
+    parts.registry.grants.end([grant.number for grant in grants], by=by, at=parts.now(), reason=reason)
+    undone()
+    if not await drop_from_file(parts, frozenset(grant.id for grant in grants)):
+        raise UnavailableError("grants.csv cannot be written")
 
 
 async def take_grants(

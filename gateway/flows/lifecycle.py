@@ -84,6 +84,8 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
             parts.registry.requests.decide(
                 superseded, RequestState.EXPIRED, by=caller.user_id, at=parts.now(), reason="registered anew"
             )
+            # SECURITY: who consented knew another manifest and other code under this id.
+            parts.registry.consents.end_all(before.id, at=parts.now(), reason="the plugin was registered anew")
         parts.registry.requests.add(request)
         made = parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
         _log.info("plugin %s: registered as generation %d, digest %s", made.id, made.generation, digest or "none yet")
@@ -122,9 +124,17 @@ async def approve(
         for request in pending:
             # SECURITY: each by who asked for it; another may have registered the plugin.
             check_four_eyes(parts, caller, request.requested_by, request.permissions)
-        grants = await give_grants(
+        await give_grants(
             parts,
-            Giving(plugin_id=plugin.id, wanted=[_to_run(plugin.id), *wanted], reason=reason, joining=True),
+            Giving(
+                plugin_id=plugin.id,
+                wanted=[_to_run(plugin.id), *wanted],
+                reason=reason,
+                joining=True,
+                in_force=lambda given: [
+                    event(parts, caller, "activated", plugin.id, {"grants": [grant.id for grant in given]})
+                ],
+            ),
             caller,
             records=(
                 event(parts, caller, "approved", plugin.id, {"reason": reason, "digest": plugin.digest}),
@@ -138,8 +148,6 @@ async def approve(
             noted=lambda: _note_approved(parts, caller, plugin.id, pending, reason),
             undone=lambda: _undo_approved(parts, plugin.id, pending),
         )
-        ids: list[Json] = [grant.id for grant in grants]
-        await parts.log.append(event(parts, caller, "activated", plugin.id, {"grants": ids}))
         active = _move(parts, plugin.id, Verb.ACTIVATE, reason)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} became active")
         return active
@@ -162,7 +170,8 @@ def _note_approved(
 def _undo_approved(parts: Parts, plugin_id: PluginId, pending: Sequence[PermissionRequest]) -> None:
     plugin = parts.registry.plugins.get(plugin_id)
     if plugin is not None and plugin.state is State.APPROVED:
-        parts.registry.plugins.move(plugin, State.REGISTERED, reason="its grants could not be written", at=parts.now())
+        parts.registry.plugins.move(plugin, State.REGISTERED, reason="its approval was undone", at=parts.now())
+        _log.warning("plugin %s: its approval could not be finished and was undone: approve it again", plugin.id)
         parts.registry.requests.reopen(pending)
 
 
@@ -205,6 +214,7 @@ async def revoke(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> P
     async with parts.editing:
         pending = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
         parts.registry.requests.decide(pending, RequestState.REVOKED, by=caller.user_id, at=parts.now(), reason=reason)
+        parts.registry.consents.end_all(plugin.id, at=parts.now(), reason="the plugin was revoked")
     return plugin
 
 

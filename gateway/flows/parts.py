@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -80,6 +80,7 @@ class Parts:
     new_id: Callable[[], str]
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
+    unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
 

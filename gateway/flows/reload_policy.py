@@ -125,8 +125,10 @@ def _changed(before: PolicyText | None, after: PolicyText) -> tuple[str, ...]:
     return tuple(path for path in {*known, *after.files} if known.get(path) != after.files.get(path))
 
 
-async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_by: str = "verb") -> None:
-    """Record that a set comes into force, and swap it in.
+async def activate(
+    parts: Parts, policy: PolicySet, *, by: str, why: str, known_by: str = "verb", further: Sequence[Record] = ()
+) -> None:
+    """Record that a set comes into force, with records that belong to it, and swap it in.
 
     Raises:
         LogUnavailableError: it could not be recorded, so the old set stays.
@@ -150,7 +152,7 @@ async def activate(parts: Parts, policy: PolicySet, *, by: str, why: str, known_
         user_id=by,
         details=details,
     )
-    await asyncio.gather(parts.log.append(record, sign=True), asyncio.to_thread(_keep, parts, policy))
+    await asyncio.gather(parts.log.append(record, *further, sign=True), asyncio.to_thread(_keep, parts, policy))
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
     parts.policy.swap(policy)

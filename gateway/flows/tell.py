@@ -1,8 +1,14 @@
 """To tell of what was taken away: in force at once, and recorded as soon as the log can be written."""
 
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
 from gateway.domain.record import Record
-from gateway.errors import LogUnavailableError
+from gateway.errors import HearthgateError, LogUnavailableError
 from gateway.flows.parts import Parts
+
+_log = logging.getLogger("hearthgate.plugins")
 
 
 async def tell(parts: Parts, record: Record) -> None:
@@ -28,3 +34,29 @@ async def tell_untold(parts: Parts) -> None:
         except LogUnavailableError:
             return
         parts.untold.popleft()
+
+
+async def settle(parts: Parts, correct: Callable[[], Awaitable[None]], record: Record) -> None:
+    """Correct what could not be finished, and record it; what cannot be done now is done as soon as it can be.
+
+    `correct` may be called more than once.
+    """
+    try:
+        await correct()
+    except HearthgateError as error:
+        _log.error("a correction has to wait: %s", error)
+        parts.unfinished.append(correct)
+    with suppress(LogUnavailableError):
+        await tell(parts, record)
+
+
+async def settle_later(parts: Parts) -> None:
+    """Finish what had to wait, oldest first: corrections, then records."""
+    while parts.unfinished:
+        async with parts.editing:
+            try:
+                await parts.unfinished[0]()
+            except HearthgateError:
+                return
+            parts.unfinished.popleft()
+    await tell_untold(parts)

@@ -134,6 +134,15 @@ class Consents:
             )
         return ended
 
+    def end_all(self, plugin_id: PluginId, *, at: datetime, reason: str) -> None:
+        """End every consent to a plugin; the history keeps them."""
+        self._live = {key: each for key, each in self._live.items() if each.plugin_id != plugin_id}
+        with transaction(self._connection) as connection:
+            connection.execute(
+                "UPDATE consent SET ended_at=?, end_reason=? WHERE plugin_id=? AND ended_at IS NULL",
+                (timestamp(at), reason, plugin_id),
+            )
+
     def forget(self, plugin_id: PluginId) -> None:
         """Drop what the registry no longer holds of an uninstalled plugin."""
         self._live = {key: each for key, each in self._live.items() if each.plugin_id != plugin_id}

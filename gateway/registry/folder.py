@@ -111,6 +111,7 @@ def _files(folder: Path) -> Iterator[tuple[str, bool, bytes]]:
             path = Path(parent, name)
             mode = path.lstat().st_mode
             relative = path.relative_to(folder).as_posix()
+            _check_name(relative)
             if stat.S_ISDIR(mode) and not mode & stat.S_IWOTH:
                 continue
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -125,6 +126,15 @@ def _files(folder: Path) -> Iterator[tuple[str, bool, bytes]]:
                     f"the plugin has more than {_MAX_FILES} files or {_MAX_BYTES >> 20} MiB", way_out="ship less"
                 )
             yield relative, bool(mode & stat.S_IXUSR), content
+
+
+def _check_name(relative: str) -> None:
+    try:
+        relative.encode("utf-8")
+    except UnicodeEncodeError:
+        spelt = os.fsencode(relative).decode("utf-8", "backslashreplace")
+        problem = Problem(place=Place(file=spelt), message="its name is not UTF-8: rename it")
+        raise MalformedError("the plugin has a file whose name is not UTF-8", problems=[problem]) from None
 
 
 def _read_regular(path: Path) -> bytes:

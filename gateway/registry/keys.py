@@ -5,17 +5,19 @@ import hmac
 import re
 import secrets
 import sqlite3
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from gateway.domain.decision import timestamp
 from gateway.domain.names import UserId
 from gateway.domain.request import Json
+from gateway.errors import UnavailableError
 from gateway.registry.store import transaction
 
 KEY_SCOPES = frozenset({"evaluate", "execute", "approve", "consent", "admin", "audit"})
 _KEY = re.compile(r"hg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})\Z")
 _NOBODY = bytes(32)
+_A_USE = timedelta(minutes=1)  # what is used more often is noted once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Key:
     created_at: str
     expires_at: datetime | None
     revoked_at: str | None
+    last_used_at: str | None = None  # to the minute
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape, which has no secret in it."""
@@ -39,6 +42,7 @@ class Key:
             "created_at": self.created_at,
             "expires_at": None if self.expires_at is None else timestamp(self.expires_at),
             "revoked_at": self.revoked_at,
+            "last_used_at": self.last_used_at,
         }
 
 
@@ -47,6 +51,8 @@ class Keys:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._noted: dict[str, datetime] = {}  # when a use was last noted
+        self._unwritten: set[str] = set()
         self._keys: dict[str, Key] = {row["id"]: _from_row(row) for row in connection.execute("SELECT * FROM api_key")}
 
     def all(self) -> tuple[Key, ...]:
@@ -112,7 +118,34 @@ class Keys:
         )
         if key is None or not same or key.revoked_at is not None:
             return None
-        return None if key.expires_at is not None and at >= key.expires_at else key
+        if key.expires_at is not None and at >= key.expires_at:
+            return None
+        noted = self._noted.get(key.id)
+        if noted is None or at - noted >= _A_USE:
+            self._noted[key.id] = at
+            self._unwritten.add(key.id)
+            self._keys[key.id] = replace(key, last_used_at=timestamp(at))
+        return key
+
+    def write_uses(self) -> None:
+        """Write when keys were last used.
+
+        WHY: not with the use itself: a key is used with every request, and each write waits for the disk.
+
+        Raises:
+            UnavailableError: the registry does not take it; the next time tries again.
+        """
+        taken = tuple(self._unwritten)
+        self._unwritten.difference_update(taken)
+        uses = [(key.last_used_at, key.id) for each in taken if (key := self._keys.get(each)) is not None]
+        if not uses:
+            return
+        try:
+            with transaction(self._connection) as connection:
+                connection.executemany("UPDATE api_key SET last_used_at=? WHERE id=?", uses)
+        except UnavailableError:
+            self._unwritten.update(taken)
+            raise
 
 
 def _from_row(row: sqlite3.Row) -> Key:
@@ -124,4 +157,5 @@ def _from_row(row: sqlite3.Row) -> Key:
         created_at=row["created_at"],
         expires_at=None if row["expires_at"] is None else datetime.fromisoformat(row["expires_at"]),
         revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
     )

@@ -116,8 +116,8 @@ class PermissionRequests:
         with transaction(self._connection) as connection:
             connection.executemany(
                 "UPDATE permission_request SET state=?, decided_by=NULL, decided_at=NULL, decision_reason=NULL"
-                " WHERE id=?",
-                [(RequestState.PENDING.value, each.id) for each in requests],
+                " WHERE id=? AND state=?",
+                [(RequestState.PENDING.value, each.id, RequestState.APPROVED.value) for each in requests],
             )
 
 

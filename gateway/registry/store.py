@@ -40,6 +40,7 @@ _SCHEMA = (
     CREATE TABLE last_policy(version TEXT NOT NULL, generation INTEGER NOT NULL) STRICT;
     CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     """,
+    "ALTER TABLE api_key ADD COLUMN last_used_at TEXT;",
 )
 
 

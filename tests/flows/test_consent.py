@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.domain.decision import timestamp
+from gateway.domain.names import UserId
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -42,6 +43,17 @@ def test_without_consent_the_rule_is_a_near_miss(home: "Home") -> None:
     assert told["near_misses"] == [{"id": "notes-asked", "unmet": ["consent"]}]
     decision = home.decision(told["decision_id"])
     assert decision["near_misses"][0]["unmet"] == ["consent"]
+
+
+def test_a_look_at_names_uses_up_no_consent_for_one_use(home: "Home") -> None:
+    home.parts.resources.vault.write(UserId("alice"), "notes/a", 1)
+    alice = home.person("alice", "execute", "consent")
+    look = ["vault.list", "notes"]
+    assert alice.run("puppet", look)[0]["denied"] == "consent_required"
+    assert alice.post("/v1/consents", wish(once=True)).status_code == 201
+    told = alice.run("puppet", look, look, READ, READ, look)
+    assert told[:3] == [["notes/a"], ["notes/a"], 1]
+    assert [each["denied"] for each in told[3:]] == ["consent_required"] * 2
 
 
 def test_a_consent_is_given_named_in_each_use_and_withdrawn(home: "Home") -> None:

@@ -78,11 +78,20 @@ def test_a_revoked_id_comes_back_only_through_the_owner_and_inherits_nothing(hom
     home.owner.post("/v1/plugins/puppet/revoke", {"reason": "bad"})
     bob = home.person("bob", "admin", "approve")
     home.write_plugin("puppet")
+    (ended,) = home.owner.get("/v1/consents", user_id="alice").json()["consents"]
+    assert ended["end_reason"] == "the plugin was revoked"
+    home.owner.post(
+        "/v1/consents", {"user_id": "alice", "plugin_id": "puppet", "permission": "vault_read", "scope": "late"}
+    )
     assert bob.post("/v1/plugins", {"folder": "puppet"}).status_code == 409
     assert home.owner.post("/v1/plugins", {"folder": "puppet"}).json()["status"] == "registered"
     home.owner.post("/v1/plugins/puppet/approve", {"reason": ""})
     assert home.person("alice", "execute").run("puppet", ["vault.read", "notes/a"])[0]["denied"] == "no_rule"
     assert home.grants.count("\np, ") == 1
+    consents = home.owner.get("/v1/consents", user_id="alice").json()["consents"]
+    assert [(each["scope"], each["ended_at"] is not None) for each in consents] == [("x", True), ("late", True)]
+    home.reopen()
+    assert home.parts.registry.consents._live == {}
 
 
 def test_an_uninstalled_id_inherits_nothing(home: "Home") -> None:
@@ -253,6 +262,24 @@ def test_a_folder_named_for_another_plugin_is_refused(home: "Home") -> None:
     assert home.owner.post("/v1/plugins", {"folder": "other"}).status_code == 400
     for name in ("../plugins/other", "other/..", "/etc", ""):
         assert home.owner.post("/v1/plugins", {"folder": name}).status_code == 400
+
+
+def test_a_file_whose_name_is_no_text_is_named_and_refused(home: "Home") -> None:
+    import os
+
+    home.write_plugin("puppet")
+    for name in (b"lib/b\xff.py", b"lib/c\xfe/d.py"):
+        path = os.path.join(os.fsencode(home.folder / "plugins" / "puppet"), name)  # noqa: PTH118 (of bytes)
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 (same)
+        with open(path, "wb"):  # noqa: PTH123 (same)
+            pass
+        answer = home.owner.post("/v1/plugins", {"folder": "puppet"})
+        assert answer.status_code == 400, answer.text
+        (problem,) = answer.json()["problems"]
+        assert problem["file"] in {r"lib/b\xff.py", r"lib/c\xfe"}
+        os.remove(path)  # noqa: PTH107 (same)
+    os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120 (same)
+    assert home.owner.post("/v1/plugins", {"folder": "puppet"}).status_code == 201
 
 
 @pytest.mark.parametrize(

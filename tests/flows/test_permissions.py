@@ -11,6 +11,7 @@ import pytest
 from gateway.domain.decision import timestamp
 from gateway.domain.names import PluginId
 from gateway.domain.record import Record
+from gateway.errors import ConflictError, LogUnavailableError
 
 if TYPE_CHECKING:
     from tests.conftest import Home
@@ -211,6 +212,53 @@ def test_what_is_approved_while_its_plugin_is_taken_away_is_not_granted(
     assert taking[0].result(20).status_code == 200
     assert home.parts.registry.grants.live(PluginId("puppet")) == ()
     assert "vault" not in home.grants
+
+
+@pytest.mark.parametrize("kind", ["its first ones", "more"])
+@pytest.mark.parametrize("failing", ["the log", "the file", "the registry"])
+def test_an_approval_that_cannot_be_finished_is_undone_and_its_record_corrected(
+    home: "Home", monkeypatch: pytest.MonkeyPatch, failing: str, kind: str
+) -> None:
+    if kind == "more":
+        home.install("puppet")
+        request_id = request(home, WANTED[0])
+    else:
+        home.register("puppet", requested_permissions=[WANTED[0]])
+        (waiting,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+        request_id = waiting["id"]
+    before = home.grants
+    state = home.state("puppet")
+    append = home.parts.log.append
+
+    async def fail_after_the_approval(*records: Record) -> tuple[int, ...]:
+        if any(each.event_type == "policy_activated" for each in records):
+            if failing == "the registry":
+                home.parts.registry.grants._connection.execute("PRAGMA query_only = ON")
+            raise LogUnavailableError("the disk is gone")
+        return await append(*records)
+
+    if failing == "the file":
+        monkeypatch.setattr("gateway.flows.grants.write_grants", _edited_meanwhile)
+    else:
+        monkeypatch.setattr(home.parts.log, "append", fail_after_the_approval)
+    assert approve(home, request_id).status_code == (409 if failing == "the file" else 503)
+    monkeypatch.undo()
+    denied = home.owner.post(
+        "/v1/decisions", {"subject": "plugin:puppet", "permission": "vault_read", "scope": "a/x", "user": "alice"}
+    )
+    assert denied.json()["effect"] == "deny"
+    home.parts.registry.grants._connection.execute("PRAGMA query_only = OFF")
+    home.until(lambda: home.state("puppet") == state and not home.parts.unfinished)
+    home.until(lambda: home.grants == before)
+    corrected = home.records(event_type="permission_revoked")[-1]
+    assert corrected["details"]["reason"] == "the approval could not be finished and was undone"
+    assert approve(home, request_id).status_code == 200
+    assert home.state("puppet") == "active"
+    assert home.grants.count("vault") == 1
+
+
+def _edited_meanwhile(*_: object, **__: object) -> None:
+    raise ConflictError("grants.csv was edited meanwhile")
 
 
 def test_what_is_approved_is_what_was_looked_at(home: "Home") -> None:
