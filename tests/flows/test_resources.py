@@ -296,6 +296,10 @@ def test_a_named_service_is_asked_with_a_credential_that_no_plugin_sees(
     assert answer["output"][2:] == ["denied: no_rule"] * 3
     assert Service.asked == [("GET /base/v1/now?q=1 HTTP/1.1", "Bearer canary-of-the-weather")]
     assert "canary" not in repr(home.records())
+    told = home.owner.get("/v1/traffic")
+    (row,) = told.json()["transfers"]
+    assert (row["op"], row["host"], row["port"], row["status"]) == ("api.call", "127.0.0.1", service.server_port, 200)
+    assert "canary" not in told.text
 
 
 def test_a_service_whose_credential_is_missing_stops_the_start(make_home: "MakeHome") -> None:
