@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -11,12 +10,9 @@ from msgspec import Struct
 from gateway.audit.leaf import event_bytes
 from gateway.audit.query import Filter, LogReader, conditions
 from gateway.domain.decision import Effect, Reason
-from gateway.domain.names import Subject, UserId
-from gateway.domain.request import AccessRequest, Json
-from gateway.policy.replay import Recorded
+from gateway.policy.replay import KeptFacts, Recorded
 
 PAGE_ROWS = 1000
-_NOTHING_SENT: dict[str, dict[str, Json]] = {}
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM record"
 _PAGE = """
     SELECT record.seq, committed, personal FROM record LEFT JOIN pii USING (seq)
@@ -54,20 +50,6 @@ class _Committed(Struct, gc=False):
     personal: _Names = _Names()
 
 
-class _Facts(Struct, gc=False):
-    at: datetime
-    risk: int
-    consent_id: str | None = None
-    approval_id: str | None = None
-    counters: dict[str, int] = {}
-    rates: dict[str, int] = {}
-    memberships: tuple[str, ...] = ()
-    attributes: dict[str, Any] = {}  # any JSON
-    absent: frozenset[str] = frozenset()
-    unkept: frozenset[str] = frozenset()
-    held: frozenset[str] = frozenset()
-
-
 class _Asked(Struct, gc=False):
     scope: str | None = None
     user: str | None = None
@@ -76,7 +58,7 @@ class _Asked(Struct, gc=False):
 
 class _Personal(Struct, gc=False):
     decision: _Asked
-    replay: _Facts | None = None
+    replay: KeptFacts | None = None
 
 
 _committed = msgspec.json.Decoder(_Committed)
@@ -146,38 +128,17 @@ def _recorded(committed: str, personal: str | None) -> Recorded | None:
         return None
     if asked.user is None and whole.personal.user is not None:
         return None
-    request = AccessRequest(
-        subject=Subject(subject),
-        user=None if asked.user is None else UserId(asked.user),
+    return Recorded(
+        decision_id=decision.decision_id,
+        subject=subject,
+        user=asked.user,
         kind=decision.kind,
         level=decision.level,
         scope=asked.scope,
-    )
-    return Recorded(
-        decision_id=decision.decision_id,
-        request=request,
-        at=facts.at,
         allowed=decision.effect is Effect.ALLOW,
         reason=decision.reason,
-        rule_id=None if decision.rule is None else decision.rule.id,
+        facts=facts,
         policy_version=decision.policy_version,
+        rule_id=None if decision.rule is None else decision.rule.id,
         dry_run=decision.dry_run,
-        risk=facts.risk,
-        consent_id=facts.consent_id,
-        approval_id=facts.approval_id,
-        counters=facts.counters,
-        rates=facts.rates,
-        memberships=facts.memberships,
-        sent=_sent(facts.attributes) if facts.attributes else _NOTHING_SENT,
-        unkept=facts.unkept,
-        absent=facts.absent,
-        held=facts.held,
     )
-
-
-def _sent(attributes: dict[str, Json]) -> dict[str, dict[str, Json]]:
-    found: dict[str, dict[str, Json]] = {}
-    for path, value in attributes.items():
-        root, _, name = path.partition(".")
-        found.setdefault(root, {})[name] = value
-    return found

@@ -26,4 +26,4 @@ def impact(data: Path, now: PolicySet, edited: PolicySet, *, told: Callable[[int
         for _ in range(erased):
             replay.found.lacks(ERASED)
         told(last)
-    return replay.found
+    return replay.finish()

@@ -22,6 +22,6 @@ def recount(parts: Parts) -> int:
     for recorded in read_allows(parts.home / "data", rates.keys(), since=since):
         request, rule_id = recorded.request, recorded.rule_id or ""
         charge = Charge(rule_id=rule_id, rate=rates[rule_id])
-        parts.registry.rates.charge(charge, subject=request.subject, user=request.user, at=recorded.at)
+        parts.registry.rates.charge(charge, subject=request.subject, user=request.user, at=recorded.facts.at)
         charged += 1
     return charged

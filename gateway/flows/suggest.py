@@ -72,10 +72,10 @@ def _of(parts: Parts, policy: PolicySet, recorded: Recorded, flips: bool) -> Sug
 
 
 def _as_of(policy: PolicySet, recorded: Recorded) -> PolicySet:
-    subject = recorded.request.subject
-    if policy.memberships.get(subject, ()) == recorded.memberships:
+    subject, then = recorded.subject, recorded.facts.memberships
+    if policy.memberships.get(subject, ()) == then:
         return policy
-    return policy.with_memberships({**policy.memberships, subject: recorded.memberships}, policy.generation)
+    return policy.with_memberships({**policy.memberships, subject: then}, policy.generation)
 
 
 def _guards(verdict: Verdict) -> Iterator[str] | list[str]:

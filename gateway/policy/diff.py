@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
+from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, PluginId, split_subject
 from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
 from gateway.policy.encode import encode_field
 from gateway.policy.meaning import Meaning, allows_more, meaning_of, said_by, same
 from gateway.policy.parse import ParsedPolicy
+from gateway.policy.plugin_risk import TierChange, plugin_risks, tier_change
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import EVERY, Rule, kind_matches, level_matches
 from gateway.policy.scope_classes import FRESH, SHOWN, covering, representatives, shown
 from gateway.policy.text import APPROVAL, ENTITIES, RISK
 
+_ARROW = " -> "
 _TIERS = tuple(f"tier:{tier.value}" for tier in Tier)
 
 
@@ -58,38 +60,44 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:
-    """All that differs: answers, and what the answers of `other_files` feed on."""
+    """All that differs: answers, tiers of plugins, and what the answers of `other_files` feed on."""
 
     differences: tuple[Difference, ...]
+    tiers: tuple[TierChange, ...]
     other_files: tuple[str, ...]
 
     @property
     def same(self) -> bool:
         """Whether nothing differs."""
-        return not self.differences and not self.other_files
+        return not self.differences and not self.tiers and not self.other_files
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape."""
         return {
             "same": self.same,
             "differences": [each.as_json() for each in self.differences],
+            "tiers": [each.as_json() for each in self.tiers],
             "other_files": [*self.other_files],
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Standing:
-    """Somebody who may ask, with what the gateway would add."""
+    """Somebody who may ask, with what the gateway would add: by the one policy, and by the other."""
 
     label: str
     subject: str
-    added: tuple[str, ...] = ()
+    added: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
-def compare(before: ParsedPolicy, after: ParsedPolicy) -> Diff:
-    """Give every class of requests that the policies answer differently."""
+def compare(before: ParsedPolicy, after: ParsedPolicy, *, active: Iterable[PluginId] = ()) -> Diff:
+    """Give every class of requests that the policies answer differently.
+
+    Each plugin of `active` is in the tier of its risk under either policy; any other may be in any tier.
+    """
     found: dict[tuple[object, ...], tuple[Difference, list[str]]] = {}
-    for labels, rules_before, rules_after in _groups(before, after):
+    tiers = tuple(_tier_changes(before, after, active))
+    for labels, rules_before, rules_after in _groups(before, after, tiers):
         for each in _differences(rules_before, rules_after):
             key = (each.kind, each.level, each.scope, each.before, each.after, each.rules_before, each.rules_after)
             found.setdefault(key, (each, []))[1].extend(labels)
@@ -102,8 +110,15 @@ def compare(before: ParsedPolicy, after: ParsedPolicy) -> Diff:
     )  # fmt: skip
     return Diff(
         differences=tuple(sorted(differences, key=lambda each: (each.subjects, each.kind, each.scope, each.level))),
+        tiers=tiers,
         other_files=tuple(_other_files(before, after)),
     )
+
+
+def _tier_changes(before: ParsedPolicy, after: ParsedPolicy, active: Iterable[PluginId]) -> Iterator[TierChange]:
+    risks = plugin_risks(before), plugin_risks(after)
+    changes = (tier_change(*risks, plugin_id) for plugin_id in sorted(active))
+    return (change for change in changes if change is not None)
 
 
 def _other_files(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[str]:
@@ -115,11 +130,13 @@ def _other_files(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[str]:
         yield ENTITIES
 
 
-def _groups(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[tuple[list[str], list[Rule], list[Rule]]]:
+def _groups(
+    before: ParsedPolicy, after: ParsedPolicy, tiers: Iterable[TierChange]
+) -> Iterator[tuple[list[str], list[Rule], list[Rule]]]:
     """Give the rules that speak to somebody, before and after, with all to whom just these speak."""
     spoken = _by_subject(before.rules), _by_subject(after.rules)
     groups: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
-    for standing, closures in _closures(before, after):
+    for standing, closures in _closures(before, after, tiers):
         one, other = (closure & by_subject.keys() for closure, by_subject in zip(closures, spoken, strict=True))
         groups.setdefault((frozenset(one), frozenset(other)), []).append(standing.label)
     for (one, other), labels in groups.items():
@@ -138,23 +155,32 @@ def _rules(subjects: Iterable[str], by_subject: Mapping[str, list[Rule]]) -> lis
 
 
 def _closures(
-    before: ParsedPolicy, after: ParsedPolicy
+    before: ParsedPolicy, after: ParsedPolicy, tiers: Iterable[TierChange]
 ) -> Iterator[tuple[_Standing, tuple[frozenset[str], frozenset[str]]]]:
     slots: list[dict[str, _Standing]] = []
-    for standing in _standings(before, after):
+    for standing in (*_standings(before, after), *map(_moved, tiers)):
         slot = next((slot for slot in slots if standing.subject not in slot), None)
         if slot is None:
             slots.append(slot := {})
         slot[standing.subject] = standing
     for slot in slots:
-        added = {subject: standing.added for subject, standing in slot.items()}
-        roles = build_roles(before.memberships, added), build_roles(after.memberships, added)
+        roles = [
+            build_roles(policy.memberships, {subject: standing.added[which] for subject, standing in slot.items()})
+            for which, policy in enumerate((before, after))
+        ]
         for subject, standing in slot.items():
             yield standing, (_closure(roles[0], subject), _closure(roles[1], subject))
 
 
 def _closure(roles: Roles, subject: str) -> frozenset[str]:
     return roles.closure(encode_field(subject))
+
+
+def _moved(tier: TierChange) -> _Standing:
+    one, other = ((PLUGINS_GROUP, f"tier:{each.value}") for each in (tier.before, tier.after))
+    return _Standing(
+        label=f"{tier.subject} (tier {tier.before}{_ARROW}{tier.after})", subject=tier.subject, added=(one, other)
+    )
 
 
 def _standings(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[_Standing]:
@@ -166,13 +192,15 @@ def _standings(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[_Standing]
         if prefix == "plugin":
             yield _Standing(label=f"{subject} (not active)", subject=subject)
             for tier in _TIERS:
-                yield _Standing(label=f"{subject} ({tier})", subject=subject, added=(PLUGINS_GROUP, tier))
+                yield _Standing(label=f"{subject} ({tier})", subject=subject, added=((PLUGINS_GROUP, tier),) * 2)
         elif prefix == "user":
             yield _Standing(label=f"{subject} (without a key)", subject=subject)
-            yield _Standing(label=f"{subject} (with a key)", subject=subject, added=(USERS_GROUP,))
+            yield _Standing(label=f"{subject} (with a key)", subject=subject, added=((USERS_GROUP,),) * 2)
         elif prefix in {"role", "group"}:
             if subject not in {PLUGINS_GROUP, USERS_GROUP}:
-                yield _Standing(label=f"whoever is in {subject}", subject=f"{SHOWN}:{name} {prefix}", added=(subject,))
+                yield _Standing(
+                    label=f"whoever is in {subject}", subject=f"{SHOWN}:{name} {prefix}", added=((subject,),) * 2
+                )
         elif prefix != "tier":
             yield _Standing(label=subject, subject=subject)
 
@@ -181,7 +209,9 @@ def _together(labels: Sequence[str]) -> Iterator[str]:
     """Name somebody once, where it makes no difference how they stand."""
     every = {"plugin": len(_TIERS) + 1, "user": 2}
     standing: dict[str, list[str]] = {}
-    for label in sorted(set(labels)):
+    moved = sorted({label for label in labels if _ARROW in label})
+    yield from moved
+    for label in sorted({*labels}.difference(moved)):
         standing.setdefault(label.split(" (")[0], []).append(label)
     for name, ways in standing.items():
         yield from [name] if len(ways) == every.get(split_subject(name)[0], 1) else ways

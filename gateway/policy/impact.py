@@ -1,17 +1,24 @@
 """What an edit would have changed: recorded decisions judged by the policy in force and by the edited one."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 from gateway.domain.condition import Compare, RiskAtMost
 from gateway.domain.decision import Effect, Reason, RuleRef, Verdict, timestamp
+from gateway.domain.names import split_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.policy.engine import PolicySet
-from gateway.policy.replay import UNRULED, NotKeptError, Recorded, judge_again, tier_among
+from gateway.policy.plugin_risk import TierChange
+from gateway.policy.replay import UNRULED, Asked, NotKeptError, Recorded, tier_among
 from gateway.policy.rule import Rule
+from gateway.policy.touched import Edit, Touch
 
 MAX_LISTED = 10_000
+MOST_KEPT = 65_536
+MOST_QUESTIONS = 4_096  # of each who asks
+_MOST_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class Flip:
             "user": request.user,
             "permission": request.permission,
             "scope": request.scope,
-            "at": timestamp(self.recorded.at),
+            "at": timestamp(self.recorded.facts.at),
         }
 
 
@@ -50,6 +57,7 @@ class Impact:
     not_listed: int = 0
     missing: Counter[str] = field(default_factory=Counter)  # what a record lacks -> how many
     by_rule: dict[str, Counter[str]] = field(default_factory=dict)
+    tiers: dict[str, TierChange] = field(default_factory=dict)  # plugins that the edit puts into another tier
 
     @property
     def flipped(self) -> int:
@@ -64,6 +72,7 @@ class Impact:
             "flips": [flip.as_json() for flip in self.flips],
             "flipped": self.flipped,
             "cannot_replay": self.missing.total(),
+            "tiers": [change.as_json() for _, change in sorted(self.tiers.items())],
             "missing": dict(sorted(self.missing.items())),
             "by_rule": [{"rule": rule, **counts} for rule, counts in groups],
         }
@@ -83,96 +92,162 @@ class Impact:
 
 
 class Replay:
-    """Judges recorded decisions by two policies; give it some thousand at a time.
+    """Judges recorded decisions by two policies; `add` some, then more, then `finish`.
 
-    Where the rules that cover a request are the same in both, the answers are, and nothing is judged.
+    Each is judged with the memberships of its time; where the policies put its plugin into different tiers, the
+    edited one judges it with its own. What the edit does not touch is answered alike and not judged.
     """
 
     def __init__(self, now: PolicySet, edited: PolicySet) -> None:
         self.found = Impact()
         self._now = now
         self._edited = edited
+        self._edit = Edit(now, edited)
+        self._askers: dict[tuple[str, tuple[str, ...]], _Asker] = {}
         self._layers: list[_Layer] = []
+        # WHY: judged many at a time, for each newcomer's memberships make both policies look their rules up anew.
+        self._waiting: list[tuple[_Asker, Recorded]] = []
         self._same_risk = now.risk_table == edited.risk_table
         self._same_entities = now.entities == edited.entities
 
     def add(self, decisions: Iterable[Recorded]) -> None:
-        """Judge decisions."""
-        for layer, chunk in self._by_layer(decisions):
-            for recorded in chunk:
-                self._judge(layer, recorded)
-
-    def _judge(self, layer: "_Layer", recorded: Recorded) -> None:
-        request = recorded.request
-        key = (request.subject, request.kind, request.level, request.scope)
-        same = layer.same.get(key)
-        if same is None:
-            same = layer.same[key] = recorded.reason not in UNRULED and self._covered_alike(layer, request)
-        if same or recorded.reason in UNRULED:
-            self.found.replayed += 1
-            return
-        try:
-            before = judge_again(layer.now, recorded)
-            after = judge_again(layer.edited, recorded, risk=self._risk(recorded))
-        except NotKeptError as error:
-            self.found.lacks(str(error))
-            return
-        self.found.replayed += 1
-        if before.effect is not after.effect:
-            self.found.flip(_flip(recorded, before, after))
-
-    def _covered_alike(self, layer: "_Layer", request: AccessRequest) -> bool:
-        before, after = layer.now.candidates(request), layer.edited.candidates(request)
-        if {_said(rule) for rule in before} != {_said(rule) for rule in after}:
-            return False
-        terms = [term for rule in before for _, term in rule.condition.terms]
-        return (self._same_entities or not any(isinstance(term, Compare) for term in terms)) and (
-            self._same_risk or not any(isinstance(term, RiskAtMost) for term in terms)
-        )
-
-    def _risk(self, recorded: Recorded) -> int | None:
-        if self._same_risk:
-            return None
-        return self._edited.score(recorded.request, plugin_tier=tier_among(recorded.memberships)).score
-
-    def _by_layer(self, decisions: Iterable[Recorded]) -> Iterable[tuple["_Layer", Sequence[Recorded]]]:
-        """Sort decisions by the memberships of their time; no layer gives a subject two of them."""
-        sorted_out: dict[int, list[Recorded]] = {}
+        """Take decisions; what is found of them is certain after `finish`."""
+        found, askers, waiting = self.found, self._askers, self._waiting
         for recorded in decisions:
+            memberships = recorded.facts.memberships
+            asker = askers.get((recorded.subject, memberships)) or self._meet(recorded.subject, memberships)
             if recorded.reason is Reason.NO_POLICY:
-                self.found.lacks("a policy")
-                continue
-            subject = recorded.request.subject
-            number = next((n for n, one in enumerate(self._layers) if one.fits(subject, recorded.memberships)), None)
-            if number is None:
-                number = len(self._layers)
-                self._layers.append(_Layer(self._now, self._edited))
-            self._layers[number].given.setdefault(subject, recorded.memberships)
-            sorted_out.setdefault(number, []).append(recorded)
-        for number, chunk in sorted_out.items():
-            self._layers[number].refresh(self._now, self._edited)
-            yield self._layers[number], chunk
+                found.lacks("a policy")
+            elif recorded.reason in UNRULED or not asker.touch.touches(recorded.kind, recorded.level, recorded.scope):
+                found.replayed += 1
+            else:
+                waiting.append((asker, recorded))
+        if len(waiting) >= _MOST_WAITING:
+            self.finish()
+
+    def finish(self) -> Impact:
+        """Judge what is left, and give what was found."""
+        for asker, _ in self._waiting:
+            self._layer(asker).take(asker)
+        for layer in self._layers:
+            layer.refresh()
+        for asker, recorded in self._waiting:
+            self._judge(asker, recorded)
+        self._waiting.clear()
+        return self.found
+
+    def _meet(self, subject: str, memberships: tuple[str, ...]) -> "_Asker":
+        change = None if tier_among(memberships) is None else self._edit.tier_change(subject)
+        after = memberships
+        if change is not None:
+            after = tuple(f"tier:{change.after}" if split_subject(each)[0] == "tier" else each for each in memberships)
+            self.found.tiers[subject] = change
+        asker = _Asker(subject, memberships, after, self._edit.touch(subject, memberships, after))
+        _bounded(self._askers)[subject, memberships] = asker
+        return asker
+
+    def _layer(self, asker: "_Asker") -> "_Layer":
+        if asker.layer is None:
+            asker.layer = next((layer for layer in self._layers if layer.fits(asker)), None)
+        if asker.layer is None:
+            asker.layer = _Layer(self._now, self._edited)
+            self._layers.append(asker.layer)
+        return asker.layer
+
+    def _judge(self, asker: "_Asker", recorded: Recorded) -> None:
+        layer = self._layer(asker)
+        key = (recorded.kind, recorded.level, recorded.scope)
+        question = asker.questions.get(key)
+        if question is None:
+            question = _bounded(asker.questions, MOST_QUESTIONS)[key] = self._question(asker, layer, recorded.request)
+        if not question.alike:
+            try:
+                before = question.before.judge(layer.now, recorded)
+                after = question.after.judge(layer.edited, recorded, risk=question.risk)
+            except NotKeptError as error:
+                self.found.lacks(str(error))
+                return
+            if before.effect is not after.effect:
+                self.found.flip(_flip(recorded, before, after))
+        self.found.replayed += 1
+
+    def _question(self, asker: "_Asker", layer: "_Layer", request: AccessRequest) -> "_Question":
+        before, after = Asked(layer.now, request), Asked(layer.edited, request)
+        risk = self._new_risk(asker, request)
+        terms = [term for rule in before.rules for _, term in rule.condition.terms]
+        alike = (
+            {_said(rule) for rule in before.rules} == {_said(rule) for rule in after.rules}
+            and (self._same_entities or not any(isinstance(term, Compare) for term in terms))
+            and (risk is None or not any(isinstance(term, RiskAtMost) for term in terms))
+        )
+        return _Question(before, after, risk, alike)
+
+    def _new_risk(self, asker: "_Asker", request: AccessRequest) -> int | None:
+        """Give the score of a request where the edit changes it, else None: the recorded one stands."""
+        if self._same_risk and asker.before == asker.after:
+            return None
+        now = self._now.score(request, plugin_tier=tier_among(asker.before)).score
+        edited = self._edited.score(request, plugin_tier=tier_among(asker.after)).score
+        return None if now == edited else edited
+
+
+class _Question(NamedTuple):
+    before: Asked
+    after: Asked
+    risk: int | None  # where the edit scores it otherwise
+    alike: bool
+
+
+class _Asker:
+    """Who asked, with the memberships of the time, and those that the edit makes of them."""
+
+    __slots__ = ("after", "before", "layer", "questions", "subject", "touch")
+
+    def __init__(self, subject: str, before: tuple[str, ...], after: tuple[str, ...], touch: Touch) -> None:
+        self.subject = subject
+        self.before = before
+        self.after = after
+        self.touch = touch
+        self.layer: _Layer | None = None
+        self.questions: dict[tuple[str, str, str], _Question] = {}
 
 
 class _Layer:
-    """Both policies with one set of memberships."""
+    """Both policies with memberships of which no subject has two."""
 
     def __init__(self, now: PolicySet, edited: PolicySet) -> None:
         self.now = now
         self.edited = edited
-        self.given: dict[str, tuple[str, ...]] = {}
-        self.same: dict[tuple[str, str, str, str], bool] = {}
-        self._built_for: Mapping[str, tuple[str, ...]] | None = None
+        self._before: dict[str, tuple[str, ...]] = {}
+        self._after: dict[str, tuple[str, ...]] = {}
+        self._fresh = False
 
-    def fits(self, subject: str, memberships: tuple[str, ...]) -> bool:
-        return self.given.get(subject, memberships) == memberships
+    def fits(self, asker: _Asker) -> bool:
+        return self._before.get(asker.subject, asker.before) == asker.before
 
-    def refresh(self, now: PolicySet, edited: PolicySet) -> None:
-        wanted = {subject: groups for subject, groups in self.given.items() if groups}
-        if wanted != self._built_for:
-            self._built_for = wanted
-            self.now = now.with_memberships(wanted, now.generation)
-            self.edited = edited.with_memberships(wanted, edited.generation)
+    def take(self, asker: _Asker) -> None:
+        if asker.subject not in self._before:
+            self._before[asker.subject], self._after[asker.subject] = asker.before, asker.after
+            self._fresh = False
+
+    def refresh(self) -> None:
+        if not self._fresh:
+            self._fresh = True
+            self.now, self.edited = (
+                policy.with_memberships({who: what for who, what in given.items() if what}, policy.generation)
+                for policy, given in ((self.now, self._before), (self.edited, self._after))
+            )
+
+
+Kept = TypeVar("Kept")
+Key = TypeVar("Key")
+
+
+def _bounded(kept: dict[Key, Kept], most: int = MOST_KEPT) -> dict[Key, Kept]:
+    # WHY: a log may hold more subjects and questions than memory does; what is forgotten is found again.
+    if len(kept) >= most:
+        kept.clear()
+    return kept
 
 
 def _said(rule: Rule) -> tuple[object, ...]:

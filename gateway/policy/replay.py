@@ -4,12 +4,15 @@ What a record does not hold is never guessed: a decision that needs it cannot be
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from gateway.domain.condition import Attribute, Compare, Rate
+from msgspec import Struct
+
+from gateway.domain.condition import Attribute, Compare
 from gateway.domain.decision import Charge, Effect, Reason, Verdict
-from gateway.domain.names import split_subject
+from gateway.domain.names import Subject, UserId, split_subject
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Tier
 from gateway.policy.engine import PolicySet
@@ -25,28 +28,54 @@ class NotKeptError(Exception):
     """The record does not hold a fact that a rule asks for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """A decision as its record tells it."""
+class KeptFacts(Struct, frozen=True, kw_only=True, gc=False):
+    """The facts of a decision as its record holds them, the inverse of `kept_facts`."""
 
-    decision_id: str
-    request: AccessRequest
     at: datetime
-    allowed: bool
-    reason: Reason
-    rule_id: str | None
-    policy_version: str
-    dry_run: bool = False
     risk: int = 0
     consent_id: str | None = None
     approval_id: str | None = None
-    counters: Mapping[str, int] = field(default_factory=dict)
-    rates: Mapping[str, int] = field(default_factory=dict)  # rule id -> the seconds its counter was over
+    counters: dict[str, int] = {}
+    rates: dict[str, int] = {}  # rule id -> the seconds its counter was over
     memberships: tuple[str, ...] = ()
-    sent: Sent = field(default_factory=dict)
+    attributes: dict[str, Any] = {}  # `root.name` -> any JSON
     unkept: frozenset[str] = frozenset()  # roots of which more was sent than is kept
     absent: frozenset[str] = frozenset()  # paths of these that were asked for and not sent
     held: frozenset[str] = frozenset()  # grants that were revoked already
+
+    @property
+    def sent(self) -> Sent:
+        """What was sent, as far as it is kept, by its root."""
+        found: dict[str, dict[str, Json]] = {}
+        for path, value in self.attributes.items():
+            root, _, name = path.partition(".")
+            found.setdefault(root, {})[name] = value
+        return found
+
+
+class Recorded(Struct, frozen=True, kw_only=True, gc=False):
+    """A decision as its record tells it."""
+
+    decision_id: str
+    subject: str
+    user: str | None
+    kind: str
+    level: str
+    scope: str
+    allowed: bool
+    reason: Reason
+    facts: KeptFacts
+    policy_version: str
+    rule_id: str | None = None
+    dry_run: bool = False
+
+    @property
+    def request(self) -> AccessRequest:
+        """What was asked."""
+        user = None if self.user is None else UserId(self.user)
+        return AccessRequest(
+            subject=Subject(self.subject), user=user, kind=self.kind, level=self.level, scope=self.scope
+        )
 
 
 def kept_facts(facts: Facts, verdict: Verdict, rules: Sequence[Rule], sent: Sent) -> dict[str, Json]:
@@ -98,49 +127,67 @@ def attribute_paths(rule: Rule) -> Iterable[tuple[str, ...]]:
                 yield term.right.path
 
 
-def judge_again(policy: PolicySet, recorded: Recorded, *, risk: int | None = None) -> Verdict:
-    """Judge a recorded decision by `policy`, which has the memberships of its time; `risk` stands in for the recorded.
+def judge_again(policy: PolicySet, recorded: Recorded) -> Verdict:
+    """Judge a recorded decision by `policy`, which has the memberships of its time.
 
     Raises:
         NotKeptError: the record lacks a fact that a rule asks for.
     """
-    if recorded.reason in UNRULED:
-        return Verdict(effect=Effect.DENY, reason=recorded.reason)
-    request = recorded.request
-    for rule in policy.candidates(request):
-        check_kept(rule, policy, recorded)
-    facts = Facts(
-        at=recorded.at,
-        risk=recorded.risk if risk is None else risk,
-        consent_id=recorded.consent_id,
-        approval_id=recorded.approval_id,
-        used=lambda rule_id, _rate: recorded.counters[rule_id],
-        attributes=policy.attributes(request, recorded.sent),
-    )
-    return pass_over_held(policy.candidates(request), policy.decide(request, facts), recorded.held)
+    return Asked(policy, recorded.request).judge(policy, recorded)
 
 
-def check_kept(rule: Rule, policy: PolicySet, recorded: Recorded) -> None:
-    """Look whether the record holds what `rule` asks for.
+class Asked:
+    """A question that was recorded, maybe often: the rules of one policy that cover it, and the facts they need."""
 
-    Raises:
-        NotKeptError: it does not.
-    """
-    rate = rule.condition.rate
-    if rate is not None and not _counted(rule.id, rate, recorded):
-        raise NotKeptError(f"how much of the rate of `{rule.id}` was used")
-    known: Mapping[str, Mapping[str, Json]] | None = None
-    for path in attribute_paths(rule):
-        root, name = path[0], path[1]
-        if root not in recorded.unkept or f"{root}.{name}" in recorded.absent:
-            continue
-        known = policy.attributes(recorded.request, recorded.sent) if known is None else known
-        if name not in known.get(root, {}):
-            raise NotKeptError(f"the attribute `{'.'.join(path)}`")
+    __slots__ = ("_always", "_attributes", "_rates", "_request", "_unconditional", "rules")
+
+    def __init__(self, policy: PolicySet, request: AccessRequest) -> None:
+        self.rules = policy.candidates(request)
+        self._request = request
+        self._rates = [(rule.id, rule.condition.rate.per_s) for rule in self.rules if rule.condition.rate is not None]
+        self._attributes = [path for rule in self.rules for path in attribute_paths(rule)]
+        self._unconditional = not any(rule.condition.terms for rule in self.rules)
+        self._always: Verdict | None = None  # what no fact changes
+
+    def judge(self, policy: PolicySet, recorded: Recorded, *, risk: int | None = None) -> Verdict:
+        """Judge one of its records by that same policy; `risk` stands in for the recorded.
+
+        Raises:
+            NotKeptError: the record lacks a fact that a rule asks for.
+        """
+        if recorded.reason in UNRULED:
+            return Verdict(effect=Effect.DENY, reason=recorded.reason)
+        facts = recorded.facts
+        verdict = self._always or self._judge(policy, facts, facts.risk if risk is None else risk)
+        return pass_over_held(self.rules, verdict, facts.held) if facts.held else verdict
+
+    def _judge(self, policy: PolicySet, kept: KeptFacts, risk: int) -> Verdict:
+        known: Mapping[str, Mapping[str, Json]] = {}
+        if self._attributes:
+            known = policy.attributes(self._request, kept.sent)
+            for path in self._attributes:
+                _check_attribute(path, kept, known)
+        for rule_id, per_s in self._rates:
+            if rule_id not in kept.counters or kept.rates.get(rule_id) != per_s:
+                raise NotKeptError(f"how much of the rate of `{rule_id}` was used")
+        facts = Facts(
+            at=kept.at,
+            risk=risk,
+            consent_id=kept.consent_id,
+            approval_id=kept.approval_id,
+            used=lambda rule_id, _rate: kept.counters[rule_id],
+            attributes=known,
+        )
+        verdict = policy.decide(self._request, facts)
+        if self._unconditional:
+            self._always = verdict
+        return verdict
 
 
-def _counted(rule_id: str, rate: Rate, recorded: Recorded) -> bool:
-    return rule_id in recorded.counters and recorded.rates.get(rule_id) == rate.per_s
+def _check_attribute(path: tuple[str, ...], kept: KeptFacts, known: Sent) -> None:
+    root, name = path[0], path[1]
+    if root in kept.unkept and f"{root}.{name}" not in kept.absent and name not in known.get(root, {}):
+        raise NotKeptError(f"the attribute `{'.'.join(path)}`")
 
 
 def pass_over_held(rules: Sequence[Rule], verdict: Verdict, held: frozenset[str]) -> Verdict:

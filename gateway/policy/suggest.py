@@ -1,8 +1,10 @@
 """The smallest change that would allow a call: thought up here, proven by whoever applies it aside."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from gateway.domain.condition import Approval, Consent, From, Hours, Rate
 from gateway.domain.decision import Effect, NearMiss
@@ -107,30 +109,32 @@ def fulfilments(policy: PolicySet, recorded: Recorded, misses: tuple[NearMiss, .
 
 def _fulfilled(rule: Rule, miss: NearMiss, recorded: Recorded) -> Fulfilment | None:
     said = []
+    facts = recorded.facts
     for text, term in rule.condition.terms:
         if text not in miss.unmet:
             continue
         match term:
-            case Consent() if recorded.request.user is not None:
-                recorded = replace(recorded, consent_id="suggested")
-                said.append(f"`{recorded.request.user}` consents")
+            case Consent() if recorded.user is not None:
+                facts = replace(facts, consent_id="suggested")
+                said.append(f"`{recorded.user}` consents")
             case Approval():
-                recorded = replace(recorded, approval_id="suggested")
+                facts = replace(facts, approval_id="suggested")
                 said.append("a person approves this call")
             case Rate(count=count, per_s=per_s):
-                counters = {**recorded.counters, rule.id: 0}
-                recorded = replace(recorded, counters=counters, rates={**recorded.rates, rule.id: per_s})
+                counters = {**facts.counters, rule.id: 0}
+                facts = replace(facts, counters=counters, rates={**facts.rates, rule.id: per_s})
                 said.append(f"fewer than {count} calls are used in {per_s} s")
             case Hours() | From():
-                at = _opens(rule, recorded.at)
+                at = _opens(rule, facts.at)
                 if at is None:
                     return None
-                recorded = replace(recorded, at=at)
+                facts = replace(facts, at=at)
                 said.append(f"it is asked at {at.isoformat()}")
             case _:
                 return None
     words = ", and ".join(dict.fromkeys(said))
-    return Fulfilment(miss=miss, sentence=f"Rule `{rule.id}` allows it once {words}.", recorded=recorded)
+    sentence = f"Rule `{rule.id}` allows it once {words}."
+    return Fulfilment(miss=miss, sentence=sentence, recorded=replace(recorded, facts=facts))
 
 
 def _opens(rule: Rule, after: datetime) -> datetime | None:
