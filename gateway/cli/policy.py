@@ -10,6 +10,7 @@ import typer
 from gateway.cli import policy_compare, policy_write
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_facts, print_table, print_text
+from gateway.cli.policy_folder import checked, known, read
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,10 +140,8 @@ def explain(
 
 
 def _parsed(call: Call, folder: Path | None) -> "ParsedPolicy":
-    from gateway.policy.parse import parse_policy
-    from gateway.policy_files import read_policy_folder
-
-    return parse_policy(read_policy_folder(call.home() / "policies" if folder is None else folder))
+    folder = call.home() / "policies" if folder is None else folder
+    return checked(read(folder), known(call, folder))
 
 
 def _case(result: "CaseResult") -> dict[str, Any]:

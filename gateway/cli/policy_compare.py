@@ -8,12 +8,11 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table, print_text
+from gateway.cli.policy_folder import built, in_force, known, parsed, read
 
 if TYPE_CHECKING:
     from gateway.policy.engine import PolicySet
     from gateway.policy.impact import Impact
-    from gateway.policy.parse import ParsedPolicy
-    from gateway.policy.text import PolicyText
 
 Other = Annotated[Path, typer.Argument(metavar="DIR", help="A policies folder.")]
 
@@ -56,11 +55,13 @@ def diff(call: Call, folder: Other) -> None:
     from gateway.policy.diff import compare
 
     home = call.home()
-    here, other = parsed(read(home / "policies"), home / "policies"), parsed(read(folder), folder)
-    found = compare(here, other)
+    registry = known(call)
+    here, other = (parsed(read(each), each, registry) for each in (home / "policies", folder))
+    found = compare(here, other, active=() if registry is None else registry.active)
 
     def tell() -> None:
         print_table(_CLASSES, found.as_json()["differences"], empty="every request is answered alike")  # type: ignore[arg-type] # made of rows
+        print_text(*found.tiers)
         for name in found.other_files:
             note(f"{name} says something else")
 
@@ -75,12 +76,13 @@ def impact(call: Call, folder: Other) -> None:
     Needs no gateway, and disturbs none. Exit 4 if a decision would be answered otherwise.
     """
     home = call.home()
-    edited = built(read(folder), folder)
+    edited = built(read(folder), folder, known(call))
     found = _replay(home / "data", in_force(home), edited)
     body = found.as_json()
 
     def tell() -> None:
         print_table(_GROUPS, body["by_rule"], empty="no decision would be answered otherwise")  # type: ignore[arg-type] # made of rows
+        print_text(*(change for _, change in sorted(found.tiers.items())))
         if found.flips:
             print_table(_FLIPS, body["flips"][:_SHOWN], empty="")  # type: ignore[index,arg-type] # same
         if found.flipped > _SHOWN:
@@ -92,47 +94,6 @@ def impact(call: Call, folder: Other) -> None:
     call.show(body, tell)
     if found.flipped:
         raise typer.Exit(_DIFFERENT)
-
-
-def read(folder: Path) -> "PolicyText":
-    """Read a policies folder."""
-    from gateway.policy_files import read_policy_folder
-
-    return read_policy_folder(folder)
-
-
-def parsed(text: "PolicyText", folder: Path) -> "ParsedPolicy":
-    """Read the policy of a text that comes from `folder`.
-
-    Raises:
-        PolicyBrokenError: it has errors.
-    """
-    from gateway.errors import PolicyBrokenError
-    from gateway.policy.parse import parse_policy
-
-    found = parse_policy(text)
-    if not found.ok:
-        raise PolicyBrokenError(f"the policy files in {folder} have errors", problems=found.errors)
-    return found
-
-
-def built(text: "PolicyText", folder: Path) -> "PolicySet":
-    """Build the policy of a text that comes from `folder`.
-
-    Raises:
-        PolicyBrokenError: it has errors.
-    """
-    from gateway.policy.engine import build_policy_set
-
-    return build_policy_set(parsed(text, folder), memberships={}, generation=0)
-
-
-def in_force(home: Path) -> "PolicySet":
-    """Give the policy that was put in force last, else the one in the home's files."""
-    from gateway.registry.policy_sets import PolicySets
-
-    kept = PolicySets(home / "data" / "policy").in_force()
-    return built(kept or read(home / "policies"), home / "policies")
 
 
 def _replay(data: Path, now: "PolicySet", edited: "PolicySet") -> "Impact":

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table
 from gateway.cli.policy import Folder, app
+from gateway.cli.policy_folder import known, parsed, read
 
 if TYPE_CHECKING:
     from gateway.domain.request import AccessRequest, Facts
@@ -114,12 +115,11 @@ def _measured(what: str, ask: "Callable[[AccessRequest], object]", asked: "Seque
 
 def _policy(call: Call, folder: Path | None) -> "PolicySet":
     from gateway.policy.engine import build_policy_set
-    from gateway.policy.parse import parse_policy
-    from gateway.policy_files import read_policy_folder
 
     members = {} if folder is not None else call.ask("GET", "/v1/policy")["memberships"]
-    parsed = parse_policy(read_policy_folder(call.home() / "policies" if folder is None else folder))
-    return build_policy_set(parsed, memberships={who: tuple(what) for who, what in members.items()}, generation=0)
+    folder = call.home() / "policies" if folder is None else folder
+    found = parsed(read(folder), folder, known(call, folder))
+    return build_policy_set(found, memberships={who: tuple(what) for who, what in members.items()}, generation=0)
 
 
 def _facts() -> "Facts":

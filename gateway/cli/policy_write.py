@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table, print_text
-from gateway.cli.policy_compare import parsed, read
+from gateway.cli.policy_folder import known, parsed, read
 from gateway.errors import ConflictError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def add(
     folder = call.home() / "policies"
     before = _read(folder)
     after = before.with_file(file, add_lines(before.files.get(file, b""), [line]))
-    found = parsed(after, folder)
+    found = parsed(after, folder, known(call))
     failed = [one for one in run_cases(build_policy_set(found, memberships={}, generation=0)) if not one.passed]
     warnings = [str(one) for one in found.problems if one.place.file == file]
     told = difference(before, after)

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from gateway.audit.query import Filter, LogReader
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, NotFoundError
 from gateway.flows.build_policy import build
+from gateway.flows.memberships import active_plugins
 from gateway.flows.parts import Parts
 from gateway.policy.diff import compare
 from gateway.policy.layout import difference
@@ -65,12 +67,13 @@ async def look_back(parts: Parts, reader: LogReader, generation: int) -> dict[st
     tested = _with_cases(restored, here)
     for text in (tested, restored):
         made = await asyncio.to_thread(build, parts, text, generation=current.generation)
-    found = await asyncio.to_thread(compare, current.parsed, made.parsed)
+    found = await asyncio.to_thread(partial(compare, current.parsed, made.parsed, active=active_plugins(parts)))
     return {
         "generation": generation,
         "files": {path: data.decode(errors="surrogateescape") for path, data in restored.files.items()},
         "difference": difference(here, restored),
         "newly_allows": [each.as_json() for each in found.differences if each.widens],
+        "tiers": [each.as_json() for each in found.tiers],
     }
 
 

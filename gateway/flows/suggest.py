@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.audit.decisions import read_decision
 from gateway.domain.decision import Effect, Reason, Verdict
@@ -13,9 +13,13 @@ from gateway.flows.build_policy import build
 from gateway.flows.impact import impact
 from gateway.flows.parts import Parts
 from gateway.policy.engine import PolicySet
+from gateway.policy.fulfil import fulfilments
+from gateway.policy.impact import Replay
 from gateway.policy.replay import NotKeptError, Recorded, judge_again
-from gateway.policy.suggest import Edit, edits, fulfilments
+from gateway.policy.suggest import Edit, edits
 
+_CONDITION = 5  # of a rule's fields
+_ALWAYS = "-"
 _NO_EDIT = {
     Reason.INACTIVE: "The plugin was not active: no edit of the policy changes that; `hearthgate plugin resume` may.",
     Reason.LOCKED_DOWN: "A lockdown was in force: no edit of the policy changes that.",
@@ -63,10 +67,10 @@ def _of(parts: Parts, policy: PolicySet, recorded: Recorded, flips: bool) -> Sug
         return Suggestions([f"Its record does not tell {error}."], [])
     if verdict.effect is Effect.ALLOW:
         return Suggestions(["The policy in force allows it."], [])
-    if guards := _guards(verdict):
-        return Suggestions([*guards], [])
-    changes = [*_conditions(here, recorded, verdict), *_edits(parts, here, recorded, flips)]
-    # WHY: what flips least is the smallest; a condition that can be fulfilled changes no other answer at all.
+    if guards := [*_guards(policy, verdict)]:
+        return Suggestions(guards, [])
+    changes = [*_conditions(parts, here, recorded, verdict, flips), *_edits(parts, here, recorded, verdict, flips)]
+    # WHY: what flips least is the smallest; most conditions that can be fulfilled change no other answer at all.
     changes.sort(key=_order)
     return Suggestions([_told(change) for change in changes] or ["No single line would allow it."], changes)
 
@@ -78,32 +82,52 @@ def _as_of(policy: PolicySet, recorded: Recorded) -> PolicySet:
     return policy.with_memberships({**policy.memberships, subject: then}, policy.generation)
 
 
-def _guards(verdict: Verdict) -> Iterator[str] | list[str]:
-    denies = [rule for rule, effect in verdict.spoke if effect is Effect.DENY]
-    return [
-        f"Rule `{rule.id}` ({rule.file}:{rule.line}) denies it, and a deny outranks every allow: no edit but"
-        " taking that guardrail out would allow it."
-        for rule in denies
-    ]
+def _guards(policy: PolicySet, verdict: Verdict) -> Iterator[str]:
+    conditions = {rule.id: rule.fields[_CONDITION] for rule in policy.rules if rule.effect is Effect.DENY}
+    for rule, effect in verdict.spoke:
+        if effect is Effect.DENY:
+            condition = conditions.get(rule.id, _ALWAYS)
+            where = "" if condition == _ALWAYS else f" where `{condition}` holds or cannot be told"
+            yield (
+                f"Rule `{rule.id}` ({rule.file}:{rule.line}) denies it{where}, and a deny outranks every allow: no edit"
+                " but taking that guardrail out would allow it."
+            )
 
 
-def _conditions(policy: PolicySet, recorded: Recorded, verdict: Verdict) -> Iterator[dict[str, Json]]:
+def _conditions(
+    parts: Parts,
+    policy: PolicySet,
+    recorded: Recorded,
+    verdict: Verdict,
+    flips: bool,  # noqa: FBT001 (passed on)
+) -> Iterator[dict[str, Json]]:
     for found in fulfilments(policy, recorded, verdict.near_misses):
-        if _allows(policy, found.recorded):
-            yield found.as_json()
+        edited = policy
+        if found.entities != policy.entities:
+            edited = replace(policy, parsed=replace(policy.parsed, entities=found.entities))
+        if _allows(edited, found.recorded):
+            told = _flips(parts, policy, edited) if flips and edited is not policy else {}
+            yield found.as_json() | told
 
 
-def _edits(parts: Parts, policy: PolicySet, recorded: Recorded, flips: bool) -> Iterator[dict[str, Json]]:  # noqa: FBT001 (passed on)
-    for edit in edits(policy, recorded.request, recorded.decision_id):
-        edited = _applied(parts, policy, edit)
-        if edited is None or not _allows(_as_of(edited, recorded), recorded):
-            continue
-        change = edit.as_json()
-        if flips:
-            found = impact(parts.home / "data", policy, edited)
-            told = found.as_json()
-            change |= {name: told[name] for name in ("flips", "flipped", "cannot_replay")}
-        yield change
+def _edits(
+    parts: Parts,
+    policy: PolicySet,
+    recorded: Recorded,
+    verdict: Verdict,
+    flips: bool,  # noqa: FBT001 (passed on)
+) -> Iterator[dict[str, Json]]:
+    for group in edits(policy, recorded, verdict.near_misses):
+        for edit in group:
+            edited = _applied(parts, policy, edit)
+            if edited is not None and _flips_to_allow(policy, edited, recorded):
+                yield edit.as_json() | (_flips(parts, policy, edited) if flips else {})
+                break
+
+
+def _flips(parts: Parts, policy: PolicySet, edited: PolicySet) -> dict[str, Json]:
+    told = impact(parts.home / "data", policy, edited).as_json()
+    return {name: told[name] for name in ("flips", "flipped", "cannot_replay", "tiers")}
 
 
 def _applied(parts: Parts, policy: PolicySet, edit: Edit) -> PolicySet | None:
@@ -112,6 +136,12 @@ def _applied(parts: Parts, policy: PolicySet, edit: Edit) -> PolicySet | None:
         return build(parts, edit.applied(policy.parsed.text), generation=policy.generation)
     except HearthgateError:
         return None
+
+
+def _flips_to_allow(policy: PolicySet, edited: PolicySet, recorded: Recorded) -> bool:
+    replay = Replay(policy, edited)
+    replay.add([recorded])
+    return any(flip.after is Effect.ALLOW for flip in replay.finish().flips)
 
 
 def _allows(policy: PolicySet, recorded: Recorded) -> bool:
@@ -127,9 +157,9 @@ def _order(change: dict[str, Json]) -> tuple[int, int]:
 
 
 def _told(change: dict[str, Json]) -> str:
+    flips = f"; of the recorded decisions it changes {change['flipped']}" if "flipped" in change else ""
     if change["type"] == "condition":
-        return str(change["sentence"])
-    flips = "" if "flipped" not in change else f"; of the recorded decisions it changes {change['flipped']}"
+        return f"{str(change['sentence']).removesuffix('.')}{flips}."
     line = str(change["line"])
     plugin = split_subject(line.split(", ")[2 if change["type"] == "rule" else 1])[0] == "plugin"
     usual = " (an approval of a permission request does the same)" if plugin and change["type"] == "rule" else ""

@@ -4,7 +4,7 @@ Looked at after the rest, for it is the slowest check and stops nothing: all tha
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 
 from gateway.domain.condition import Attribute, Compare, Condition, From, Hours, Operator, RiskAtMost, Until
@@ -14,7 +14,7 @@ from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind, Level
 from gateway.domain.scope import covers_pattern
 from gateway.errors import Problem
 from gateway.policy.comparisons import UnknownAttributeError, holds
-from gateway.policy.hours import within
+from gateway.policy.openings import LOOKED_AT, first_open
 from gateway.policy.parse import ParsedPolicy
 from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
@@ -23,7 +23,6 @@ from gateway.policy.rule import EVERY, Rule
 from gateway.policy.scope_classes import patterns_over
 from gateway.policy.score import RiskTable
 
-_LOOKED_AT = timedelta(days=400)
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _ORDER = {Operator.LESS, Operator.AT_MOST, Operator.GREATER, Operator.AT_LEAST}
 _Denies = Mapping[str, Mapping[str, Sequence[Rule]]]  # subject -> scope -> unconditional denies
@@ -62,35 +61,17 @@ def _never_open(condition: Condition) -> Iterator[str]:
     if not hours or (begins and ends and max(begins) >= min(ends)):
         return
     last = min(ends) if ends else None
-    first = max(begins) if begins else _SOME_DAY if last is None else last - _LOOKED_AT
-    if last is not None and last - first > _LOOKED_AT:
+    first = max(begins) if begins else _SOME_DAY if last is None else last - LOOKED_AT
+    if last is not None and last - first > LOOKED_AT:
         return
-    until = first + _LOOKED_AT if last is None else last
+    until = first + LOOKED_AT if last is None else last
     terms = [term for _, term in hours]
-    if not any(all(within(term, at) for term in terms) for at in _moments(terms, first, until)):
+    if first_open(terms, first, until) is None:
         names = " and ".join(f"'{text}'" for text, _ in hours)
         when = " between `from` and `until`" if begins and ends else ""
         yield f"condition {names} never holds{when}: these hours are never open" + (
             " at once" if len(hours) > 1 else ""
         )
-
-
-def _moments(terms: Iterable[Hours], first: datetime, until: datetime) -> Iterator[datetime]:
-    """Give every moment at which one of the windows begins; if all are open at once they are at one of these."""
-    yield first
-    days = (until - first).days + 3
-    for term in terms:
-        begun = first.astimezone(term.zone).date() - timedelta(days=1)
-        starts = sorted({window.start for window in term.windows})
-        for number in range(days):
-            for start in starts:
-                at = _local(begun + timedelta(days=number), start, term)
-                if first <= at < until:
-                    yield at
-
-
-def _local(day: date, start: time, term: Hours) -> datetime:
-    return datetime.combine(day, start, term.zone).astimezone(UTC)
 
 
 def _contradictions(condition: Condition) -> Iterator[str]:

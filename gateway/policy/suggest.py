@@ -1,26 +1,20 @@
 """The smallest change that would allow a call: thought up here, proven by whoever applies it aside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from msgspec.structs import replace
-
-from gateway.domain.condition import Approval, Consent, From, Hours, Rate
+from gateway.domain.condition import Rate, RiskAtMost, Term
 from gateway.domain.decision import Effect, NearMiss
 from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import covers
 from gateway.policy.encode import add_lines, encode_field, rule_line
 from gateway.policy.engine import PolicySet
-from gateway.policy.hours import within
 from gateway.policy.replay import Recorded
 from gateway.policy.rule import Rule, kind_matches, level_matches
 from gateway.policy.text import ROLES, PolicyText
 
 ADDED = "rules/90-added.csv"
-_STEP = timedelta(minutes=15)
-_STEPS = 14 * 24 * 4
 _MOST_ROLES = 5
 
 
@@ -41,31 +35,44 @@ class Edit:
         return {"type": self.type, "file": self.file, "line": self.line}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fulfilment:
-    """What must come true for a rule that is there; `recorded` is the call as if it had."""
+def edits(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss] = ()) -> Iterator[tuple[Edit, ...]]:
+    """Give edits that may allow a call; of each group the first that does is the smallest, and the others are more.
 
-    miss: NearMiss
-    sentence: str
-    recorded: Recorded
-
-    def as_json(self) -> dict[str, Json]:
-        """Give the wire shape."""
-        return {
-            "type": "condition",
-            "rule": self.miss.rule.as_json(),
-            "terms": [*self.miss.unmet],
-            "sentence": self.sentence,
-        }
-
-
-def edits(policy: PolicySet, request: AccessRequest, decision_id: str) -> Iterator[Edit]:
-    """Give the edits that may allow a request: a role or group that has the right, then a rule of its own."""
+    First a role or group that has the right; then a rule of its own: with what a rule that nearly spoke asks for and
+    got, then with no condition.
+    """
+    request = recorded.request
     member = encode_field(request.subject)
     for whole in _wholes(policy, request):
-        yield Edit(type="role", file=ROLES, line=f"g, {member}, {whole}")
-    fields = (_free_id(policy, request), member, request.kind, request.level, encode_field(request.scope), "-", "allow")
-    yield Edit(type="rule", file=ADDED, line=rule_line(fields, why=f"asked for by decision {decision_id}"))
+        yield (Edit(type="role", file=ROLES, line=f"g, {member}, {whole}"),)
+    id_ = _free_id(policy, request)
+    fields = (id_, member, request.kind, request.level, encode_field(request.scope))
+    why = f"asked for by decision {recorded.decision_id}"
+    conditions = dict.fromkeys([*_eased(policy, recorded, misses), "-"])
+    yield tuple(
+        Edit(type="rule", file=ADDED, line=rule_line((*fields, condition, "allow"), why=why))
+        for condition in conditions
+    )
+
+
+def _eased(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss]) -> Iterator[str]:
+    """Give the conditions of rules that nearly spoke, less what was not met, the one that asks for most first."""
+    rules = {rule.id: rule for rule in policy.candidates(recorded.request)}
+    met = []
+    for miss in misses:
+        rule = rules.get(miss.rule.id)
+        terms = () if rule is None else rule.condition.terms
+        # WHY: a rate counts anew for a new rule, so it would not be the condition that was met.
+        kept = [_eased_term(text, term, miss, recorded) for text, term in terms if not isinstance(term, Rate)]
+        met.append([text for text in kept if text is not None])
+    for texts in sorted(met, key=len, reverse=True):
+        yield "; ".join(texts) or "-"
+
+
+def _eased_term(text: str, term: Term, miss: NearMiss, recorded: Recorded) -> str | None:
+    if text not in miss.unmet:
+        return text
+    return f"risk<={recorded.facts.risk}" if isinstance(term, RiskAtMost) else None
 
 
 def _wholes(policy: PolicySet, request: AccessRequest) -> list[str]:
@@ -95,53 +102,3 @@ def _free_id(policy: PolicySet, request: AccessRequest) -> str:
     stem = f"{name.strip('-') or 'added'}-{request.kind}-{request.level}"[:100]
     taken = {rule.id for rule in policy.rules}
     return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
-
-
-def fulfilments(policy: PolicySet, recorded: Recorded, misses: tuple[NearMiss, ...]) -> Iterator[Fulfilment]:
-    """Give what would let rules speak that nearly did: a consent, an approval, or time."""
-    rules = {rule.id: rule for rule in policy.candidates(recorded.request)}
-    for miss in misses:
-        rule = rules.get(miss.rule.id)
-        found = None if rule is None else _fulfilled(rule, miss, recorded)
-        if found is not None:
-            yield found
-
-
-def _fulfilled(rule: Rule, miss: NearMiss, recorded: Recorded) -> Fulfilment | None:
-    said = []
-    facts = recorded.facts
-    for text, term in rule.condition.terms:
-        if text not in miss.unmet:
-            continue
-        match term:
-            case Consent() if recorded.user is not None:
-                facts = replace(facts, consent_id="suggested")
-                said.append(f"`{recorded.user}` consents")
-            case Approval():
-                facts = replace(facts, approval_id="suggested")
-                said.append("a person approves this call")
-            case Rate(count=count, per_s=per_s):
-                counters = {**facts.counters, rule.id: 0}
-                facts = replace(facts, counters=counters, rates={**facts.rates, rule.id: per_s})
-                said.append(f"fewer than {count} calls are used in {per_s} s")
-            case Hours() | From():
-                at = _opens(rule, facts.at)
-                if at is None:
-                    return None
-                facts = replace(facts, at=at)
-                said.append(f"it is asked at {at.isoformat()}")
-            case _:
-                return None
-    words = ", and ".join(dict.fromkeys(said))
-    sentence = f"Rule `{rule.id}` allows it once {words}."
-    return Fulfilment(miss=miss, sentence=sentence, recorded=replace(recorded, facts=facts))
-
-
-def _opens(rule: Rule, after: datetime) -> datetime | None:
-    """Give a moment at which the rule's hours are open, soon after another."""
-    begins = [term.at for _, term in rule.condition.terms if isinstance(term, From)]
-    hours = [term for _, term in rule.condition.terms if isinstance(term, Hours)]
-    first = max([after, *begins])
-    quarter = first.replace(minute=first.minute // 15 * 15, second=0, microsecond=0)
-    moments = (first, *(quarter + n * _STEP for n in range(1, _STEPS)))
-    return next((at for at in moments if all(within(each, at) for each in hours)), None)
