@@ -30,7 +30,7 @@ from gateway.domain.permission import FAMILIES
 from gateway.domain.request import Json
 from gateway.policy.engine import PolicySet
 from gateway.policy.entities import Entities
-from gateway.policy.openings import LOOKED_AT, first_open
+from gateway.policy.openings import LATEST, LOOKED_AT, first_open
 from gateway.policy.replay import KeptFacts, Recorded, tier_among
 from gateway.policy.rule import Rule
 from gateway.policy.text import ENTITIES
@@ -155,7 +155,7 @@ def _opens(rule: Rule, after: datetime) -> datetime:
     begins = [term.at for _, term in rule.condition.terms if isinstance(term, From)]
     hours = [term for _, term in rule.condition.terms if isinstance(term, Hours)]
     first = max([after, *begins]).astimezone(UTC)
-    found = first_open(hours, first, first + LOOKED_AT)
+    found = first_open(hours, first, first + LOOKED_AT) if first < LATEST else None
     if found is None:
         raise _ImpossibleError
     return found

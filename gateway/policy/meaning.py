@@ -1,22 +1,19 @@
 """What the rules that cover a request mean together: when they allow it, whatever they are called.
 
-Terms are taken as independent of each other, but for those that are not: scores of risk, moments, and attributes
-that may be missing. More terms than can be tried out are compared as written.
+Both are tried out in every circumstance; where there are more than can be tried they are compared as written.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from gateway.domain.condition import Compare, From, Hours, Rate, RiskAtMost, Until
+from gateway.domain.condition import Compare, Hours, Rate, RiskAtMost
 from gateway.domain.decision import Effect
 from gateway.domain.risk import MAX_SCORE
+from gateway.policy.circumstances import Atom, Values, circumstances
 from gateway.policy.rule import Rule
 
-MAX_TRIED = 1 << 15
-Atom = tuple[object, ...]
 Terms = frozenset[Atom]
-Values = Mapping[Atom, tuple[bool, bool]]  # whether an allow, and whether a deny, finds the term met
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,7 @@ def said_by(rule: Rule) -> tuple[object, ...]:
     return rule.kind, rule.level, rule.scope, rule.effect, frozenset(_atoms(rule, 1))
 
 
+@lru_cache(maxsize=4096)
 def same(one: Meaning, other: Meaning) -> bool:
     """Tell whether both allow in the same circumstances."""
     if one == other:
@@ -75,58 +73,11 @@ def same(one: Meaning, other: Meaning) -> bool:
     return tried is not None and all(one.holds(values) == other.holds(values) for values in tried)
 
 
+@lru_cache(maxsize=4096)
 def allows_more(one: Meaning, other: Meaning) -> bool:
     """Tell whether `other` allows in some circumstance in which `one` does not."""
     tried = circumstances(one.atoms | other.atoms)
     return one != other if tried is None else any(other.holds(values) and not one.holds(values) for values in tried)
-
-
-def circumstances(atoms: Iterable[Atom]) -> Iterator[Values] | None:
-    """Give every combination of values that terms can have, None if there are too many to try."""
-    free: list[list[dict[Atom, tuple[bool, bool]]]] = []
-    scores: list[Atom] = []
-    moments: list[Atom] = []
-    for atom in atoms:
-        match atom[0]:
-            case RiskAtMost():
-                scores.append(atom)
-            case From() | Until():
-                moments.append(atom)
-            case Compare():
-                # WHY: what cannot be told is unmet for an allow and met for a deny.
-                free.append([{atom: (True, True)}, {atom: (False, False)}, {atom: (False, True)}])
-            case _:
-                free.append([{atom: (True, True)}, {atom: (False, False)}])
-    choices = [*free, _by_score(scores), _by_moment(moments)]
-    count = 1
-    for choice in choices:
-        count *= len(choice)
-    if count > MAX_TRIED:
-        return None
-    return ({atom: value for part in parts for atom, value in part.items()} for parts in product(*choices))
-
-
-def _by_score(atoms: list[Atom]) -> list[dict[Atom, tuple[bool, bool]]]:
-    edges = sorted({term.score for term, *_ in atoms if isinstance(term, RiskAtMost)})
-    return [
-        {atom: (value := isinstance(atom[0], RiskAtMost) and score <= atom[0].score, value) for atom in atoms}
-        for score in (*edges, MAX_SCORE)
-    ]
-
-
-def _by_moment(atoms: list[Atom]) -> list[dict[Atom, tuple[bool, bool]]]:
-    edges = sorted({term.at for term, *_ in atoms if isinstance(term, From | Until)})
-    found = []
-    for reached in range(len(edges) + 1):
-        passed = set(edges[:reached])
-        values = {}
-        for atom in atoms:
-            term = atom[0]
-            begun = isinstance(term, From | Until) and term.at in passed
-            value = begun if isinstance(term, From) else not begun
-            values[atom] = (value, value)
-        found.append(values)
-    return found
 
 
 def _atoms(rule: Rule, number: int) -> Iterator[Atom]:
@@ -138,7 +89,7 @@ def _atoms(rule: Rule, number: int) -> Iterator[Atom]:
                 others = frozenset(other for _, other in rule.condition.terms)
                 yield term, number, rule.kind, rule.level, rule.scope, others, _Text(text)
             case Hours():
-                yield "hours", term.zone.key, term.windows, term.holidays, _Text(text)
+                yield replace(term, name=None), _Text(text)
             case Compare(right=right):
                 # WHY: to Python `true` and `1` are equal, to a comparison they are not.
                 kinds = tuple(type(each) is bool for each in (right if isinstance(right, tuple) else (right,)))

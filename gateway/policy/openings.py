@@ -7,6 +7,7 @@ from gateway.domain.condition import Hours
 from gateway.policy.hours import within
 
 LOOKED_AT = timedelta(days=400)
+EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # that anybody asks about
 
 
 def first_open(terms: Sequence[Hours], first: datetime, until: datetime) -> datetime | None:

@@ -14,7 +14,7 @@ from gateway.domain.permission import FAMILIES, KNOWN_KINDS, LEVELS, Kind, Level
 from gateway.domain.scope import covers_pattern
 from gateway.errors import Problem
 from gateway.policy.comparisons import UnknownAttributeError, holds
-from gateway.policy.openings import LOOKED_AT, first_open
+from gateway.policy.openings import EARLIEST, LATEST, LOOKED_AT, first_open
 from gateway.policy.parse import ParsedPolicy
 from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.problems import Problems
@@ -59,6 +59,8 @@ def _never_open(condition: Condition) -> Iterator[str]:
     begins = [term.at for _, term in condition.terms if isinstance(term, From)]
     ends = [term.at for _, term in condition.terms if isinstance(term, Until)]
     if not hours or (begins and ends and max(begins) >= min(ends)):
+        return
+    if not all(EARLIEST <= at < LATEST for at in (*begins, *ends)):
         return
     last = min(ends) if ends else None
     first = max(begins) if begins else _SOME_DAY if last is None else last - LOOKED_AT
