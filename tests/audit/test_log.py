@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,9 @@ def test_nobody_else_can_read_what_the_log_wrote(folder: Path, open_log: Open, r
         await log.checkpoint()
 
     asyncio.run(story())
+    deadline = time.monotonic() + 20
+    while not (folder / "checkpoints.txt").exists() and time.monotonic() < deadline:  # written behind the answer
+        time.sleep(0.01)
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "log.pub"]
     assert {path.name for path in files} >= {"audit.db", "audit.db-wal", "checkpoints.txt", "log.key"}
     assert {path.stat().st_mode & 0o077 for path in files} == {0}

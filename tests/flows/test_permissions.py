@@ -197,8 +197,8 @@ def test_what_is_approved_while_its_plugin_is_taken_away_is_not_granted(
     taking: list[Any] = []
     told: set[str] = set()
 
-    async def meanwhile(*records: Record) -> tuple[int, ...]:
-        seqs = await append(*records)
+    async def meanwhile(*records: Record, sign: bool = False) -> tuple[int, ...]:
+        seqs = await append(*records, sign=sign)
         told.update(each.event_type for each in records)
         if not taking and "permission_approved" in told:
             taking.append(home.owner.start("POST", f"/v1/plugins/puppet/{verb}", {"reason": "bad"}))
