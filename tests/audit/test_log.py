@@ -270,7 +270,7 @@ def test_personal_values_are_not_in_what_the_tree_commits_to(folder: Path, open_
 
 def test_every_commit_waits_for_the_disk_and_what_is_deleted_is_overwritten(open_log: Open) -> None:
     log = open_log()
-    wanted = {"synchronous": 2, "journal_mode": "wal", "secure_delete": 1, "trusted_schema": 0, "page_size": 4096}
+    wanted = {"synchronous": 2, "journal_mode": "wal", "secure_delete": 1, "trusted_schema": 0, "page_size": 8192}
     connection = log._store._connection
     assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
     asyncio.run(log.close())
