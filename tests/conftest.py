@@ -203,7 +203,10 @@ class Home:
         return status
 
     def write_rules(self, text: str, name: str = "90-test.csv") -> None:
-        (self.folder / "policies" / "rules" / name).write_text(text)
+        rules = self.folder / "policies" / "rules"
+        # In one step: the watch may look at any moment, and an empty file is a policy, too.
+        (rules / f".{name}").write_text(text)
+        (rules / f".{name}").rename(rules / name)
 
     def reload(self) -> Reload:
         """Judge the policy files now, as the watch would a moment later."""
