@@ -11,11 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.audit import book as book_file
-from gateway.audit import store as store_file
 from gateway.audit.book import CheckpointBook
-from gateway.audit.checkpoint import LogKey, parse_note
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
+from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
 from gateway.audit.leaf import Prepared, microseconds, prepare
 from gateway.audit.row import row_of
@@ -23,7 +21,7 @@ from gateway.audit.store import LockFile, Store
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, LogUnavailableError, VerificationError
+from gateway.errors import ConflictError, LogUnavailableError
 
 BEAT_S = 1.0  # how often it looks after its files and signs what has grown
 PROBE_S = 0.25  # how often it tries to recover by itself
@@ -83,7 +81,7 @@ class DecisionLog:
             raise LogUnavailableError(f"the decision log in `{folder}` cannot be opened: {error.strerror}") from error
         try:
             key = read_or_make_key(folder / KEYS)
-            _check_presence(folder, key)
+            check_presence(folder, key)
             store = Store(folder, key)
         except _FAILURES as error:
             lock.release()
@@ -94,32 +92,13 @@ class DecisionLog:
         try:
             log = cls(folder, (lock, store), (now, new_id))
             log._settle_rotation()
-            log._check_history()
+            log._commits.signed = check_history(store, log._book)
         except BaseException:
             store.close()
             lock.release()
             raise
         log._commits.start()
         return log
-
-    def _check_history(self) -> None:
-        """Compare the database with the newest checkpoints, its own and the book's."""
-        stored = self._store.last_checkpoint()
-        told = self._book.last(self._store.key.verifier)
-        notes = [] if stored is None else [parse_note(stored[1])]
-        for note in notes if told is None else [*notes, told]:
-            if not self._store.key.verifier.signed(note) or self._root_at(note.size) != note.root:
-                raise VerificationError(
-                    f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
-                    way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
-                )
-            self._commits.signed = (note.size, note.text)
-
-    def _root_at(self, size: int) -> bytes | None:
-        try:
-            return self._store.root_at(size) if self._store.head.size >= size else None
-        except LookupError:
-            return None
 
     @property
     def healthy(self) -> bool:
@@ -377,21 +356,3 @@ class DecisionLog:
         self._beat_soon(BEAT_S if why is None else PROBE_S)
         if recovery is not None and not recovery.done():
             recovery.set_result(None)
-
-
-def _check_presence(folder: Path, key: LogKey) -> None:
-    """Refuse to begin a new log where an old one was.
-
-    Raises:
-        VerificationError: the checkpoints speak of a log that is not there.
-
-    """
-    database = folder / store_file.FILE
-    if database.exists() and database.stat().st_size > 0:
-        return
-    told = CheckpointBook(folder).last(key.verifier)
-    if told is not None and told.size > 0:
-        raise VerificationError(
-            f"`{database}` is gone, and a checkpoint speaks of {told.size} records in it",
-            way_out=f"put it back, or move {book_file.FILE} aside to begin a new log",
-        )

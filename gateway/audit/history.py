@@ -1,0 +1,57 @@
+"""Whether the database that is opened is the log that its checkpoints speak of."""
+
+from pathlib import Path
+
+from gateway.audit import book as book_file
+from gateway.audit import store as store_file
+from gateway.audit.book import CheckpointBook
+from gateway.audit.checkpoint import LogKey, parse_note
+from gateway.audit.store import Store
+from gateway.errors import VerificationError
+
+
+def check_presence(folder: Path, key: LogKey) -> None:
+    """Refuse to begin a new log where an old one was.
+
+    Raises:
+        VerificationError: the checkpoints speak of a log that is not there.
+
+    """
+    database = folder / store_file.FILE
+    if database.exists() and database.stat().st_size > 0:
+        return
+    told = CheckpointBook(folder).last(key.verifier)
+    if told is not None and told.size > 0:
+        raise VerificationError(
+            f"`{database}` is gone, and a checkpoint speaks of {told.size} records in it",
+            way_out=f"put it back, or move {book_file.FILE} aside to begin a new log",
+        )
+
+
+def check_history(store: Store, book: CheckpointBook) -> tuple[int, str] | None:
+    """Compare the database with the newest checkpoints, its own and the book's; give the newest with its size.
+
+    Raises:
+        VerificationError: it is another log, or was changed.
+
+    """
+    stored = store.last_checkpoint()
+    key = store.key
+    told = book.last(key.verifier)
+    signed: tuple[int, str] | None = None
+    notes = [] if stored is None else [parse_note(stored[1])]
+    for note in notes if told is None else [*notes, told]:
+        if not key.verifier.signed(note) or _root_at(store, note.size) != note.root:
+            raise VerificationError(
+                f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
+                way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
+            )
+        signed = (note.size, note.text)
+    return signed
+
+
+def _root_at(store: Store, size: int) -> bytes | None:
+    try:
+        return store.root_at(size) if store.head.size >= size else None
+    except LookupError:
+        return None
