@@ -1,7 +1,7 @@
 """To ask what somebody may: may the asker know, and what is the answer.
 
-Both are decided for each question, and recorded together. A right that stands in the log already, and was given
-again by the same rules for the same reason, is not written a second time: the answer names the decision that did.
+Both are decided for each question, and recorded together. A right that stands in the log already, and is given
+again by the same rules without conditions, is not written again for an hour: the answer names the decision that did.
 """
 
 from dataclasses import dataclass, replace
@@ -11,8 +11,9 @@ from gateway.domain.decision import Decision
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
 from gateway.flows.authorize import authorize, check_credential, denied, judge_right
-from gateway.flows.decide import Context, Judged, decide, name, record_together
+from gateway.flows.decide import Context, Judged, decide, name
 from gateway.flows.parts import Parts
+from gateway.flows.record import record_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +73,14 @@ def _known(parts: Parts, judged: Judged) -> str | None:
     """Give the recorded decision that gave this right before."""
     if not judged.allowed or judged.policy is None:
         return None
-    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation)
+    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation, judged.at)
 
 
 def _keep(parts: Parts, judged: Judged, right: Decision) -> None:
     if judged.policy is None or any(rule.condition.terms for rule in judged.rules):
         return  # WHY: what met a condition met it with facts of its own, which its own record holds.
-    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, right.decision_id)
+    recorded = (right.decision_id, right.at)
+    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, recorded=recorded)
 
 
 def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:

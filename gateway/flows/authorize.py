@@ -8,8 +8,9 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest
 from gateway.domain.scope import canonical_scope
 from gateway.errors import DeniedError
-from gateway.flows.decide import Context, Judged, judge, name, record_decisions, standing
+from gateway.flows.decide import Context, Judged, judge, name, standing
 from gateway.flows.parts import Parts
+from gateway.flows.record import record_decisions
 
 _OWNER_ALWAYS = frozenset({"lockdown", "policy"})
 _OUTRANKS = frozenset({Reason.RULE, Reason.LOCKED_DOWN, Reason.ERROR, Reason.NO_POLICY})

@@ -28,9 +28,10 @@ from gateway.executor.confine import confine
 from gateway.flows.adopt_code import adopt_code
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.call import Asks, Call, Execution
-from gateway.flows.decide import Context, decide, record_decisions, standing
+from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
+from gateway.flows.record import record_decisions
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin

@@ -13,9 +13,10 @@ from gateway.domain.names import plugin_subject
 from gateway.domain.request import Json
 from gateway.errors import HearthgateError, MalformedError
 from gateway.executor.broker import Answer, Ask, json_size
-from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.decide import Context, decide
 from gateway.flows.deeds import DEEDS, Args, Asking, Value
 from gateway.flows.metering import metered
+from gateway.flows.record import record_decisions
 from gateway.traffic.transfer import Passage
 
 _log = logging.getLogger("hearthgate.execute")

@@ -152,14 +152,19 @@ def test_a_consent_that_could_not_be_recorded_is_not_used_up(home: "Home") -> No
     from gateway.domain.names import Subject, UserId
     from gateway.domain.request import AccessRequest
     from gateway.errors import LogUnavailableError
-    from gateway.flows.decide import decide_and_record
+    from gateway.flows.decide import NO_CONTEXT, decide
+    from gateway.flows.record import record_together
 
     request = AccessRequest(
         subject=Subject("plugin:puppet"), user=UserId("alice"), kind="vault", level="read", scope="notes/a"
     )
+
+    async def ask_unrecorded() -> None:
+        await record_together(home.parts, [(decide(home.parts, request), NO_CONTEXT)])
+
     for _ in range(2):
         with pytest.raises(LogUnavailableError):
-            home.do(decide_and_record(home.parts, request))
+            home.do(ask_unrecorded())
     database.with_name("away.db").rename(database)
     home.until(lambda: home.owner.get("/v1/policy").status_code == 200)
     assert home.owner.post("/v1/decisions", body).json()["reason"] == "rule"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -219,6 +220,17 @@ def test_a_right_to_ask_is_written_once_and_every_answer_names_it(home: "Home") 
     assert right["effect"] == "allow"
     carol.post(PATH, {**question, "dry_run": True})
     assert [each["level"] for each in rights(home)] == ["execute", "read"]
+
+
+def test_a_right_is_written_anew_after_an_hour(home: "Home") -> None:
+    carol = home.person("carol", "evaluate")
+    question = {"subject": "plugin:notes", "permission": "vault_read", "scope": "notes"}
+    began = datetime.now(UTC)
+    for minutes in (0, 59, 61, 90):
+        home.at(began + timedelta(minutes=minutes))
+        assert carol.post(PATH, question).status_code == 200
+    assert len(rights(home)) == 2
+    assert len(answers_about(home, "notes")) == 4
 
 
 def test_a_right_is_written_anew_under_another_policy(home: "Home") -> None:
