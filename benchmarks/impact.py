@@ -18,8 +18,9 @@ from gateway.app import init_home, open_house
 from gateway.domain.names import PLUGINS_GROUP, UserId
 from gateway.domain.request import AccessRequest
 from gateway.domain.risk import Tier
-from gateway.flows.decide import Context, decide, record_decisions
+from gateway.flows.decide import Context, decide
 from gateway.flows.impact import impact
+from gateway.flows.record import record_decisions
 from gateway.policy.engine import build_policy_set
 from gateway.policy.parse import parse_policy
 from gateway.policy.text import PolicyText
