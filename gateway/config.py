@@ -54,10 +54,14 @@ class PolicySettings(_Section):
 
 
 class LogSettings(_Section):
-    """What the gateway prints about itself; the decision log is not touched by it."""
+    """What the gateway prints about itself (`level`), and how long the decision log is and is kept."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+    segment_bytes: Annotated[int, Field(ge=1 << 20)] = 5_000_000_000  # a file that is larger is closed
+    segment_days: Annotated[int, Field(ge=1, le=36_500)] = 31  # so is one that holds an older record
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None  # closed files wholly older are dropped
+    keep_segments: Annotated[int, Field(ge=0)] | None = None  # more closed files than that are, too
 
 
 class TrafficSettings(_Section):

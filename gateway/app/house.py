@@ -18,7 +18,7 @@ import sandbox
 from gateway.app.home import check_home
 from gateway.audit.log import DecisionLog
 from gateway.clock import new_id, now
-from gateway.config import Settings, UpstreamSettings, read_settings
+from gateway.config import LogSettings, Settings, UpstreamSettings, read_settings
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId
 from gateway.domain.record import Record, Resolution
@@ -27,6 +27,7 @@ from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, Ma
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
@@ -65,6 +66,7 @@ _log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
 _TRAFFIC_S = 1.0
 _USES_S = 60.0
+_KEEP_S = 60.0
 _UNTOLD_S = 1.0
 _EDIT_AGAIN_S = 1.0
 
@@ -114,6 +116,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.callback(_watch(parts))
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
+        stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
         yield House(asgi=build_asgi(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
 
 
@@ -275,6 +278,19 @@ def _watch(parts: Parts) -> Callable[[], None]:
             task.cancel()
 
     return stop
+
+
+async def _keep_log(parts: Parts, settings: LogSettings) -> None:
+    keeping = Keeping(
+        segment_bytes=settings.segment_bytes,
+        segment_days=settings.segment_days,
+        keep_days=settings.keep_days,
+        keep_segments=settings.keep_segments,
+    )
+    try:
+        await keep_log(parts, keeping)
+    except LogUnavailableError as error:
+        _log.error("the log's files could not be looked after: %s", error)
 
 
 async def tell_refusals(parts: Parts, refusals: Refusals) -> None:

@@ -3,6 +3,7 @@
 It can be shipped elsewhere while it grows; whoever holds an older copy can tell whether history was rewritten.
 """
 
+import mmap
 import os
 from pathlib import Path
 
@@ -35,6 +36,22 @@ class CheckpointBook:
         except OSError:
             return
         self._waiting.clear()
+
+    def keep(self, note: str, newest: str) -> None:
+        """See to it that `note` is in the file; where it must be added `newest` follows, for the last is the newest.
+
+        Raises:
+            OSError: it cannot be read or written.
+
+        """
+        wanted = f"{note}\n".encode()
+        if self._path.exists() and self._path.stat().st_size:
+            with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                if text.rfind(wanted) >= 0:
+                    return
+        self.add([note, newest])
+        if self._waiting:
+            raise OSError(f"{self._path.name} takes no more checkpoints")
 
     @staticmethod
     def _append(descriptor: int, text: bytes) -> None:

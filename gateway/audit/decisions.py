@@ -13,7 +13,6 @@ from gateway.domain.decision import Effect, Reason
 from gateway.policy.replay import KeptFacts, Recorded
 
 PAGE_ROWS = 1000
-_NEWEST = "SELECT coalesce(max(seq), 0) FROM record"
 _PAGE = """
     SELECT record.seq, committed, personal FROM record LEFT JOIN pii USING (seq)
     WHERE effect IS NOT NULL AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?
@@ -67,8 +66,8 @@ _personal = msgspec.json.Decoder(_Personal)
 
 def count_records(folder: Path) -> int:
     """Tell how many records of any kind the log has."""
-    with LogReader(folder).connect() as connection:
-        return int(connection.execute(_NEWEST).fetchone()[0])
+    with LogReader(folder).whole() as whole:
+        return whole.size
 
 
 def read_decisions(folder: Path) -> Iterator[tuple[int, list[Recorded], int]]:
@@ -80,12 +79,13 @@ def read_decisions(folder: Path) -> Iterator[tuple[int, list[Recorded], int]]:
     Raises:
         LogUnavailableError: the log cannot be read.
     """
-    with LogReader(folder).connect() as connection:
-        newest, after = connection.execute(_NEWEST).fetchone()[0], 0
-        while found := connection.execute(_PAGE, (after, newest, PAGE_ROWS)).fetchall():
-            after = found[-1][0]
-            told = [recorded for row in found if (recorded := _recorded(row[1], row[2])) is not None]
-            yield after, told, len(found) - len(told)
+    with LogReader(folder).whole() as whole:
+        newest, after = whole.size, 0
+        for part in whole.parts:
+            while found := part.connection.execute(_PAGE, (after, newest, PAGE_ROWS)).fetchall():
+                after = found[-1][0]
+                told = [recorded for row in found if (recorded := _recorded(row[1], row[2])) is not None]
+                yield after, told, len(found) - len(told)
 
 
 def read_allows(folder: Path, rules: Collection[str], *, since: datetime) -> Iterator[Recorded]:
@@ -94,13 +94,15 @@ def read_allows(folder: Path, rules: Collection[str], *, since: datetime) -> Ite
     Raises:
         LogUnavailableError: the log cannot be read.
     """
-    with LogReader(folder).connect() as connection:
-        where, values = conditions(Filter(since=since, effect="allow"), connection)
-        sql = f"{_ALLOWS} AND {' AND '.join(where)} ORDER BY record.seq"
-        for rule, committed, personal in connection.execute(sql, values):
-            recorded = _recorded(committed, personal) if rule in rules else None
-            if recorded is not None and not recorded.dry_run:
-                yield recorded
+    wanted = Filter(since=since, effect="allow")
+    with LogReader(folder).whole() as whole:
+        for part in whole.between(*wanted.span):
+            where, values = conditions(wanted, part.connection)
+            sql = f"{_ALLOWS} AND {' AND '.join(where)} ORDER BY record.seq"
+            for rule, committed, personal in part.connection.execute(sql, values):
+                recorded = _recorded(committed, personal) if rule in rules else None
+                if recorded is not None and not recorded.dry_run:
+                    yield recorded
 
 
 def read_decision(folder: Path, decision_id: str) -> Recorded | None:
@@ -110,8 +112,10 @@ def read_decision(folder: Path, decision_id: str) -> Recorded | None:
         LogUnavailableError: the log cannot be read.
         MalformedError: the id is none.
     """
-    with LogReader(folder).connect() as connection:
-        row = connection.execute(_ONE, (event_bytes(f"audit-{decision_id}"),)).fetchone()
+    wanted = (event_bytes(f"audit-{decision_id}"),)
+    with LogReader(folder).whole() as whole:
+        found = (part.connection.execute(_ONE, wanted).fetchone() for part in reversed(whole.parts))
+        row = next((each for each in found if each is not None), None)
     return None if row is None else _recorded(row[0], row[1])
 
 

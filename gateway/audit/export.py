@@ -15,13 +15,14 @@ from pathlib import Path
 
 from gateway.audit import canonical
 from gateway.audit.log import DecisionLog
-from gateway.audit.merkle import inclusion_proof
+from gateway.audit.merkle import Node, inclusion_proof
 from gateway.audit.query import Filter, LogReader, conditions, take
 from gateway.audit.row import STORED, Stored, spell_line
-from gateway.audit.tree import stored_node
 from gateway.audit.verification import FILTERED_NOTE
+from gateway.audit.whole import WholeLog
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
+from gateway.errors import LogUnavailableError
 
 PAGE_ROWS = 2000
 EVERYTHING = Filter()
@@ -47,6 +48,7 @@ class Export:
     up_to: int  # the last record that could match
     seq: int  # the export's own record
     note: str
+    first: int = 1  # the first record that is kept
 
     def chunks(self) -> Iterator[bytes]:
         """Give the lines, oldest first, some thousand at a time; memory stays the same whatever the length.
@@ -56,14 +58,16 @@ class Export:
             VerificationError: a record was changed so that it cannot be read.
 
         """
-        with LogReader(self.folder).connect() as connection:
-            proof = None if self.wanted.everything else _prover(connection, self.seq)
-            for found in _pages(connection, self.wanted, self.up_to):
+        with LogReader(self.folder).whole() as whole:
+            if self.wanted.everything and whole.first != self.first:
+                raise LogUnavailableError("records were dropped since this export began", way_out="export again")
+            proof = None if self.wanted.everything else _prover(whole.node, self.seq)
+            for found in _pages(whole, self.wanted, self.up_to):
                 lines = [spell_line(stored, b"" if proof is None else proof(stored[0])) for stored in found]
                 lines.append(b"")
                 yield b"\n".join(lines)
-            own = connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
-            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + self._end(connection)) + b"\n"
+            own = whole.holder(self.seq).connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
+            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + self._end(whole.live)) + b"\n"
 
     def _end(self, connection: sqlite3.Connection) -> bytes:
         """Give what only the last line has: the checkpoint, and how the key that signed it came to its office."""
@@ -81,10 +85,12 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
         MalformedError: the filter cannot be understood.
 
     """
-    size = 0
+    size, before = 0, log.before
     details: dict[str, Json] = {}
     if not request.wanted.everything:
         size, details = await asyncio.to_thread(_survey, folder, request.wanted)
+    elif before.size:
+        details = {"first": before.size + 1, "frontier": [each.hex() for each in before.hashes]}
     record = Record(
         event_id=request.event_id,
         at=request.at,
@@ -97,15 +103,15 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
     )
     seq, note = await log.append_signed(record)
     up_to = seq - 1 if request.wanted.everything else size
-    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note)
+    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note, first=before.size + 1)
 
 
 def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
     """Count and hash what will be exported, so that its record commits to it."""
     rows, digest = 0, hashlib.sha256()
-    with LogReader(folder).connect() as connection:
-        size: int = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
-        for found in _pages(connection, wanted, size):
+    with LogReader(folder).whole() as whole:
+        size = whole.size
+        for found in _pages(whole, wanted, size):
             rows += len(found)
             for stored in found:
                 digest.update(stored[2])
@@ -118,18 +124,18 @@ def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
     return size, details
 
 
-def _pages(connection: sqlite3.Connection, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:
+def _pages(whole: WholeLog, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:
     """Read what `wanted` describes, oldest first; each page is a read of its own, so the writer is never held up."""
-    where, values = conditions(wanted, connection)
-    sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
     after = 0
-    while found := take(connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
-        after = found[-1][0]
-        yield found
+    for part in whole.between(*wanted.span):
+        where, values = conditions(wanted, part.connection)
+        sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
+        while found := take(part.connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
+            after = found[-1][0]
+            yield found
 
 
-def _prover(connection: sqlite3.Connection, size: int) -> Callable[[int], bytes]:
-    node = stored_node(connection)
+def _prover(node: Node, size: int) -> Callable[[int], bytes]:
 
     def prove(seq: int) -> bytes:
         hashes = b",".join(b'"%b"' % hexlify(each) for each in inclusion_proof(seq - 1, size, node))

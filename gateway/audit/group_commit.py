@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from gateway.audit.book import CheckpointBook
 from gateway.audit.leaf import Prepared, microseconds
 from gateway.audit.store import Store
 from gateway.domain.request import Json
 from gateway.errors import LogUnavailableError
+
+Result = TypeVar("Result")
 
 MAX_BACKLOG = 8192
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
@@ -105,6 +108,8 @@ class GroupCommit:
         self._flying: Batch | None = None
         self._scheduled = False
         self._stopped = False
+        self._paused = False  # while something is done between commits
+        self._apart: asyncio.Future[Any] | None = None
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run_work, name="decision-log", daemon=True)
 
@@ -119,8 +124,8 @@ class GroupCommit:
 
     @property
     def busy(self) -> bool:
-        """Whether records wait or a commit is under way."""
-        return self._flying is not None or bool(self._waiting)
+        """Whether records wait, a commit is under way, or something is done between commits."""
+        return self._flying is not None or bool(self._waiting) or self._paused
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make `loop` the one that runs this; what the callers of an ended loop left is settled."""
@@ -158,11 +163,52 @@ class GroupCommit:
 
     async def drain(self) -> None:
         """Wait until nothing waits and no commit is under way."""
-        while self._flying is not None or self._waiting:
-            batch = self._flying or self._waiting[0]
-            with suppress(LogUnavailableError):
-                await batch.durable()
+        while self.busy:
+            if self._apart is not None:
+                await asyncio.wait([self._apart])
+            elif batch := self._flying or (self._waiting[0] if self._waiting else None):
+                with suppress(LogUnavailableError):
+                    await batch.durable()
             await asyncio.sleep(0)
+
+    async def between_commits(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in the writer thread while nothing is written; records that arrive meanwhile are the next batch.
+
+        If it raises the log counts as failed, and whoever called is told. A caller that is cancelled meanwhile
+        does not stop it.
+
+        Raises:
+            LogUnavailableError: it was not begun, for the log failed or something else is done; or it failed.
+
+        """
+        if self._paused or self._stopped:
+            raise LogUnavailableError("the decision log is busy with its files", retry_after_s=1)
+        self._paused = True
+        task = asyncio.create_task(self._do_between(work))
+        self._apart = task
+        return await asyncio.shield(task)
+
+    async def _do_between(self, work: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._flying is not None:
+                with suppress(LogUnavailableError):
+                    await self._flying.durable()
+                await asyncio.sleep(0)
+            done: asyncio.Future[Result] = loop.create_future()
+            if self._stopped:
+                done.set_exception(LogUnavailableError("the decision log failed meanwhile", retry_after_s=1))
+            else:
+                self._work.put(partial(_answer, loop, done, work))
+            return await done
+        except LogUnavailableError:
+            raise
+        except Exception as error:  # SECURITY: as in `_seal`
+            self._on_failure(error)
+            raise LogUnavailableError(f"the decision log failed: {error}", retry_after_s=1) from error
+        finally:
+            self._paused, self._apart = False, None
+            self._seal()
 
     def in_writer(self, work: Callable[[], None]) -> None:
         """Do something in the writer thread; only while no commit is under way and none will be begun."""
@@ -198,7 +244,7 @@ class GroupCommit:
     def _seal(self) -> None:
         """Insert the next batch and hand its commit to the writer thread."""
         self._scheduled = False
-        if self._flying is not None or not self._waiting or self._stopped:
+        if self._flying is not None or not self._waiting or self._stopped or self._paused:
             return
         batch = self._waiting.popleft()
         batch.first = self._store.head.size + 1
@@ -248,3 +294,25 @@ class GroupCommit:
     def _run_work(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+
+
+def _answer(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Result]", work: Callable[[], Result]) -> None:
+    """Do `work` and tell the loop what became of it; in the writer thread."""
+    try:
+        result = work()
+    except Exception as error:  # noqa: BLE001 # told to the caller, whatever it is
+        tell = partial(_fail, done, error)
+    else:
+        tell = partial(_succeed, done, result)
+    with suppress(RuntimeError):  # WHY: the loop may be closed; the work is done all the same.
+        loop.call_soon_threadsafe(tell)
+
+
+def _succeed(done: "asyncio.Future[Result]", result: Result) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: "asyncio.Future[Result]", error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)

@@ -29,12 +29,15 @@ def check_presence(folder: Path, key: LogKey) -> None:
 
 
 def check_history(store: Store, book: CheckpointBook) -> tuple[int, str] | None:
-    """Compare the database with the newest checkpoints, its own and the book's; give the newest with its size.
+    """Compare the files with one another and with the newest checkpoints, their own and the book's.
+
+    Gives the newest with its size.
 
     Raises:
         VerificationError: it is another log, or was changed.
 
     """
+    store.check_segments(store.keys().signed)
     stored = store.last_checkpoint()
     key = store.key
     told = book.last(key.verifier)

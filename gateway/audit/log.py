@@ -16,7 +16,9 @@ from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
 from gateway.audit.leaf import Prepared, microseconds, prepare
+from gateway.audit.merkle import Frontier
 from gateway.audit.row import row_of
+from gateway.audit.segment import Segment, frontier_before
 from gateway.audit.store import LockFile, Store
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
@@ -50,6 +52,7 @@ class DecisionLog:
         self._keys = folder / KEYS
         self._rotating = False
         self._now, self._new_id = clock
+        self._folder = folder
         self._book = CheckpointBook(folder)
         self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
         self.why: str | None = None
@@ -215,6 +218,68 @@ class DecisionLog:
             return signed[1]
         batch, _ = await self._enter([], sign_end=True)
         return batch.notes[-1][1]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The closed files before the live one, oldest first, dropped ones included."""
+        return self._store.segments
+
+    @property
+    def before(self) -> Frontier:
+        """The tree as it was before the first kept record."""
+        return frontier_before([each for each in self._store.segments if not each.kept])
+
+    @property
+    def live(self) -> tuple[int, int | None, int]:
+        """The live file's first record, the time of its oldest record in microseconds, and its bytes."""
+        return self._store.live
+
+    async def rotate(self) -> Segment | None:
+        """Close the live file as a segment and begin a new one; records that arrive meanwhile go into the new one.
+
+        Gives None, and changes nothing, if the live file has no record yet or somebody reads it just now.
+
+        Raises:
+            LogUnavailableError: it could not be done; the log recovers by itself.
+
+        """
+        self._adopt(asyncio.get_running_loop())
+        if not self.healthy:
+            raise self._unavailable(0)
+        return await self._commits.between_commits(self._close_live)
+
+    async def drop(self, segment: Segment, told: Record) -> bool:
+        """Drop the oldest closed file, once its last checkpoint is kept; `told` is written in the same commit.
+
+        Gives False, and changes nothing, if it is not the oldest or an execution that began in it has no outcome.
+
+        Raises:
+            LogUnavailableError: it could not be done; the log recovers by itself.
+
+        """
+        self._adopt(asyncio.get_running_loop())
+        if not self.healthy:
+            raise self._unavailable(1)
+        return await self._commits.between_commits(partial(self._drop, segment, prepare(told, self._store.persons)))
+
+    def _drop(self, segment: Segment, told: Prepared) -> bool:
+        newest = self.note
+        if newest is not None:
+            self._book.keep(segment.note, newest)
+        notes = self._store.drop(segment, told, microseconds(self._now()))
+        if not notes:
+            return False
+        self._book.add([note for _, note in notes])
+        self._commits.signed = notes[-1]
+        return True
+
+    def _close_live(self) -> Segment | None:
+        ts_us = microseconds(self._now())
+        notes = self._store.write([], sign_end=True, ts_us=ts_us)
+        self._store.commit()
+        self._book.add([note for _, note in notes])
+        self._commits.signed = notes[-1]
+        return self._store.rotate(ts_us)
 
     async def close(self) -> None:
         """Write what is waiting, sign a last checkpoint and let go of the files."""

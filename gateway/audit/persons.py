@@ -2,6 +2,7 @@
 
 import secrets
 import sqlite3
+import threading
 from pathlib import Path
 
 from gateway.audit.canonical import tidy_text
@@ -16,7 +17,7 @@ class Persons:
     """The pseudonyms in table `person`, as far as they were asked for.
 
     A new one is handed out at once and kept in `unwritten` until it is durable with the first record that bears it.
-    One thread asks; the one that commits may tell of what is `written` meanwhile.
+    One thread asks; the one that commits may tell of what is `written` meanwhile, and open the database anew.
     """
 
     def __init__(self, database: Path) -> None:
@@ -29,16 +30,23 @@ class Persons:
         self._uri = f"{database.resolve().as_uri()}?mode=ro"
         self._known: dict[str, str] = {}
         self._fresh: dict[str, str] = {}
-        self.open()
+        self._asking = threading.Lock()
+        self._connection = self._connect()
 
     def open(self) -> None:
-        """Open the database, again if it was closed; what is known stays."""
-        self._connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA query_only = ON")
+        """Open the database, anew if another lies at its path by now; what is known stays."""
+        with self._asking:
+            self._connection.close()
+            self._connection = self._connect()
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
 
     def of(self, user: str) -> str:
         """Give the pseudonym of a user, 32 hex digits; a new one if there is none.
@@ -54,7 +62,8 @@ class Persons:
         if fresh := self._fresh.get(user):
             return fresh
         try:
-            row = self._connection.execute(_FIND, (user,)).fetchone()
+            with self._asking:
+                row = self._connection.execute(_FIND, (user,)).fetchone()
         except sqlite3.Error as error:
             raise LogUnavailableError(f"the decision log cannot be read: {error}", retry_after_s=1) from error
         if row is None:

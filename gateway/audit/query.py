@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from gateway.audit.leaf import event_bytes, microseconds
 from gateway.audit.merkle import TILE, consistency_proof, inclusion_proof
 from gateway.audit.row import STORED, Stored, row_of, weight
 from gateway.audit.store import FILE
-from gateway.audit.tree import stored_node
+from gateway.audit.whole import WholeLog
 from gateway.domain.request import Json
 from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, UnavailableError
 
@@ -50,6 +50,12 @@ class Filter:
         }
 
     @property
+    def span(self) -> tuple[int | None, int | None]:
+        """The first microsecond since 1970 that is wanted, and the first that no longer is; None for no bound."""
+        since = None if self.since is None else microseconds(self.since)
+        return since, None if self.until is None else microseconds(self.until)
+
+    @property
     def everything(self) -> bool:
         """Whether no record is left out."""
         return not self.as_json()
@@ -67,11 +73,23 @@ class LogReader:
     """Answers questions about the log in a folder; any thread may ask, each question opens its own connection."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / FILE
 
     @contextmanager
+    def whole(self) -> Iterator[WholeLog]:
+        """Open the live file and, when they are asked, the closed ones before it.
+
+        Raises:
+            LogUnavailableError: one of them cannot be read.
+
+        """
+        with self.connect() as live, ExitStack() as stack:
+            yield WholeLog(self._folder, live, stack)
+
+    @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
-        """Open the database for reading.
+        """Open the live file for reading.
 
         Raises:
             LogUnavailableError: it cannot be read.
@@ -79,16 +97,30 @@ class LogReader:
         """
         connection = None
         try:
-            uri = f"{self._path.resolve().as_uri()}?mode=ro"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA trusted_schema = OFF")
+            connection = self._connect()
             yield connection
         except sqlite3.Error as error:
             raise LogUnavailableError(f"the decision log cannot be read: {error}") from error
         finally:
             if connection is not None:
                 connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self._path.resolve().as_uri()}?mode=ro"
+        while True:
+            before = _identity(self._path)
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA query_only = ON")
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+            # WHY: a rotation between the opening of the file and of the -shm beside it would join two files' parts.
+            if _identity(self._path) == before:
+                return connection
+            connection.close()
 
     def find(self, wanted: Filter, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Give the newest records that `wanted` describes.
@@ -100,13 +132,20 @@ class LogReader:
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise MalformedError(f"limit `{limit}`: 1 to {MAX_LIMIT}")
-        with self.connect() as connection:
-            where, values = conditions(wanted, connection)
-            if cursor is not None:
-                where.append("record.seq < ?")
-                values.append(_parse_cursor(cursor))
-            sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
-            found = _run(connection, sql, [*values, limit + 1])
+        before = None if cursor is None else _parse_cursor(cursor)
+        found: list[Stored] = []
+        with self.whole() as whole:
+            for part in reversed(list(whole.between(*wanted.span))):
+                if before is not None and part.first >= before:
+                    continue
+                where, values = conditions(wanted, part.connection)
+                if before is not None:
+                    where.append("record.seq < ?")
+                    values.append(before)
+                sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
+                found += _run(part.connection, sql, [*values, limit + 1 - len(found)])
+                if len(found) > limit or _full(found):
+                    break
         shown = found[:limit] if len(found) > limit or not _full(found) else found[:-1]
         rows = [row_of(stored) for stored in shown]
         return Page(rows=rows, cursor=f"s{shown[-1][0]}" if len(found) > len(shown) else None)
@@ -123,10 +162,13 @@ class LogReader:
     def related(self, event_id: str) -> list[Row]:
         """Give the records that refer to an event, as an outcome to its intent, oldest first."""
         wanted = event_bytes(event_id)
-        with self.connect() as connection:
-            sql = f"{STORED} WHERE ref = ? AND record.seq > ? AND plugin IS ? ORDER BY record.seq LIMIT ?"
-            began = connection.execute("SELECT seq, plugin FROM record WHERE id = ?", (wanted,)).fetchone()
-            found = [] if began is None else _run(connection, sql, [wanted, *began, MAX_LIMIT])
+        sql = f"{STORED} WHERE ref = ? AND record.seq > ? AND plugin IS ? ORDER BY record.seq LIMIT ?"
+        found: list[Stored] = []
+        with self.whole() as whole:
+            began = _first(whole, "SELECT seq, plugin FROM record WHERE id = ?", [wanted])
+            for part in whole.parts if began else ():
+                if part.last > began[0]:
+                    found += _run(part.connection, sql, [wanted, *began, MAX_LIMIT - len(found)])
         return [row_of(stored) for stored in found]
 
     def outcome(self, event_id: str) -> Row | None:
@@ -134,10 +176,9 @@ class LogReader:
         return next(iter(self.related(event_id)), None)
 
     def _first(self, where: str, value: object) -> Row | None:
-        with self.connect() as connection:
-            sql = f"{STORED} WHERE {where} ORDER BY record.seq LIMIT 1"
-            found = _run(connection, sql, [value])
-        return row_of(found[0]) if found else None
+        with self.whole() as whole:
+            found = _first(whole, f"{STORED} WHERE {where} ORDER BY record.seq LIMIT 1", [value])
+        return None if found is None else row_of(found)
 
     def inclusion(self, event_id: str, size: int) -> tuple[bytes, int, list[bytes]]:
         """Prove that an event is in the tree of `size` records: its leaf, its index, counted from 0, and the hashes.
@@ -147,25 +188,27 @@ class LogReader:
 
         """
         wanted = event_bytes(event_id)
-        with self.connect() as connection:
-            sql = "SELECT seq, leaf FROM record WHERE id = ? ORDER BY seq LIMIT 1"
-            seq, leaf = connection.execute(sql, (wanted,)).fetchone() or (size + 1, b"")
+        with self.whole() as whole:
+            found = _first(whole, "SELECT seq, leaf FROM record WHERE id = ? ORDER BY seq LIMIT 1", [wanted])
+            seq, leaf = found or (size + 1, b"")
             if seq > size:
                 raise NotFoundError(f"no event `{event_id}` in the first {size} records")
-            return leaf, seq - 1, inclusion_proof(seq - 1, size, stored_node(connection))
+            return leaf, seq - 1, inclusion_proof(seq - 1, size, whole.node)
 
     def consistency(self, old: int, size: int) -> list[bytes]:
         """Prove that the log of `old` records is the beginning of the log of `size`.
 
         Raises:
-            NotFoundError: the log was never that long.
+            NotFoundError: the log was never that long, or what it takes was dropped.
 
         """
-        with self.connect() as connection:
-            have = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
-            if not 0 <= old <= size <= have:
-                raise NotFoundError(f"no log of {old} and of {size} records: it has {have}")
-            return consistency_proof(old, size, stored_node(connection))
+        with self.whole() as whole:
+            if not 0 <= old <= size <= whole.size:
+                raise NotFoundError(f"no log of {old} and of {size} records: it has {whole.size}")
+            try:
+                return consistency_proof(old, size, whole.node)
+            except LookupError as error:
+                raise NotFoundError(f"{error}", way_out="compare with a newer checkpoint") from error
 
     def rotations(self) -> list[str]:
         """Give the notes with which the log's keys handed over, oldest first."""
@@ -177,6 +220,23 @@ class LogReader:
         with self.connect() as connection:
             row = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
         return None if row is None else str(row[0])
+
+
+def _first(whole: WholeLog, sql: str, values: list[Any]) -> Any:  # noqa: ANN401 # whatever row the statement gives
+    """Give the first row that a statement finds, the newest file asked first."""
+    for part in reversed(whole.parts):
+        row = part.connection.execute(sql, values).fetchone()
+        if row is not None:
+            return row
+    return None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def take(found: Iterable[Stored]) -> list[Stored]:

@@ -1,7 +1,7 @@
 """The tables of the decision log, as numbered migrations.
 
 `record` is what the Merkle tree commits to, `pii` and `person` what can be forgotten; `tile`, `checkpoint` and `intent`
-can be computed from `record`.
+can be computed from `record`. `segment` tells of the closed files that lie before this one, dropped ones included.
 """
 
 import sqlite3
@@ -69,6 +69,17 @@ MIGRATIONS = (
         seq INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 
+    CREATE TABLE segment (
+        first INTEGER PRIMARY KEY CHECK (first >= 1),
+        last INTEGER NOT NULL CHECK (last >= first),
+        root BLOB NOT NULL CHECK (length(root) = 32),
+        frontier BLOB NOT NULL CHECK (length(frontier) % 32 = 0),
+        note TEXT NOT NULL,
+        first_ts_us INTEGER NOT NULL,
+        last_ts_us INTEGER NOT NULL,
+        dropped INTEGER CHECK (dropped > last)
+    ) STRICT;
+
     CREATE TRIGGER record_keeps BEFORE UPDATE ON record
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER record_stays BEFORE DELETE ON record
@@ -86,6 +97,10 @@ MIGRATIONS = (
     CREATE TRIGGER rotation_stays BEFORE DELETE ON rotation
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER checkpoint_keeps BEFORE UPDATE ON checkpoint
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER segment_keeps BEFORE UPDATE OF first, last, root, frontier, note, first_ts_us, last_ts_us ON segment
+        BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
+    CREATE TRIGGER segment_stays BEFORE DELETE ON segment
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;
     CREATE TRIGGER checkpoint_stays BEFORE DELETE ON checkpoint
         BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END;

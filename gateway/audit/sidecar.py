@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.audit.query import LogReader
+from gateway.errors import NotFoundError
 
 LINE_BYTES = 65
 PAGE_ROWS = 16_384
@@ -19,13 +20,17 @@ def read_leaves(folder: Path, size: int) -> Iterator[bytes]:
 
     Raises:
         LogUnavailableError: the log cannot be read.
+        NotFoundError: the first of them were dropped.
 
     """
     after = 0
-    with LogReader(folder).connect() as connection:
-        while rows := connection.execute(_PAGE, (after, size, PAGE_ROWS)).fetchall():
-            after = rows[-1][0]
-            yield b"".join(b"%b\n" % leaf.hex().encode() for _, leaf in rows)
+    with LogReader(folder).whole() as whole:
+        if whole.first > 1:
+            raise NotFoundError(f"the leaves 1 to {whole.first - 1} are gone: their records were dropped")
+        for part in whole.parts:
+            while rows := part.connection.execute(_PAGE, (after, size, PAGE_ROWS)).fetchall():
+                after = rows[-1][0]
+                yield b"".join(b"%b\n" % leaf.hex().encode() for _, leaf in rows)
 
 
 class Sidecar:

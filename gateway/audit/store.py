@@ -3,17 +3,21 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from gateway.audit.checkpoint import LogKey, parse_note, parse_rotation
+from gateway.audit.checkpoint import LogKey, Note, parse_note, parse_rotation
 from gateway.audit.leaf import Prepared
 from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
 from gateway.audit.persons import Persons
+from gateway.audit.rotation import NEXT, build_next, first_time, remove_dropped, settle, swap, times
 from gateway.audit.row import STORED, Stored
 from gateway.audit.schema import migrate
-from gateway.audit.tree import stored_node
+from gateway.audit.segment import Segment, check_chain, frontier_before, read_segments
+from gateway.audit.tree import chained_node, stored_node
+from gateway.audit.trust import KeyChain
+from gateway.audit.whole import ENDLESS, WholeLog
 from gateway.errors import HomeInUseError
 
 FILE = "audit.db"
@@ -96,6 +100,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, key: LogKey) -> None:
+        self._folder = folder
         self._path = folder / FILE
         self._wal = folder / f"{FILE}-wal"
         self.key = key
@@ -108,6 +113,7 @@ class Store:
         self._durable = self.head.copy()
 
     def _open(self) -> None:
+        settle(self._folder, self._path)
         if self._identity is None:
             # SECURITY: made by ourselves, so that nobody else may read it, nor the files that SQLite puts beside it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -122,7 +128,10 @@ class Store:
             self._wal_identity = _identity(self._wal)
             self._identity = self._identity or _identity(self._path)
             self._least_bytes = max(self._least_bytes, self._path.stat().st_size)
+            self.segments = read_segments(self._connection)
+            remove_dropped(self._folder, self.segments)
             self.head = read_head(self._connection)
+            self._oldest_us = first_time(self._connection)
         except BaseException:
             self._connection.close()
             raise
@@ -168,6 +177,8 @@ class Store:
                 notes.append(self._sign())
         if sign_end and not (notes and notes[-1][0] == head.size):
             notes.append(self._sign())
+        if self._oldest_us is None and batch:
+            self._oldest_us = batch[0].ts_us
         self._insert(rows, personal, tiles, [(size, ts_us, root, note) for size, root, note in notes])
         return [(size, note) for size, _, note in notes]
 
@@ -270,7 +281,83 @@ class Store:
             LookupError: a part of the tree is not there.
 
         """
-        return root_at(size, stored_node(self._connection))
+        with ExitStack() as stack:
+            return root_at(size, WholeLog(self._folder, self._connection, stack).node)
+
+    @property
+    def live(self) -> tuple[int, int | None, int]:
+        """The live file's first record, the time of its oldest record in microseconds, and its bytes."""
+        return frontier_before(self.segments).size + 1, self._oldest_us, self._least_bytes
+
+    def rotate(self, ts_us: int) -> Segment | None:
+        """Close the file as a segment and begin a new one; None while it has no record, or somebody reads it just now.
+
+        Only between commits, and with its end signed. After an error `reopen` must be called.
+        """
+        if problem := self.misplaced():
+            raise OSError(problem)
+        signed, first = self.last_checkpoint(), frontier_before(self.segments).size + 1
+        if self.head.size < first or signed is None or signed[0] != self.head.size:
+            return None
+        if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            return None
+        frontier = self.head.frontier
+        begin, end = times(self._connection)
+        segment = Segment(
+            first=first,
+            last=frontier.size,
+            root=frontier.root(),
+            hashes=tuple(frontier.hashes),
+            note=signed[1],
+            first_ts_us=begin,
+            last_ts_us=end,
+        )
+        build_next(self._folder, self._connection, [*self.segments, segment], ts_us)
+        coming = _identity(self._folder / NEXT)
+        self._close()
+        try:
+            swap(self._folder, self._path, segment)
+        finally:
+            if self._path.exists() and _identity(self._path) == coming:
+                self._identity, self._least_bytes = coming, 0
+        self._open()
+        self.persons.open()
+        self._durable = self.head.copy()
+        return segment
+
+    def drop(self, segment: Segment, told: Prepared, ts_us: int) -> list[tuple[int, str]]:
+        """Drop the file of the oldest kept segment, together with the record that tells of it.
+
+        Gives the signed checkpoints; none, and nothing is changed, if it is not the oldest or an execution that
+        began in it has no outcome.
+        """
+        kept = [each for each in self.segments if each.kept]
+        sql = "SELECT count(*) FROM intent WHERE seq <= ?"
+        if kept[:1] != [segment] or self._connection.execute(sql, (segment.last,)).fetchone()[0]:
+            return []
+        notes = self.write([told], sign_end=True, ts_us=ts_us)
+        sql = "UPDATE segment SET dropped = ? WHERE first = ?"
+        self._connection.execute(sql, (self.head.size, segment.first))
+        self.commit()
+        self.segments = read_segments(self._connection)
+        remove_dropped(self._folder, self.segments)
+        return notes
+
+    def keys(self) -> KeyChain:
+        """Give the keys that signed this log, one after the other."""
+        found = self._connection.execute("SELECT note FROM rotation ORDER BY size").fetchall()
+        return KeyChain(self.key.verifier, [parse_note(note) for (note,) in found])
+
+    def check_segments(self, signed: Callable[[Note], bool]) -> None:
+        """Check the closed files against what the live one knows of them.
+
+        Raises:
+            VerificationError: one is not what it should be.
+
+        """
+        check_chain(self._folder, self.segments, signed)
+        with ExitStack() as stack:
+            WholeLog(self._folder, self._connection, stack).check_drops()
 
     def last_checkpoint(self) -> tuple[int, str] | None:
         """Give the newest checkpoint with its size."""
@@ -281,11 +368,17 @@ class Store:
     def open_intents(self) -> list[Stored]:
         """Give the stored form of every execution that began and has no outcome, oldest first."""
         found = self._connection.execute("SELECT seq FROM intent ORDER BY seq").fetchall()
-        return [self._connection.execute(f"{STORED} WHERE record.seq = ?", each).fetchone() for each in found]
+        with ExitStack() as stack:
+            whole = WholeLog(self._folder, self._connection, stack)
+            holders = [(whole.holder(seq).connection, seq) for (seq,) in found]
+            return [holder.execute(f"{STORED} WHERE record.seq = ?", (seq,)).fetchone() for holder, seq in holders]
 
     def close(self) -> None:
         """Close the file; the write-ahead log goes into it."""
         self.persons.close()
+        self._close()
+
+    def _close(self) -> None:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
@@ -298,10 +391,15 @@ def read_head(connection: sqlite3.Connection) -> Head:
         LookupError: a part of the tree is missing.
 
     """
-    size: int = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
+    before = frontier_before(read_segments(connection))
+    newest: int | None = connection.execute("SELECT max(seq) FROM record").fetchone()[0]
+    size = before.size if newest is None else newest
+    node = stored_node(connection)
+    if before.size:
+        node = chained_node([(before.size + 1, ENDLESS, node)], before)
     tail_begins = size - size % TILE
-    times = connection.execute("SELECT min(ts_us), max(ts_us) FROM record WHERE seq > ?", (tail_begins,)).fetchone()
-    return Head(read_frontier(size, stored_node(connection)), *times)
+    seen = connection.execute("SELECT min(ts_us), max(ts_us) FROM record WHERE seq > ?", (tail_begins,)).fetchone()
+    return Head(read_frontier(size, node), *seen)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from msgspec import Raw
+
 from gateway.audit import canonical
 from gateway.audit.checkpoint import Note, VerifierKey, parse_note, parse_verifier
 from gateway.audit.chunk import Checked, check_file
-from gateway.audit.line import MAX_LINE_BYTES, Line, LineError
+from gateway.audit.line import MAX_LINE_BYTES, Line, LineError, parse_hashes
 from gateway.audit.merkle import Frontier
 from gateway.audit.sidecar import Sidecar
 from gateway.audit.trust import KeyChain
@@ -62,6 +64,7 @@ class _Check:
         self.wanted: list[int] = []  # sizes at which the root is compared with a note, the next one last
         self.roots: dict[int, bytes] = {}
         self.shown = 0  # lines whose leaf is the one beside the file
+        self.begun = 0  # how many records came before the first that is kept
         self.bare = 0  # lines that lack a personal value
         self.expected = 1  # the next number in a whole export
         self.chain: KeyChain | None = None
@@ -74,6 +77,8 @@ class _Check:
         result.complete = self.told.get("complete") is True
         filtered = self.note is not None and not result.complete
         self.wanted = sorted({note.size for note in self._notes()}, reverse=True)
+        if result.complete and self.beside is None:
+            self._begin_behind(self.told)
         signed = (self.note.size, self.note.root) if self.note is not None and filtered else None
         for checked in check_file(file, signed, jobs):
             self.bare += checked.bare
@@ -160,6 +165,25 @@ class _Check:
         self._read_rotations(line)
         self.result.size, self.result.root, self.result.origin = note.size, note.root.hex(), note.origin
 
+    def _begin_behind(self, told: dict[str, object]) -> None:
+        """Begin with the tree as it was before the first record that was kept, as the last line tells of it."""
+        first, frontier = told.get("first", 1), told.get("frontier", [])
+        try:
+            hashes = parse_hashes(Raw(canonical.encode(frontier)))
+        except LineError:
+            hashes = []
+        if type(first) is not int or first < 1 or len(hashes) != (first - 1).bit_count():
+            self.result.add(None, "the last line does not tell what came before the first record")
+            return
+        # INVARIANT: the signed root covers this line, and only the true frontier adds up to it.
+        self.begun = first - 1
+        self.tree, self.expected = Frontier(first - 1, hashes), first
+        if first == 1:
+            return
+        self.result.notes.append(f"the records 1 to {first - 1} are not in this file: they were dropped before")
+        self.wanted = [size for size in self.wanted if size > self.begun]
+        self.roots[self.begun] = self.tree.root()
+
     def _read_rotations(self, line: Line) -> None:
         """Read how the key was rotated, and which keys that makes believable."""
         try:
@@ -200,7 +224,9 @@ class _Check:
         whole = self.beside is not None or not filtered
         if whole and (self.tree.size != self.note.size or self.tree.root() != self.note.root):
             result.add(None, self._no_sum())
-        elif whole and any(self.roots.get(each.size) != each.root for each in self.rotations):
+        elif whole and any(
+            self.roots.get(each.size) != each.root for each in self.rotations if each.size >= self.begun
+        ):
             result.add(result.lines, "has a key rotation of another log")
         self._check_signer(self.note)
         self._check_older(self.note, filtered=filtered)
@@ -222,8 +248,9 @@ class _Check:
         if self.beside is not None:
             return f"the {self.tree.size} leaves beside the file are not those of the {size} records of the log"
         if self.tree.size != size:
-            return f"{self.tree.size} good lines, but the checkpoint speaks of {size} records"
-        first = 1 + max((note.size for note in self._notes() if self.roots.get(note.size) == note.root), default=0)
+            return f"{self.tree.size - self.begun} good lines, but the checkpoint speaks of {size} records"
+        agreed = (note.size for note in self._notes() if self.roots.get(note.size) == note.root)
+        first = 1 + max(agreed, default=self.begun)
         return f"the lines do not add up to the checkpoint: one of the lines {first} to {size} was changed and rehashed"
 
     def _check_count(self) -> None:
@@ -266,6 +293,9 @@ class _Check:
                 "a filtered export cannot be compared with an older checkpoint: give its leaves, or export everything"
             )
             self.result.add(None, message)
+        elif not filtered and self.beside is None and 0 < older.size < self.begun:
+            message = f"the older checkpoint speaks of {older.size} records, this file begins at {self.begun + 1}"
+            self.result.add(None, f"{message}: compare with a checkpoint of {self.begun} records or more")
         elif (self.beside is not None or not filtered) and older.size and self.roots.get(older.size) != older.root:
             message = f"the first {older.size} lines are not the log that the older checkpoint speaks of"
             self.result.add(None, f"{message}: history was rewritten or replaced")

@@ -11,11 +11,13 @@ from urllib.parse import quote
 
 import typer
 
+from gateway.cli import log_files
 from gateway.cli.call import Call, Reason, verb
 from gateway.cli.output import columns, note, print_json, print_table, print_text
 from gateway.errors import NoHomeError, NotFoundError, UsageError
 
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
+log_files.add_verbs(app)
 
 _COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="#risk_score", what="what")
 

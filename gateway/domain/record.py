@@ -44,7 +44,7 @@ _EVENT_TYPES: Mapping[Category, str] = {
     Category.SECURITY: "access_denied permission_violation security_scan risk_assessment lockdown_on lockdown_off "
     "key_added key_revoked key_rotated redaction requests_refused owner_override",
     Category.POLICY: "policy_activated policy_rejected",
-    Category.SYSTEM: "started stopped recovered exported",
+    Category.SYSTEM: "started stopped recovered exported segment_closed segment_dropped",
 }
 CATEGORY_OF: Mapping[str, Category] = {
     event_type: category for category, words in _EVENT_TYPES.items() for event_type in words.split()

@@ -11,7 +11,18 @@ from gateway.config import HttpSettings
 from gateway.domain.caller import Caller
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
-from gateway.http import audit, decisions, health, people, permissions, plugins, policy, policy_edits, traffic
+from gateway.http import (
+    audit,
+    decisions,
+    health,
+    log_files,
+    people,
+    permissions,
+    plugins,
+    policy,
+    policy_edits,
+    traffic,
+)
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.problems import HANDLERS
@@ -30,6 +41,7 @@ ROUTES = [
     *policy_edits.ROUTES,
     *audit.ROUTES,
     *traffic.ROUTES,
+    *log_files.ROUTES,
 ]
 
 

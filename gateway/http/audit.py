@@ -150,6 +150,8 @@ async def leaves(
     await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
     if size > parts.log.size:
         raise NotFoundError(f"no log of {size} records: it has {parts.log.size}")
+    if gone := parts.log.before.size:
+        raise NotFoundError(f"the leaves 1 to {gone} are gone: their records were dropped")
     return Stream(_chunks(read_leaves(parts.home / "data", size)), media_type=MediaType.TEXT)
 
 
