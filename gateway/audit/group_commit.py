@@ -8,7 +8,7 @@ that inserted rows would fight the loop for each of them.)
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -171,11 +171,20 @@ class GroupCommit:
                     await batch.durable()
             await asyncio.sleep(0)
 
-    async def between_commits(self, work: Callable[[], Result]) -> Result:
+    def rename(self, old: Collection[str], new: Callable[[], str]) -> None:
+        """Give a person another pseudonym in records that wait to be written, if there are any."""
+        for item in (each for batch in self._waiting for each in batch.items):
+            for pseudonym in old:
+                if pseudonym in item.head:
+                    item.head = item.head.replace(pseudonym, new())
+
+    async def between_commits(
+        self, work: Callable[[], Result], then: Callable[[Result], None] = lambda _result: None
+    ) -> Result:
         """Do `work` in the writer thread while nothing is written; records that arrive meanwhile are the next batch.
 
-        If it raises the log counts as failed, and whoever called is told. A caller that is cancelled meanwhile
-        does not stop it.
+        `then` is done on the loop, before that batch is written. If either raises the log counts as failed, and whoever
+        called is told. A caller that is cancelled meanwhile does not stop it.
 
         Raises:
             LogUnavailableError: it was not begun, for the log failed or something else is done; or it failed.
@@ -184,11 +193,11 @@ class GroupCommit:
         if self._paused or self._stopped:
             raise LogUnavailableError("the decision log is busy with its files", retry_after_s=1)
         self._paused = True
-        task = asyncio.create_task(self._do_between(work))
+        task = asyncio.create_task(self._do_between(work, then))
         self._apart = task
         return await asyncio.shield(task)
 
-    async def _do_between(self, work: Callable[[], Result]) -> Result:
+    async def _do_between(self, work: Callable[[], Result], then: Callable[[Result], None]) -> Result:
         loop = asyncio.get_running_loop()
         try:
             while self._flying is not None:
@@ -200,12 +209,15 @@ class GroupCommit:
                 done.set_exception(LogUnavailableError("the decision log failed meanwhile", retry_after_s=1))
             else:
                 self._work.put(partial(_answer, loop, done, work))
-            return await done
+            result = await done
+            then(result)
         except LogUnavailableError:
             raise
         except Exception as error:  # SECURITY: as in `_seal`
             self._on_failure(error)
             raise LogUnavailableError(f"the decision log failed: {error}", retry_after_s=1) from error
+        else:
+            return result
         finally:
             self._paused, self._apart = False, None
             self._seal()

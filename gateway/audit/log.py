@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.audit.book import CheckpointBook
+from gateway.audit.erase import Erased, forget_in_closed
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
@@ -26,6 +27,8 @@ from gateway.domain.request import Json
 from gateway.errors import ConflictError, LogUnavailableError
 
 BEAT_S = 1.0  # how often it looks after its files and signs what has grown
+SCRUB_S = 20.0  # how long it waits for readers to let go of what is to be forgotten
+MAX_REWRITTEN_BYTES = 64 * 1024 * 1024  # a live file that is larger is closed rather than rewritten while others wait
 PROBE_S = 0.25  # how often it tries to recover by itself
 MIN_PROBE_S = 0.05  # how often callers can make it try
 KEYS = "keys"
@@ -53,6 +56,7 @@ class DecisionLog:
         self._rotating = False
         self._now, self._new_id = clock
         self._folder = folder
+        self._files = asyncio.Lock()  # one change of which files there are at a time
         self._book = CheckpointBook(folder)
         self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
         self.why: str | None = None
@@ -246,7 +250,8 @@ class DecisionLog:
         self._adopt(asyncio.get_running_loop())
         if not self.healthy:
             raise self._unavailable(0)
-        return await self._commits.between_commits(self._close_live)
+        async with self._files:
+            return await self._commits.between_commits(self._close_live)
 
     async def drop(self, segment: Segment, told: Record) -> bool:
         """Drop the oldest closed file, once its last checkpoint is kept; `told` is written in the same commit.
@@ -260,7 +265,8 @@ class DecisionLog:
         self._adopt(asyncio.get_running_loop())
         if not self.healthy:
             raise self._unavailable(1)
-        return await self._commits.between_commits(partial(self._drop, segment, prepare(told, self._store.persons)))
+        async with self._files:
+            return await self._commits.between_commits(partial(self._drop, segment, prepare(told, self._store.persons)))
 
     def _drop(self, segment: Segment, told: Prepared) -> bool:
         newest = self.note
@@ -272,6 +278,55 @@ class DecisionLog:
         self._book.add([note for _, note in notes])
         self._commits.signed = notes[-1]
         return True
+
+    async def forget(self, user: str) -> Erased:
+        """Take every value of a user out of the log's files; doing it again after a stop finishes what was begun.
+
+        A record of the user that is appended meanwhile, or later, gets a pseudonym that no earlier one has.
+
+        Raises:
+            LogUnavailableError: it could not be done to the end; what was forgotten stays forgotten.
+
+        """
+        self._adopt(asyncio.get_running_loop())
+        if not self.healthy:
+            raise self._unavailable(0)
+        if self.live[2] > MAX_REWRITTEN_BYTES:
+            await self.rotate()
+        async with self._files:
+            # INVARIANT: the live file first, so that no file which is closed later brings anything back.
+            done = await self._forget_in_live(user)
+            for segment in [each for each in self.segments if each.kept]:
+                done.add(await asyncio.to_thread(self._forget_in_closed, segment, user))
+            await self._scrub()
+        return done
+
+    async def _forget_in_live(self, user: str) -> Erased:
+        known: list[str] = []
+
+        def forget() -> Erased:
+            known.extend(self._store.persons.known(user))
+            return self._store.forget(user)
+
+        def rename(done: Erased) -> None:
+            # SECURITY: what waits to be written would join the old pseudonym to the name again.
+            self._commits.rename(done.pseudonyms.union(known), partial(self._store.persons.of, user))
+
+        return await self._commits.between_commits(forget, rename)
+
+    async def _scrub(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SCRUB_S
+        while not await self._commits.between_commits(self._store.scrub):
+            if loop.time() > deadline:
+                raise LogUnavailableError("somebody reads the live file without end", retry_after_s=1)
+            await asyncio.sleep(PROBE_S)
+
+    def _forget_in_closed(self, segment: Segment, user: str) -> Erased:
+        try:
+            return forget_in_closed(self._folder, segment, user)
+        except (sqlite3.Error, OSError) as error:
+            raise LogUnavailableError(f"{segment.file} cannot be made anew: {error}") from error
 
     def _close_live(self) -> Segment | None:
         ts_us = microseconds(self._now())

@@ -83,6 +83,10 @@ class Persons:
         for user, _ in rows:
             self._fresh.pop(user, None)
 
+    def known(self, user: str) -> frozenset[str]:
+        """Give the pseudonyms that were handed out for a user and may stand in records not yet written."""
+        return frozenset(filter(None, (self._fresh.get(user), self._known.get(user))))
+
     def forget(self, user: str) -> None:
         """Know nothing of a user whose row is erased; a later record gets a pseudonym of its own."""
         self._known.pop(user, None)

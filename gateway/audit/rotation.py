@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from gateway.audit.erase import REWRITTEN
 from gateway.audit.merkle import TILE
 from gateway.audit.schema import migrate
 from gateway.audit.segment import FOLDER, Segment, insert_segments
@@ -72,7 +73,8 @@ def swap(folder: Path, live: Path, segment: Segment) -> None:
 
 def settle(folder: Path, live: Path) -> None:
     """Undo what a stop left of a rotation that did not come as far as its rename."""
-    _clear(folder / NEXT, with_file=True)
+    for left in (folder / NEXT, *(folder / FOLDER / name for name in REWRITTEN)):
+        _clear(left, with_file=True)
     for closed in sorted((folder / FOLDER).glob("audit-*.db")):
         if live.exists() and closed.samefile(live):
             closed.unlink()

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from gateway.audit.checkpoint import LogKey, Note, parse_note, parse_rotation
+from gateway.audit.erase import Erased, forget_in
 from gateway.audit.leaf import Prepared
 from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
 from gateway.audit.persons import Persons
@@ -324,6 +325,18 @@ class Store:
         self.persons.open()
         self._durable = self.head.copy()
         return segment
+
+    def forget(self, user: str) -> Erased:
+        """Forget a user in the live file and in what is known of persons; only between commits."""
+        done = forget_in(self._connection, user)
+        self.persons.forget(user)
+        return done
+
+    def scrub(self) -> bool:
+        """Take the bytes of what was forgotten out of the live file; False while somebody reads it just now."""
+        self._connection.execute("VACUUM")
+        self._least_bytes = 0
+        return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
     def drop(self, segment: Segment, told: Prepared, ts_us: int) -> list[tuple[int, str]]:
         """Drop the file of the oldest kept segment, together with the record that tells of it.
