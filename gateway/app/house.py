@@ -7,7 +7,7 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, Ma
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.flows.erase import resume_erasures
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
@@ -39,6 +40,7 @@ from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.consents import Consents
+from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -117,7 +119,11 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
-        yield House(asgi=build_asgi(parts, settings.http, refusals), parts=parts, settings=settings, ports=ports)
+        asgi = build_asgi(parts, settings.http, refusals)
+        parts.forgetting.append(partial(_forget_in_memory, parts))
+        await _go_on_erasing(parts)
+        stack.push_async_callback(_every(_KEEP_S, partial(_go_on_erasing, parts)))
+        yield House(asgi=asgi, parts=parts, settings=settings, ports=ports)
 
 
 def _parts(
@@ -151,6 +157,7 @@ def _parts(
             consents=Consents(connection),
             keys=Keys(connection),
             rates=Rates(),
+            erasures=Erasures(connection),
             memory=memory,
             sets=PolicySets(home / "data" / "policy"),
         ),
@@ -226,6 +233,11 @@ async def write_key_uses(parts: Parts) -> None:
         await asyncio.to_thread(parts.registry.keys.write_uses)
 
 
+def _forget_in_memory(parts: Parts, user: str, _seqs: Sequence[int]) -> None:
+    parts.traffic.forget(user)
+    parts.rights.clear()
+
+
 async def write_traffic(parts: Parts) -> None:
     """Write the traffic of the last moments, off the calls' path."""
     await asyncio.to_thread(parts.traffic.flush, parts.now())
@@ -291,6 +303,13 @@ async def _keep_log(parts: Parts, settings: LogSettings) -> None:
         await keep_log(parts, keeping)
     except LogUnavailableError as error:
         _log.error("the log's files could not be looked after: %s", error)
+
+
+async def _go_on_erasing(parts: Parts) -> None:
+    try:
+        await resume_erasures(parts)
+    except HearthgateError as error:
+        _log.error("an erasure could not be finished and will be tried again: %s", error)
 
 
 async def tell_refusals(parts: Parts, refusals: Refusals) -> None:

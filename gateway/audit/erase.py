@@ -69,6 +69,15 @@ def survey(whole: WholeLog, user: str) -> Survey:
     return result
 
 
+def acts(whole: WholeLog, user: str) -> bool:
+    """Tell whether something that a user began has no outcome yet."""
+    for (seq,) in whole.live.execute("SELECT seq FROM intent").fetchall():
+        row = whole.holder(seq).connection.execute("SELECT top FROM pii WHERE seq = ?", (seq,)).fetchone()
+        if row is not None and Mentions(user).in_text(row[0]):
+            return True
+    return False
+
+
 def forget_in(connection: sqlite3.Connection, user: str) -> Erased:
     """Forget a user in the open file of a log, in one transaction; the bytes may still lie in its free pages."""
     mentions, done = Mentions(user), Erased()

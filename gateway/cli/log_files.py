@@ -1,4 +1,4 @@
-"""The files of the decision log: rotate, backup."""
+"""What is done to the files of the decision log: rotate, backup, erase."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ def add_verbs(app: typer.Typer) -> None:
     """Add the verbs to the noun `audit`."""
     verb(app, "rotate")(rotate)
     verb(app, "backup")(backup)
+    verb(app, "erase")(erase)
 
 
 def rotate(call: Call, reason: Reason = "") -> None:
@@ -42,3 +43,29 @@ def backup(
             note("without data/keys/log.key, which a restored log needs to go on: keep that apart")
 
     call.show(done.as_json(), tell)
+
+
+def erase(
+    call: Call,
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="Who is to be erased.")],
+    reason: Reason,
+    keep_policy: Annotated[
+        bool, typer.Option("--keep-policy", help="Go on though policy files or manifests name the person; they stay.")
+    ] = False,
+) -> None:
+    """Erase a person from log, registry and vault; what they did stays, linked and nameless."""
+    body = {"user": user, "reason": reason, "keep_policy": keep_policy}
+    done = call.ask("POST", "/v1/audit/erase", json=body)
+
+    def tell() -> None:
+        if done["status"] == "pending":
+            print_text("it waits for a second person, who asks for the same with a key of their own")
+            return
+        print_text(f"{done['records']} records are nameless, {done['records_of_others']} of others no longer name them")
+        if done["named_in_public"]:
+            note(f"{done['named_in_public']} records name them in their public part, as a rule's name does: that stays")
+        if done["exports_count"]:
+            numbers = ", ".join(map(str, done["exports"]))
+            note(f"{done['exports_count']} exports left before and may hold their values: records {numbers}")
+
+    call.show(done, tell)

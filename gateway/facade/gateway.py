@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.client import Client, find_home
+from gateway.facade.log_files import LogFiles
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
 from gateway.facade.traffic import TrafficLogger
@@ -18,6 +19,7 @@ class Gateway:
         self.plugins = PluginManager(client)
         self.permissions = PermissionManager(client)
         self.traffic = TrafficLogger(client)
+        self.log_files = LogFiles(client)
 
     @property
     def home(self) -> Path:

@@ -8,10 +8,13 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.flows.parts import Parts
 
+_SAID = frozenset({"reason", "purpose"})  # WHY: what people wrote in their own words may name people.
+
 
 def event(parts: Parts, caller: Caller, event_type: str, plugin_id: str | None, details: Mapping[str, Json]) -> Record:
     """Make the record of something that a caller does, and completes."""
-    why: dict[str, Json] = {} if caller.reason is None else {"reason": caller.reason}
+    told = {**({} if caller.reason is None else {"reason": caller.reason}), **details}
+    behalf: dict[str, Json] = {} if caller.on_behalf is None else {"on_behalf": caller.on_behalf}
     return Record(
         event_id=parts.event_id(),
         at=parts.now(),
@@ -19,8 +22,8 @@ def event(parts: Parts, caller: Caller, event_type: str, plugin_id: str | None, 
         resolution=Resolution.COMPLETED,
         plugin_id=plugin_id,
         user_id=caller.user_id,
-        details={**why, **details},
-        personal={} if caller.on_behalf is None else {"on_behalf": caller.on_behalf},
+        details={name: value for name, value in told.items() if name not in _SAID},
+        personal={**behalf, **{name: value for name, value in told.items() if name in _SAID}},
         trace_id=caller.trace_id,
     )
 

@@ -48,6 +48,12 @@ class Once:
             task = known[1]
         return await asyncio.shield(task)
 
+    def forget(self, user: str) -> None:
+        """Drop the answers to a user's calls, and to calls on the user's behalf."""
+        for name, (call, _) in list(self._answers.items()):
+            if call.user == user or name[0].startswith(f"user:{user} "):
+                del self._answers[name]
+
     def _forget_refused(self, name: tuple[str, str, str], task: "asyncio.Task[Execution]") -> None:
         if task.cancelled() or task.exception() is not None:
             self._answers.pop(name, None)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from gateway.executor.pool import Pool
 from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
 from gateway.registry.consents import Consents
+from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -44,6 +45,7 @@ class Registry:
     consents: Consents
     keys: Keys
     rates: Rates
+    erasures: Erasures
     memory: Memory
     sets: PolicySets
 
@@ -63,7 +65,10 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """One home's parts; `editing` lets one change of policy or plugins in at a time."""
+    """One home's parts; `editing` lets one change of policy or plugins in at a time.
+
+    Each of `forgetting` is called, in a thread, with a user who is erased and the records that lost something by it.
+    """
 
     home: Path
     owner: str
@@ -81,6 +86,9 @@ class Parts:
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait
+    forgetting: list[Callable[[str, Sequence[int]], None]] = field(
+        default_factory=list
+    )  # who else keeps things of users
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
 

@@ -39,3 +39,7 @@ class Rights:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
         self._kept[request] = _Right(verdict, generation, *recorded)
+
+    def clear(self) -> None:
+        """Forget them all; what is asked next is recorded anew."""
+        self._kept.clear()

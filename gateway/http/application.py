@@ -14,6 +14,7 @@ from gateway.flows.parts import Parts
 from gateway.http import (
     audit,
     decisions,
+    erasures,
     health,
     log_files,
     people,
@@ -42,6 +43,7 @@ ROUTES = [
     *audit.ROUTES,
     *traffic.ROUTES,
     *log_files.ROUTES,
+    *erasures.ROUTES,
 ]
 
 
@@ -56,6 +58,7 @@ def build_application(parts: Parts, door: Door) -> Litestar:
     reader = LogReader(parts.home / "data")
     transfers = TrafficReader(parts.home / "data" / TRAFFIC_FILE)
     once = Once()
+    parts.forgetting.append(lambda user, _seqs: once.forget(user))
 
     def caller(request: Request) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
         found: Caller = request.scope["user"]

@@ -91,6 +91,14 @@ class ReasonBody(Body):
     reason: Reason = ""
 
 
+class EraseBody(Body):
+    """Who is to be erased, and why."""
+
+    user: Text
+    reason: Reason
+    keep_policy: bool = False
+
+
 class PermissionPart(Body):
     """A permission that is asked for."""
 

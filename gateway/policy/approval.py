@@ -28,6 +28,7 @@ class ApprovalRules:
     autos: tuple[AutoGrant, ...] = ()
     two_people: frozenset[Permission] = frozenset()
     own_call_approval: bool = False
+    two_for_erasure: bool = False
 
     def auto(self, permission: Permission, scope: str | None, plugin_tier: Tier) -> bool:
         """Tell whether this is granted without asking a person; `scope` may be a pattern."""
@@ -57,6 +58,7 @@ def parse_approval(file: str, data: bytes, problems: Problems) -> ApprovalRules:
         autos=tuple(auto for auto in autos if auto is not None),
         two_people=_four_eyes(toml),
         own_call_approval=_own_calls(toml),
+        two_for_erasure=_erasure(toml),
     )
 
 
@@ -99,10 +101,18 @@ def _is_canonical(toml: TomlFile, permission: Permission, scope: str, number: in
 
 def _four_eyes(toml: TomlFile) -> frozenset[Permission]:
     table = toml.table(toml.content.get("four_eyes", {}), "four_eyes")
-    toml.only(table, ["permissions"], "four_eyes")
+    toml.only(table, ["permissions", "erasure"], "four_eyes")
     names = toml.texts(table, "permissions", "four_eyes")
     found = [_permission(toml, name, "four_eyes", "permissions") for name in names]
     return frozenset(permission for permission in found if permission is not None)
+
+
+def _erasure(toml: TomlFile) -> bool:
+    two = toml.table(toml.content.get("four_eyes", {}), "four_eyes").get("erasure", False)
+    if not isinstance(two, bool):
+        toml.error("`four_eyes.erasure` must be true or false", "four_eyes", "erasure")
+    # SECURITY: what cannot be understood asks for more, not for less.
+    return two is not False
 
 
 def _own_calls(toml: TomlFile) -> bool:

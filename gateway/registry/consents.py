@@ -58,6 +58,11 @@ class Consents:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.read()
+
+    def read(self) -> None:
+        """Read what is stored, anew."""
+        connection = self._connection
         self._live: dict[str, ConsentRecord] = {
             row["id"]: _from_row(row) for row in connection.execute("SELECT * FROM consent WHERE ended_at IS NULL")
         }

@@ -43,6 +43,11 @@ class Holds:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.read()
+
+    def read(self) -> None:
+        """Read what is stored, anew."""
+        connection = self._connection
         self.holds = {row["id"]: Hold(**dict(row)) for row in connection.execute("SELECT * FROM hold")}
         self.lockdowns = {row["id"]: Lockdown(**dict(row)) for row in connection.execute("SELECT * FROM lockdown")}
 

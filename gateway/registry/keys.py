@@ -53,6 +53,11 @@ class Keys:
         self._connection = connection
         self._noted: dict[str, datetime] = {}  # when a use was last noted
         self._unwritten: set[str] = set()
+        self.read()
+
+    def read(self) -> None:
+        """Read what is stored, anew."""
+        connection = self._connection
         self._keys: dict[str, Key] = {row["id"]: _from_row(row) for row in connection.execute("SELECT * FROM api_key")}
 
     def all(self) -> tuple[Key, ...]:

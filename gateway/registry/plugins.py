@@ -37,10 +37,12 @@ class Plugins:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._plugins: dict[PluginId, Plugin] = {}
-        for row in connection.execute("SELECT * FROM plugin"):
-            plugin = _from_row(row)
-            self._plugins[plugin.id] = plugin
+        self.read()
+
+    def read(self) -> None:
+        """Read what is stored, anew."""
+        found = map(_from_row, self._connection.execute("SELECT * FROM plugin"))
+        self._plugins: dict[PluginId, Plugin] = {plugin.id: plugin for plugin in found}
 
     def get(self, plugin_id: str) -> Plugin | None:
         """Find one; an uninstalled plugin is not found."""

@@ -40,6 +40,11 @@ class Rates:
         if uses is not None and at in uses:
             uses.remove(at)
 
+    def forget(self, user: str) -> None:
+        """Drop what is counted for a user."""
+        whose = {user, f"user:{user}"}
+        self._uses = {key: uses for key, uses in self._uses.items() if not whose.intersection(key[1:])}
+
     def _drop_idle(self, at: datetime) -> None:
         # SECURITY: no counter is dropped that could still refuse somebody: a rate reaches back that far.
         longest_ago = at - timedelta(seconds=LONGEST_RATE_S)

@@ -41,6 +41,11 @@ _SCHEMA = (
     CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     """,
     "ALTER TABLE api_key ADD COLUMN last_used_at TEXT;",
+    """
+    CREATE TABLE erasure(
+      user_id TEXT PRIMARY KEY, reason TEXT NOT NULL, keep_policy INTEGER NOT NULL, asked_by TEXT NOT NULL,
+      asked_at TEXT NOT NULL, event_id TEXT, begun_by TEXT, alias TEXT) STRICT;
+    """,
 )
 
 
@@ -56,7 +61,24 @@ def open_registry(path: Path) -> sqlite3.Connection:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     for number, script in enumerate(_SCHEMA[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={number}; COMMIT;")
+    # WHY: what was deleted before a stop may still lie in the write-ahead log.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return connection
+
+
+def scrub(connection: sqlite3.Connection) -> None:
+    """Take the bytes of what was deleted out of the database's files.
+
+    Raises:
+        UnavailableError: the disk, or another reader, does not allow it.
+    """
+    with _writing:
+        try:
+            connection.execute("VACUUM")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise UnavailableError("somebody reads the registry just now", way_out="try again")
+        except sqlite3.OperationalError as error:
+            raise UnavailableError(f"the registry cannot be written: {error}") from error
 
 
 # WHY: one connection is one transaction at a time, and a policy is built in another thread than calls are answered.

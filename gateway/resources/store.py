@@ -131,9 +131,12 @@ class UserStore:
             raise _missing(name)
 
     def forget(self, user: str) -> int:
-        """Erase everything that `user` keeps and tell how many values it was."""
+        """Erase everything that `user` keeps, its bytes in the files too, and tell how many values it was."""
         with self._lock, _told():
-            return self._db.execute(_FORGET, (self._user(user),)).rowcount
+            erased = self._db.execute(_FORGET, (self._user(user),)).rowcount
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return erased
 
     def close(self) -> None:
         """Let go of the file; closing twice does nothing more."""
