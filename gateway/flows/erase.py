@@ -19,6 +19,7 @@ from gateway.errors import (
     DeniedError,
     LogUnavailableError,
     MalformedError,
+    NotFoundError,
     Place,
     Problem,
     UnavailableError,
@@ -33,6 +34,7 @@ _ENDED_S = 20.0
 _POLL_S = 0.02
 _TOLD_EXPORTS = 200
 _TOLD_PLACES = 200
+_TOLD_OTHERS = 1000
 _FOLDERS = ("policies", "data/policy/files", "plugins")
 
 
@@ -50,6 +52,7 @@ async def erase_user(parts: Parts, caller: Caller, wish: ErasureWish) -> dict[st
 
     Raises:
         DeniedError: the caller may not, is the person, or is the one who asked already.
+        NotFoundError: nobody of that name was ever seen.
         ConflictError: policy files, manifests or a lockdown name the person, and `keep_policy` was not said.
         MalformedError: no reason, or one that names the person.
         LogUnavailableError: it is begun and not finished; it is, at the next try or the next start.
@@ -58,6 +61,10 @@ async def erase_user(parts: Parts, caller: Caller, wish: ErasureWish) -> dict[st
     await _not_oneself(parts, caller, wish.user_id)
     if not wish.reason.strip() or Mentions(wish.user_id).in_text(wish.reason):
         raise MalformedError("reason: it is kept for ever, so say why, without naming the person")
+    found = await asyncio.to_thread(_survey, parts.home / "data", wish.user_id)
+    if not found.found.pseudonyms and not _is_known(parts, wish.user_id):
+        # SECURITY: a word that is nobody's name would take values out of other people's records.
+        raise NotFoundError(f"nobody is known as `{wish.user_id}`")
     if not wish.keep_policy and (places := await asyncio.to_thread(_places, parts, wish.user_id)):
         raise ConflictError(
             "the person is named where erasing does not reach",
@@ -123,6 +130,13 @@ async def _not_oneself(parts: Parts, caller: Caller, user_id: UserId) -> None:
     raise DeniedError("nobody erases themselves", way_out="ask another administrator", extra={"reason": "own_erasure"})
 
 
+def _is_known(parts: Parts, user: UserId) -> bool:
+    registry, kept = parts.registry, parts.resources
+    if registry.erasures.get(user) is not None or any(key.user_id == user for key in registry.keys.all()):
+        return True
+    return bool(registry.consents.find(user_id=user) or kept.vault.list(user) or kept.users.list(user))
+
+
 def _needs_two(parts: Parts) -> bool:
     policy = parts.policy.get()
     return policy is None or policy.approval.two_for_erasure
@@ -141,10 +155,12 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
     """Erase, step after step, each of which may be done again."""
     found = await asyncio.to_thread(_survey, parts.home / "data", erasure.user_id)
     exports: list[Json] = [*found.exports[-_TOLD_EXPORTS:]]
+    others: list[Json] = [*found.found.others[-_TOLD_OTHERS:]]
     facts: dict[str, Json] = {
         "pseudonyms": [*sorted(found.found.pseudonyms)],
         "records": len(found.found.records),
         "records_of_others": len(found.found.others),
+        "others": others,
         "named_in_public": len(found.public),
         "exports": exports,
         "exports_count": len(found.exports),

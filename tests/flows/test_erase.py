@@ -170,6 +170,20 @@ def test_nobody_without_the_right_erases_and_nobody_themselves(lived: "Home") ->
     assert lived.person("bob", "admin").post("/v1/audit/erase", wish).status_code == 200
 
 
+def test_a_word_that_is_nobodys_name_takes_nothing_out_of_other_peoples_records(lived: "Home") -> None:
+    wish = {"user": "letters-from-abroad", "reason": "tidy", "keep_policy": True}
+    lived.owner.post("/v1/lockdown", {"scope": "plugin:other", "reason": "he hid letters-from-abroad"})
+    assert lived.owner.post("/v1/audit/erase", wish).status_code == 404
+    assert lived.person("bob", "admin").post("/v1/audit/erase", wish).status_code == 404
+    (told,) = [row for row in lived.records(event_type="lockdown_on") if "letters" in str(row["details"])]
+    lived.person("letters-from-abroad", "evaluate")
+    done = lived.owner.post("/v1/audit/erase", wish).json()
+    assert told["seq"] in done["others"], "whose record lost a value is told"
+    assert told["seq"] in lived.records(event_type="redaction")[0]["details"]["others"]
+    left = next(row for row in lived.records(event_type="lockdown_on") if row["seq"] == told["seq"])
+    assert left["user_id"] == lived.parts.owner
+
+
 @pytest.mark.parametrize(
     "wish",
     [
