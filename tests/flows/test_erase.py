@@ -133,6 +133,7 @@ def test_what_runs_for_the_person_is_killed_first_and_its_end_is_nameless_too(li
 
 def test_where_policy_names_the_person_it_stops_with_file_and_line_and_goes_on_if_told(make_home: "MakeHome") -> None:
     home = make_home(rules=f"p, hers, user:{USER}, gateway, read, audit, -, allow, she audits\n")
+    home.person(USER, "audit")
     refused = erase(home)
     assert refused.status_code == 409
     places = [(each["file"], each["line"]) for each in refused.json()["problems"]]
