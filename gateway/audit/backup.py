@@ -12,7 +12,7 @@ from gateway.audit.query import LogReader
 from gateway.audit.segment import FOLDER
 from gateway.errors import ConflictError, LogUnavailableError, NotFoundError
 
-_PUBLIC_KEY, _PRIVATE_KEY = Path("keys", "log.pub"), Path("keys", "log.key")
+_PUBLIC_KEYS, _PRIVATE_KEY = "keys/*.pub", Path("keys", "log.key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,8 @@ def _copy(folder: Path, target: Path, *, with_private_key: bool) -> Backup:
         size = newest or (whole.segments[-1].last if whole.segments else 0)
     for segment in kept:
         _copy_file(folder, target, Path(FOLDER, segment.file))
-    _copy_file(folder, target, _PUBLIC_KEY)
+    for public in sorted(folder.glob(_PUBLIC_KEYS)):
+        _copy_file(folder, target, public.relative_to(folder))
     if with_private_key:
         _copy_file(folder, target, _PRIVATE_KEY)
     files = sorted(str(each.relative_to(target)) for each in target.rglob("*") if each.is_file())
