@@ -1,5 +1,6 @@
 """Policy files: an edit takes effect by itself, a bad one never does, and a start finds what was in force."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,12 +60,18 @@ def test_a_broken_file_keeps_the_last_good_and_is_named_once(home: "Home") -> No
     assert after["generation"] > before["generation"]
 
 
+async def _release(lock: asyncio.Lock) -> None:
+    lock.release()
+
+
 @pytest.mark.parametrize("trick", ["a failing case", "open file", "open folder", "link out", "empty", "gone", "binary"])
 def test_a_folder_that_cannot_be_believed_changes_nothing(home: "Home", trick: str, tmp_path: Path) -> None:
     home.install("puppet")
     home.rules(ALLOW)
     generation = home.owner.get("/v1/policy").json()["generation"]
     policies = home.folder / "policies"
+    # The watch may look at any moment; it must not see the first half of the edit alone.
+    home.do(home.parts.editing.acquire())
     home.write_rules("# nothing\n")
     match trick:
         case "a failing case":
@@ -84,6 +91,7 @@ def test_a_folder_that_cannot_be_believed_changes_nothing(home: "Home", trick: s
             policies.rename(home.folder / "away")
         case "binary":
             (policies / "roles.csv").write_bytes(b"\xff\x00\x01")
+    home.start(_release(home.parts.editing)).result()
     assert home.reload().activated is False
     assert reason(home) == "rule"
     assert home.owner.get("/v1/policy").json()["generation"] == generation
