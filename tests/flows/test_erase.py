@@ -67,7 +67,8 @@ def erase(home: "Home", **more: object) -> Any:  # noqa: ANN401 (httpx's answer)
 
 def test_nothing_of_the_person_is_left_in_any_file_and_the_acts_stay(lived: "Home") -> None:
     kept = {Path(each).name.split(".")[0] for each in holders(lived.folder, USER, SECRET)}
-    assert kept >= {"audit", "audit-000000000001", "vault", "registry"}
+    assert kept >= {"audit", "audit-000000000001", "registry"}
+    assert lived.parts.resources.vault.list(USER)  # sealed, so no file shows it
     before = lived.records(user=USER)
     pseudonyms = {row["person"] for row in before if row["user_id"] == USER}
     done = erase(lived)
@@ -77,6 +78,7 @@ def test_nothing_of_the_person_is_left_in_any_file_and_the_acts_stay(lived: "Hom
     assert body["records"] >= len([row for row in before if row["user_id"] == USER])
     assert (body["keys"], body["consents"], body["exports_count"]) == (1, 1, 1)
     assert holders(lived.folder, USER, SECRET) == []
+    assert lived.parts.resources.vault.list(USER) == []
     begun, ended = lived.records(event_type="redaction")
     assert (begun["resolution"], ended["resolution"], ended["ref"]) == ("pending", "completed", begun["event_id"])
     assert (ended["user_id"], ended["details"]["reason"]) == (lived.parts.owner, "asked by letter")
