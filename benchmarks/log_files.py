@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.log import DecisionLog
-from gateway.audit.query import Filter
 from gateway.audit.verify import verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import Decision, Effect, NearMiss, Reason, RuleRef, Verdict, timestamp
 from gateway.domain.names import Subject, UserId
 from gateway.domain.record import Record, Resolution

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sandbox
 from gateway.app.home import check_home
+from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
 from gateway.clock import new_id, now
 from gateway.config import LogSettings, Settings, UpstreamSettings, read_settings
@@ -102,10 +103,13 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         data.chmod(0o700)
         log = await asyncio.to_thread(DecisionLog.open, data, now=now, new_id=new_id)
         stack.push_async_callback(log.close)
+        index = Follower(data)
+        index.start()
+        stack.push_async_callback(asyncio.to_thread, index.stop)
         connection = open_registry(data / "registry.db")
         stack.callback(connection.close)
         ports: set[int] = set()
-        parts = _parts(home, settings, log, connection, stack, ports)
+        parts = _parts(home, settings, (log, index), connection, stack, ports)
         stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.pool.close)
@@ -129,7 +133,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
 def _parts(
     home: Path,
     settings: Settings,
-    log: DecisionLog,
+    record: tuple[DecisionLog, Follower],
     connection: sqlite3.Connection,
     stack: AsyncExitStack,
     ports: set[int],
@@ -148,7 +152,8 @@ def _parts(
         home=home,
         owner=owner_name(),
         policy=CurrentPolicy(),
-        log=log,
+        log=record[0],
+        index=record[1],
         registry=Registry(
             plugins=Plugins(connection),
             grants=Grants(connection),

@@ -59,6 +59,7 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
             await ended.wait()
         finally:
             _log.info("stopping: calls under way are ended")
+            house.parts.ending.set()
             await listeners.stop()
             await asyncio.gather(proving, return_exceptions=True)
             with suppress(LogUnavailableError):

@@ -8,7 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.audit.leaf import event_bytes
-from gateway.audit.query import Filter, LogReader, conditions
+from gateway.audit.query import LogReader
+from gateway.audit.selection import conditions
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import Effect, Reason
 from gateway.policy.replay import KeptFacts, Recorded
 

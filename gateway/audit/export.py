@@ -9,16 +9,21 @@ import hashlib
 import sqlite3
 from binascii import hexlify
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from gateway.audit import canonical
+from gateway.audit.index.words import match_expression
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import Node, inclusion_proof
-from gateway.audit.query import Filter, LogReader, conditions, take
+from gateway.audit.query import LogReader
 from gateway.audit.row import STORED, Stored, spell_line
+from gateway.audit.search import Sieve
+from gateway.audit.selection import conditions, take
 from gateway.audit.verification import FILTERED_NOTE
+from gateway.audit.wanted import Filter
 from gateway.audit.whole import WholeLog
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
@@ -127,12 +132,17 @@ def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
 def _pages(whole: WholeLog, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:
     """Read what `wanted` describes, oldest first; each page is a read of its own, so the writer is never held up."""
     after = 0
-    for part in whole.between(*wanted.span):
-        where, values = conditions(wanted, part.connection)
-        sql = f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
-        while found := take(part.connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
-            after = found[-1][0]
-            yield found
+    with closing(Sieve(None if wanted.q is None else match_expression(wanted.q))) as sieve:
+        for part in whole.between(*wanted.span):
+            where, values = conditions(wanted, part.connection)
+            sql = (
+                f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? "
+                "ORDER BY record.seq LIMIT ?"
+            )
+            while found := take(part.connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
+                after = found[-1][0]
+                if passed := sieve.passed(found):
+                    yield passed
 
 
 def _prover(node: Node, size: int) -> Callable[[int], bytes]:

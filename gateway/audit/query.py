@@ -1,64 +1,26 @@
 """Reading the log: read-only connections beside the writer, rows in the shape of one line of an export."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.audit import canonical
-from gateway.audit.leaf import event_bytes, microseconds
-from gateway.audit.merkle import TILE, consistency_proof, inclusion_proof
+from gateway.audit.index.words import match_expression
+from gateway.audit.leaf import event_bytes
+from gateway.audit.merkle import consistency_proof, inclusion_proof
 from gateway.audit.row import STORED, Stored, row_of, weight
+from gateway.audit.search import MAX_SEQ, Search, Sieve, leaf_of, matches, stored_rows
+from gateway.audit.selection import MAX_PAGE_BYTES, take
 from gateway.audit.store import FILE
+from gateway.audit.wanted import Filter
 from gateway.audit.whole import WholeLog
-from gateway.domain.request import Json
-from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, UnavailableError
+from gateway.errors import LogUnavailableError, MalformedError, NotFoundError
 
 Row = dict[str, Any]
 MAX_LIMIT = 1000
-MAX_PAGE_BYTES = 8 * 1024 * 1024
-MAX_TEXT = 200
-BUDGET_STEPS = 400_000  # of a thousand virtual-machine instructions each: some seconds
-_BY_USER = "? IN (json_extract(personal, '$.user_id'), json_extract(personal, '$.decision.user'))"
 _MAX_SEQ_DIGITS = 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which records are wanted; every member given must hold."""
-
-    plugin: str | None = None
-    user: str | None = None
-    event_type: str | None = None
-    category: str | None = None
-    effect: str | None = None
-    min_risk: int | None = None
-    since: datetime | None = None  # from this moment on
-    until: datetime | None = None  # up to, but not including, this moment
-    q: str | None = None  # text that occurs anywhere in the record, upper and lower case alike
-
-    def as_json(self) -> dict[str, Json]:
-        """Give the members that are set."""
-        given = ((name, getattr(self, name)) for name in self.__slots__)
-        return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in given
-            if value is not None
-        }
-
-    @property
-    def span(self) -> tuple[int | None, int | None]:
-        """The first microsecond since 1970 that is wanted, and the first that no longer is; None for no bound."""
-        since = None if self.since is None else microseconds(self.since)
-        return since, None if self.until is None else microseconds(self.until)
-
-    @property
-    def everything(self) -> bool:
-        """Whether no record is left out."""
-        return not self.as_json()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +29,7 @@ class Page:
 
     rows: list[Row]
     cursor: str | None
+    note: str | None = None  # why this took longer than usual
 
 
 class LogReader:
@@ -132,23 +95,53 @@ class LogReader:
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise MalformedError(f"limit `{limit}`: 1 to {MAX_LIMIT}")
-        before = None if cursor is None else _parse_cursor(cursor)
-        found: list[Stored] = []
+        below = MAX_SEQ if cursor is None else _parse_cursor(cursor)
+        rows: list[Row] = []
+        held, last, more = 0, 0, False
         with self.whole() as whole:
-            for part in reversed(list(whole.between(*wanted.span))):
-                if before is not None and part.first >= before:
-                    continue
-                where, values = conditions(wanted, part.connection)
-                if before is not None:
-                    where.append("record.seq < ?")
-                    values.append(before)
-                sql = f"{STORED} WHERE {' AND '.join(where)} ORDER BY record.seq DESC LIMIT ?"
-                found += _run(part.connection, sql, [*values, limit + 1 - len(found)])
-                if len(found) > limit or _full(found):
-                    break
-        shown = found[:limit] if len(found) > limit or not _full(found) else found[:-1]
-        rows = [row_of(stored) for stored in shown]
-        return Page(rows=rows, cursor=f"s{shown[-1][0]}" if len(found) > len(shown) else None)
+            search = Search(self._folder, whole, wanted, expected=limit + 1)
+            with closing(search.rows(below=below)) as found:
+                for seq, each, row in found:
+                    more = len(rows) == limit or (bool(rows) and held + each > MAX_PAGE_BYTES)
+                    if more:
+                        break
+                    rows.append(row)
+                    held, last = held + each, seq
+        return Page(rows=rows, cursor=f"s{last}" if more else None, note=search.note)
+
+    def news(self, wanted: Filter, after: int) -> tuple[int, list[Row]]:
+        """Give the records behind number `after` that match, oldest first, and the number of the last one looked at."""
+        found = self.after(after, MAX_LIMIT)
+        with closing(Sieve(None if wanted.q is None else match_expression(wanted.q))) as sieve:
+            rows = [row_of(stored) for stored in sieve.passed(found)]
+        return (found[-1][0] if found else after), [row for row in rows if matches(wanted, row)]
+
+    def extent(self) -> tuple[int, int]:
+        """Give the number of the first record that is kept, and of the last one."""
+        with self.whole() as whole:
+            return whole.first, whole.size
+
+    def after(self, seq: int, limit: int) -> list[Stored]:
+        """Give the kept records that follow number `seq`, oldest first."""
+        found: list[Stored] = []
+        sql = f"{STORED} WHERE record.seq > ? ORDER BY record.seq LIMIT ?"
+        with self.whole() as whole:
+            for part in whole.parts:
+                if part.last > seq and len(found) < limit:
+                    found += take(part.connection.execute(sql, (seq, limit - len(found))))
+                    if sum(map(weight, found)) > MAX_PAGE_BYTES:
+                        break
+        return found
+
+    def stored(self, seqs: Sequence[int]) -> list[Stored]:
+        """Give the records with these numbers, oldest first; what is not kept is left out."""
+        with self.whole() as whole:
+            return stored_rows(whole, seqs)
+
+    def continues(self, seq: int, leaf: bytes | None) -> bool:
+        """Tell whether record `seq` has this leaf."""
+        with self.whole() as whole:
+            return leaf_of(whole, seq) == leaf is not None
 
     def get(self, event_id: str) -> Row | None:
         """Give the record of an event, None if there is none."""
@@ -168,7 +161,7 @@ class LogReader:
             began = _first(whole, "SELECT seq, plugin FROM record WHERE id = ?", [wanted])
             for part in whole.parts if began else ():
                 if part.last > began[0]:
-                    found += _run(part.connection, sql, [wanted, *began, MAX_LIMIT - len(found)])
+                    found += take(part.connection.execute(sql, (wanted, *began, MAX_LIMIT - len(found))))
         return [row_of(stored) for stored in found]
 
     def outcome(self, event_id: str) -> Row | None:
@@ -239,93 +232,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def take(found: Iterable[Stored]) -> list[Stored]:
-    """Read stored records until they are many bytes: a page is bounded, whatever its rows hold."""
-    taken: list[Stored] = []
-    held = 0
-    for stored in found:
-        taken.append(stored)
-        held += weight(stored)
-        if held > MAX_PAGE_BYTES:
-            break
-    return taken
-
-
-def _full(taken: list[Stored]) -> bool:
-    return sum(map(weight, taken)) > MAX_PAGE_BYTES and len(taken) > 1
-
-
-def conditions(wanted: Filter, connection: sqlite3.Connection) -> tuple[list[str], list[object]]:
-    """Give the SQL conditions of `wanted`, and their values."""
-    where, values = ["1"], []
-    simple = (
-        ("plugin = ?", wanted.plugin),
-        ("event_type = ?", wanted.event_type),
-        ("category = ?", wanted.category),
-        ("effect = ?", wanted.effect),
-        ("risk >= ?", wanted.min_risk),
-        ("ts_us >= ?", wanted.since and microseconds(wanted.since)),
-        ("ts_us < ?", wanted.until and microseconds(wanted.until)),
-    )
-    for condition, value in simple:
-        if value is not None:
-            where.append(condition)
-            values.append(_bindable(value))
-    if wanted.user is not None:
-        where.append(_BY_USER)
-        values.append(_bindable(wanted.user))
-    if wanted.q is not None:
-        where.append("(committed LIKE ? ESCAPE '\\' OR personal LIKE ? ESCAPE '\\')")
-        values += [_pattern(wanted.q)] * 2
-    if wanted.since is not None or wanted.until is not None:
-        where.append("record.seq BETWEEN ? AND ?")
-        values += _span(wanted, connection)
-    return where, values
-
-
-def _span(wanted: Filter, connection: sqlite3.Connection) -> tuple[int, int]:
-    """Narrow a time range to record numbers by what the full tiles know of their times."""
-    since = microseconds(wanted.since) if wanted.since else -(2**63)
-    until = microseconds(wanted.until) if wanted.until else 2**63 - 1
-    sql = "SELECT min(idx), max(idx) FROM tile WHERE level = 1 AND last_ts_us >= ? AND first_ts_us < ?"
-    first, last = connection.execute(sql, (since, until)).fetchone()
-    tiles = connection.execute("SELECT coalesce(max(idx), -1) + 1 FROM tile WHERE level = 1").fetchone()[0]
-    tail = connection.execute(
-        "SELECT count(*) FROM record WHERE seq > ? AND ts_us >= ? AND ts_us < ?", (tiles * TILE, since, until)
-    ).fetchone()[0]
-    begin = tiles if first is None else first
-    end = 2**63 - 1 if tail else (0 if last is None else (last + 1) * TILE)
-    return begin * TILE + 1, end
-
-
-def _bindable(value: object) -> object:
-    return canonical.tidy_text(value) if isinstance(value, str) else value
-
-
-def _pattern(text: str) -> str:
-    if len(text) > MAX_TEXT:
-        raise MalformedError(f"the text to look for has {len(text)} characters", way_out=f"at most {MAX_TEXT}")
-    spelt = canonical.encode(canonical.tidy_text(text)).decode()[1:-1]
-    for special in ("\\", "%", "_"):
-        spelt = spelt.replace(special, f"\\{special}")
-    return f"%{spelt}%"
-
-
 def _parse_cursor(cursor: str) -> int:
     digits = cursor.removeprefix("s")
     if not cursor.startswith("s") or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MAX_SEQ_DIGITS:
         raise MalformedError(f"`{cursor[:40]}` is not a cursor", way_out="give the one that came with the last page")
     return int(digits)
-
-
-def _run(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[Stored]:
-    steps = iter(range(BUDGET_STEPS))
-    connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
-    try:
-        return take(connection.execute(sql, values))
-    except sqlite3.OperationalError as error:
-        if "interrupted" not in str(error):
-            raise
-        raise UnavailableError("the search takes too long", way_out="narrow it by plugin or time") from error
-    finally:
-        connection.set_progress_handler(None, 0)

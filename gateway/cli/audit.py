@@ -19,7 +19,7 @@ from gateway.errors import NoHomeError, NotFoundError, UsageError
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
 log_files.add_verbs(app)
 
-_COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="#risk_score", what="what")
+COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="#risk_score", what="what")
 
 _UNVERIFIED = 6
 
@@ -33,26 +33,51 @@ class Filters:
     event_type: Annotated[str | None, typer.Option("--event-type", metavar="TYPE", help="As access_denied.")] = None
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="As security.")] = None
     effect: Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="allow or deny.")] = None
+    rule: Annotated[str | None, typer.Option("--rule", metavar="ID", help="The rule that decided.")] = None
     min_risk: Annotated[int | None, typer.Option("--min-risk", metavar="N", help="0 to 100.")] = None
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="RFC 3339.")] = None
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")] = None
 
 
 @verb(app, "tail")
-def tail(call: Call, lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, max=1000)] = 20) -> None:
+def tail(
+    call: Call,
+    filters: Filters,
+    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, max=1000)] = 20,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is recorded from now on.")] = False,
+) -> None:
     """Show the newest records, the newest last."""
-    _show(call, {"limit": lines})
+    if not follow:
+        _show(call, {**asdict(filters), "limit": lines})
+        return
+    from gateway.cli.audit_tail import follow_log
+
+    follow_log(call, asdict(filters), lines)
 
 
 @verb(app, "search")
 def search(
     call: Call,
     filters: Filters,
-    q: Annotated[str | None, typer.Argument(metavar="WORDS", help="Words to look for.")] = None,
+    q: Annotated[
+        str | None, typer.Argument(metavar="WORDS", help='Words that must all occur, a "phrase", or a beginning*.')
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000)] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", metavar="C", help="Go on where a search ended.")] = None,
 ) -> None:
     """Find records, the newest last."""
-    _show(call, {**asdict(filters), "q": q, "limit": limit})
+    _show(call, {**asdict(filters), "q": q, "limit": limit, "cursor": cursor})
+
+
+@verb(app, "reindex")
+def reindex(call: Call) -> None:
+    """Make the index anew from the log, and wait until it has everything."""
+    from gateway.cli.audit_tail import wait_for_index
+
+    with call.client() as client:
+        state = client.request("POST", "/v1/audit/reindex").body
+        state = wait_for_index(lambda: client.request("GET", "/v1/audit/index").body, state["records"])
+    call.show(state, lambda: note(f"{state['indexed']} records are indexed"))
 
 
 @verb(app, "show")
@@ -212,11 +237,20 @@ def _write_leaves(call: Call, export: Path, sidecar: Path) -> None:
 
 def _show(call: Call, params: dict[str, Any]) -> None:
     found = call.ask("GET", "/v1/audit", params=params)
-    rows = [_row(record) for record in reversed(found["records"])]
-    call.show(found, lambda: print_table(_COLUMNS, rows, empty="no such records"))
+    rows = [row_of(record) for record in reversed(found["records"])]
+
+    def tell() -> None:
+        print_table(COLUMNS, rows, empty="no such records")
+        if found["cursor"] is not None and "cursor" in params:
+            note(f"there are more: --cursor {found['cursor']}")
+        if "note" in found:
+            note(found["note"])
+
+    call.show(found, tell)
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
+def row_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Give a record with what it says in one line."""
     return {**record, "what": _what(record)}
 
 

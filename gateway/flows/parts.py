@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
 from gateway.domain.record import Record
 from gateway.executor.confine import Caps
@@ -74,6 +75,7 @@ class Parts:
     owner: str
     policy: CurrentPolicy
     log: DecisionLog
+    index: Follower
     registry: Registry
     resources: Resources
     traffic: TrafficLog
@@ -89,6 +91,7 @@ class Parts:
     forgetting: list[Callable[[str, Sequence[int]], None]] = field(
         default_factory=list
     )  # who else keeps things of users
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # the gateway stops: what streams on ends
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
 

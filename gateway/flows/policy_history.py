@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
+from gateway.audit.wanted import Filter
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, NotFoundError
 from gateway.flows.build_policy import build

@@ -1,7 +1,9 @@
 """The decision log over HTTP: searched, exported, its signed head."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 from litestar import MediaType, Response, get, post
@@ -9,10 +11,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from gateway.audit import canonical
 from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.index.words import match_expression
 from gateway.audit.proof import prove_consistency, prove_inclusion
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.sidecar import read_leaves
+from gateway.audit.wanted import Filter
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
 from gateway.domain.record import CATEGORY_OF, Category
@@ -23,6 +28,8 @@ from gateway.flows.rotate_key import rotate_key
 from gateway.http.bodies import LiftBody, parse_moment
 
 _DEFAULT_LIMIT = 100
+_FOLLOW_S = 60.0
+_FOLLOW_POLL_S = 0.25
 
 
 def wanted(  # noqa: PLR0913 (one argument for each filter of the contract)
@@ -32,6 +39,7 @@ def wanted(  # noqa: PLR0913 (one argument for each filter of the contract)
     event_type: FromQuery[str | None] = None,
     category: FromQuery[str | None] = None,
     effect: FromQuery[str | None] = None,
+    rule: FromQuery[str | None] = None,
     min_risk: Annotated[int | None, QueryParameter(ge=0, le=100)] = None,
     since: FromQuery[str | None] = None,
     until: FromQuery[str | None] = None,
@@ -55,6 +63,7 @@ def wanted(  # noqa: PLR0913 (one argument for each filter of the contract)
         event_type=event_type,
         category=category,
         effect=effect,
+        rule=rule,
         min_risk=min_risk,
         since=parse_moment("since", since),
         until=parse_moment("until", until),
@@ -73,14 +82,64 @@ async def search(  # noqa: PLR0913 (one argument for each thing a search needs)
     cursor: FromQuery[str | None] = None,
     event_id: FromQuery[str | None] = None,
 ) -> dict[str, Any]:
-    """Give records, newest first; `cursor` of an answer asks for the ones behind it."""
+    """Give records, newest first; `cursor` of an answer asks for the ones behind it, `note` says why it was slow."""
     await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
     if event_id is not None:
         name = event_id if event_id.startswith("audit-") else f"audit-{event_id}"
         row = await asyncio.to_thread(reader.get, name)
         return {"records": [] if row is None else [row], "cursor": None}
     page = await asyncio.to_thread(reader.find, wanted, limit=limit, cursor=cursor)
-    return {"records": page.rows, "cursor": page.cursor}
+    return {"records": page.rows, "cursor": page.cursor, **({} if page.note is None else {"note": page.note})}
+
+
+@get("/v1/audit/follow", media_type="application/jsonl")
+async def follow(
+    wanted: NamedDependency[Filter],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+    after: FromQuery[int | None] = None,
+) -> Stream:
+    """Stream records as they are written, from behind number `after`, else from now on; ends after a minute.
+
+    An empty line now and then says that it still goes on.
+    """
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    if wanted.q is not None:
+        match_expression(wanted.q)
+    begin = (await asyncio.to_thread(reader.extent))[1] if after is None else max(0, after)
+    return Stream(_follow(parts, reader, wanted, begin), media_type="application/jsonl")
+
+
+async def _follow(parts: Parts, reader: LogReader, wanted: Filter, seq: int) -> AsyncIterator[bytes]:
+    # SECURITY: it ends, so that who follows must ask again, and has lost it where the right was taken away.
+    ends = time.monotonic() + _FOLLOW_S
+    while time.monotonic() < ends and not parts.ending.is_set():
+        seq, rows = await asyncio.to_thread(reader.news, wanted, seq)
+        yield b"".join(canonical.encode_in_order(row) + b"\n" for row in rows) or b"\n"
+        if not rows:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(parts.ending.wait(), _FOLLOW_POLL_S)
+
+
+@get("/v1/audit/index")
+async def index(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Tell how many of the log's records the index has."""
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    return await asyncio.to_thread(_state, parts)
+
+
+@post("/v1/audit/reindex", status_code=202)
+async def reindex(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+    """Delete the index and make it anew from the log; the answer does not wait for it, nor does any search."""
+    await authorize(parts, caller, Level.ADMIN, "audit/index", key_scope="audit")
+    await asyncio.to_thread(parts.index.rebuild)
+    return await asyncio.to_thread(_state, parts)
+
+
+def _state(parts: Parts) -> dict[str, Any]:
+    state = parts.index.state
+    return {"indexed": state.indexed, "records": state.records, "why": state.why}
 
 
 @get("/v1/audit/export", media_type="application/jsonl")
@@ -169,4 +228,4 @@ async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate]
+ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate, follow, index, reindex]

@@ -7,7 +7,8 @@ from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
+from gateway.audit.wanted import Filter
 from gateway.domain.caller import Caller
 from gateway.domain.lifecycle import State
 from gateway.domain.outcome import RunResult

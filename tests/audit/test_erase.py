@@ -16,8 +16,9 @@ from gateway.audit.decisions import read_decisions
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.log import DecisionLog
 from gateway.audit.naming import Mentions
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.verify import Verification, verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.record import Record
 
 Open = Callable[[], DecisionLog]

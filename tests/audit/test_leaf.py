@@ -17,8 +17,9 @@ from gateway.audit.decided import SAME_SUBJECT, SAME_USER, spell_decision
 from gateway.audit.leaf import prepare
 from gateway.audit.log import DecisionLog
 from gateway.audit.persons import Persons
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.schema import migrate
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import Decision, Effect, NearMiss, Reason, RuleRef, Verdict, timestamp
 from gateway.domain.names import Subject, UserId
 from gateway.domain.record import Record, Resolution

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.audit.log import DecisionLog
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
+from gateway.audit.wanted import Filter
 from gateway.domain.record import Record
 from gateway.errors import LogUnavailableError, VerificationError
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from gateway.audit import query as query_module
+from gateway.audit import search as search_module
 from gateway.audit.checkpoint import parse_note
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import proves_consistency, proves_inclusion
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
 from gateway.errors import LogUnavailableError, MalformedError, NotFoundError, UnavailableError, VerificationError
@@ -54,10 +55,13 @@ def test_each_filter_gives_the_records_it_describes_newest_first(
     assert seqs(folder, plugin="nobody' OR 1=1 --") == []
     assert seqs(folder, user="\ud800") == []
     assert seqs(folder, q="grüße") == [5]
-    assert seqs(folder, q='"GRÜSSE') == []
+    assert seqs(folder, q='"GRÜSSE"') == []
     assert seqs(folder, q="100%_done\\") == [5]
     assert seqs(folder, q="100%x") == []
-    assert seqs(folder, q='SAID "gr') == [5]
+    assert seqs(folder, q="SAID grü*") == [5]
+    assert seqs(folder, q='"said Grüße"') == [5]
+    assert seqs(folder, q='"grüße said"') == []
+    assert seqs(folder, rule="notes-diary", user="bob") == [3]
 
 
 def test_a_time_range_is_found_over_full_tiles_and_a_clock_that_jumped(
@@ -98,6 +102,11 @@ def test_pages_follow_each_other_without_gap_or_repetition(folder: Path, open_lo
         {"cursor": "s" + "9" * 30},
         {"cursor": "s\u0667"},
         {"wanted": Filter(q="x" * 201)},
+        {"wanted": Filter(q="")},
+        {"wanted": Filter(q="- _ *")},
+        {"wanted": Filter(q='an "open quote')},
+        {"wanted": Filter(q="a*")},
+        {"wanted": Filter(q="a " * 17)},
     ],
 )
 def test_what_cannot_be_understood_is_said(folder: Path, open_log: Open, asked: dict[str, Any]) -> None:
@@ -110,7 +119,7 @@ def test_a_search_that_takes_too_long_ends(
     folder: Path, open_log: Open, record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(open_log, *(record() for _ in range(500)))
-    monkeypatch.setattr(query_module, "BUDGET_STEPS", 1)
+    monkeypatch.setattr(search_module, "BUDGET_S", -1.0)
     with pytest.raises(UnavailableError, match="takes too long"):
         LogReader(folder).find(Filter(q="nothing"))
 

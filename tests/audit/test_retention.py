@@ -11,8 +11,9 @@ import pytest
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import proves_inclusion
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.verify import Verification, verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.record import Record
 from gateway.errors import NotFoundError, VerificationError
 

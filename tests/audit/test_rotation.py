@@ -14,10 +14,11 @@ from gateway.audit.checkpoint import LogKey, parse_note, parse_rotation, parse_v
 from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.log import DecisionLog
 from gateway.audit.proof import check_consistency, prove_consistency
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.store import Store
 from gateway.audit.trust import KeyChain
 from gateway.audit.verify import verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.record import Record
 from gateway.errors import LogUnavailableError
 

@@ -18,8 +18,9 @@ from gateway.audit.decisions import count_records, read_allows, read_decisions
 from gateway.audit.export import Export, ExportRequest, begin_export
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import Frontier, proves_consistency, proves_inclusion
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.verify import Verification, verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record
 from gateway.errors import LogUnavailableError, VerificationError

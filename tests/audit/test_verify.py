@@ -22,9 +22,10 @@ from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.key_files import read_or_make_key
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import leaf_hash
-from gateway.audit.query import Filter, LogReader
+from gateway.audit.query import LogReader
 from gateway.audit.verification import FILTERED_NOTE, MAX_FINDINGS, UNSIGNED_NOTE, Verification
 from gateway.audit.verify import verify_file
+from gateway.audit.wanted import Filter
 from gateway.domain.decision import Effect
 from gateway.domain.record import Record
 from gateway.errors import VerificationError
