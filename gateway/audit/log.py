@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.audit.book import CheckpointBook
+from gateway.audit.checkpoint import VerifierKey
 from gateway.audit.erase import Erased, forget_in_closed
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
@@ -131,6 +132,11 @@ class DecisionLog:
     def verifier(self) -> str:
         """The public key that checks this log's checkpoints, in its text form."""
         return str(self._store.key.verifier)
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        """The public key that checks this log's checkpoints."""
+        return self._store.key.verifier
 
     async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:
         """Write `records`, all or none, and return their numbers; with `sign` a checkpoint stands right behind them.

@@ -47,11 +47,11 @@ def conditions(wanted: Filter, connection: sqlite3.Connection) -> tuple[list[str
         values.append(_bindable(wanted.user))
     if wanted.since is not None or wanted.until is not None:
         where.append("record.seq BETWEEN ? AND ?")
-        values += _span(wanted, connection)
+        values += span(wanted, connection)
     return where, values
 
 
-def _span(wanted: Filter, connection: sqlite3.Connection) -> tuple[int, int]:
+def span(wanted: Filter, connection: sqlite3.Connection) -> tuple[int, int]:
     """Narrow a time range to record numbers by what the full tiles know of their times."""
     since = microseconds(wanted.since) if wanted.since else -(2**63)
     until = microseconds(wanted.until) if wanted.until else 2**63 - 1

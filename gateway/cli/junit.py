@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from gateway.cli.output import clean
+from gateway.domain.visible import clean
 
 if TYPE_CHECKING:
     from gateway.policy.cases import CaseResult

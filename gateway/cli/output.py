@@ -3,13 +3,13 @@
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import typer
 
+from gateway.domain.visible import clean
 from gateway.errors import HearthgateError
 
 NOTHING = "-"
@@ -106,22 +106,6 @@ def cell_text(row: Mapping[str, Any], member: str) -> str:
             return value[:19].replace("T", " ")
         case _:
             return clean(str(value))
-
-
-def clean(text: str) -> str:
-    """Spell out control and invisible characters.
-
-    SECURITY: plugins choose texts that end here; an escape sequence could repaint what a person reads.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_clean_char(char) for char in text)
-
-
-def _clean_char(char: str) -> str:
-    if char == "\n" or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return char
-    return "\\" + f"x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"  # noqa: PLR2004 (one byte)
 
 
 def _print_rich_table(wanted: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:

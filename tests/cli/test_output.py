@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.output import cell_text, clean, columns, fail, print_facts, print_json, print_table
+from gateway.cli.output import cell_text, columns, fail, print_facts, print_json, print_table
+from gateway.domain.visible import clean
 from gateway.errors import OutcomeUnknownError, Place, PolicyBrokenError, Problem
 
 ROWS = [
