@@ -175,6 +175,31 @@ def verify(
         raise typer.Exit(_UNVERIFIED)
 
 
+@verb(app, "report")
+def report(
+    call: Call,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="RFC 3339; else from the first.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339; else now.")] = None,
+    subject_data: Annotated[
+        str | None, typer.Option("--subject-data", metavar="USER", help="Who could read this person's data, and did.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="html or json.")] = "html",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
+) -> None:
+    """Tell what was decided and done in a period, as a page to print or as JSON."""
+    form = "json" if call.as_json and output is None else form
+    params = {"since": since, "until": until, "subject_data": subject_data, "format": form}
+    body = call.ask("GET", "/v1/audit/report", params=params)
+    text = body if form == "html" else json.dumps(body, indent=2)
+    if output is None:
+        print(text)  # noqa: T201 (the page and the JSON spell every control character)
+        return
+    from gateway.cli.files import write_chunks
+
+    write_chunks(output, [text.encode()])
+    call.show({"file": str(output)}, lambda: note(f"the report is in {output}"))
+
+
 @verb(app, "checkpoint")
 def checkpoint(call: Call) -> None:
     """Print the signed head of the log, to be kept elsewhere."""

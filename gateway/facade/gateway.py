@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.client import Client, find_home
+from gateway.facade.audit import AuditLog
 from gateway.facade.log_files import LogFiles
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
@@ -20,6 +21,7 @@ class Gateway:
         self.permissions = PermissionManager(client)
         self.traffic = TrafficLogger(client)
         self.log_files = LogFiles(client)
+        self.audit = AuditLog(client)
 
     @property
     def home(self) -> Path:

@@ -1,6 +1,7 @@
 """The decision log over HTTP: searched, exported, its signed head."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -16,14 +17,19 @@ from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.index.words import match_expression
 from gateway.audit.proof import prove_consistency, prove_inclusion
 from gateway.audit.query import LogReader
+from gateway.audit.report.gather import Asked
+from gateway.audit.report.page import spell_page
+from gateway.audit.report.style import POLICY
 from gateway.audit.sidecar import read_leaves
 from gateway.audit.wanted import Filter
 from gateway.domain.caller import Caller
+from gateway.domain.names import parse_user_id
 from gateway.domain.permission import Level
 from gateway.domain.record import CATEGORY_OF, Category
 from gateway.errors import MalformedError, NotFoundError
 from gateway.flows.authorize import authorize
 from gateway.flows.parts import Parts
+from gateway.flows.report import make_report
 from gateway.flows.rotate_key import rotate_key
 from gateway.http.bodies import LiftBody, parse_moment
 
@@ -120,6 +126,43 @@ async def _follow(parts: Parts, reader: LogReader, wanted: Filter, seq: int) -> 
         if not rows:
             with suppress(TimeoutError):
                 await asyncio.wait_for(parts.ending.wait(), _FOLLOW_POLL_S)
+
+
+@get("/v1/audit/report")
+async def report(
+    *,
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    format: FromQuery[str] = "json",  # noqa: A002 (the name is the contract's)
+    subject_data: FromQuery[str | None] = None,
+) -> Response[bytes]:
+    """Report on a period: a page to print, or JSON; `subject_data` narrows who read whose data to one person."""
+    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
+    if format not in {"html", "json"}:
+        raise MalformedError(f"format: `{format[:80]}`", way_out="html or json")
+    asked = Asked(
+        since=parse_moment("since", since),
+        until=parse_moment("until", until) or parts.now(),
+        person=None if subject_data is None else parse_user_id(subject_data),
+    )
+    if asked.since is not None and asked.since >= asked.until:
+        raise MalformedError("since: it is not before until")
+    body = await make_report(parts, caller, asked)
+    if format == "json":
+        return Response(await asyncio.to_thread(_spell_json, body), media_type=MediaType.JSON)
+    page = await asyncio.to_thread(_spell_page, body)
+    return Response(page, media_type=MediaType.HTML, headers={"content-security-policy": POLICY})
+
+
+def _spell_json(body: dict[str, Any]) -> bytes:
+    # SECURITY: ASCII alone, so that no control or direction of a plugin's text reaches a terminal raw.
+    return json.dumps(body, ensure_ascii=True).encode()
+
+
+def _spell_page(body: dict[str, Any]) -> bytes:
+    return "".join(spell_page(body)).encode()
 
 
 @get("/v1/audit/index")
@@ -228,4 +271,4 @@ async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate, follow, index, reindex]
+ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate, follow, report, index, reindex]

@@ -1,6 +1,5 @@
 """What a report counts and lists, taken from one record after the other; memory stays bounded."""
 
-import json
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -171,7 +170,7 @@ def event_row(row: Row) -> Row:
     why = next((str(details[name]) for name in _REASONS if details.get(name)), "")
     if decision is None:
         rest = {name: value for name, value in details.items() if name not in (*_REASONS, "on_behalf")}
-        what = json.dumps(rest, ensure_ascii=False) if rest else ""
+        what = "\n".join(f"{name}: {_said(value)}" for name, value in rest.items() if value not in (None, "", [], {}))
     else:
         rule = decision["rule"] or {}
         what = f"{decision['effect']} {decision['subject']} {decision['permission']} {decision['scope']}"
@@ -189,6 +188,19 @@ def event_row(row: Row) -> Row:
         "what": what if len(what) <= _MAX_WHAT else what[:_MAX_WHAT] + " ...",
         "why": why if len(why) <= _MAX_WHAT else why[:_MAX_WHAT] + " ...",
     }
+
+
+def _said(value: Json) -> str:
+    """Give a value of a record's details in a few words."""
+    match value:
+        case dict():
+            return " ".join(_said(each) for each in value.values() if each not in (None, "", "-", [], {}))
+        case list():
+            return ", ".join(map(_said, value))
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
 
 
 def _group(groups: dict[tuple[str, ...], Row], key: tuple[str, ...], row: Row) -> bool:
