@@ -154,6 +154,7 @@ def _parts(
         policy=CurrentPolicy(),
         log=record[0],
         index=record[1],
+        forgetting=[record[1].forget],
         registry=Registry(
             plugins=Plugins(connection),
             grants=Grants(connection),

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.audit.index import blocks, follower
 from gateway.audit.index.follower import Follower
-from gateway.audit.index.schema import FILE
+from gateway.audit.index.schema import FILE, remove_index
 from gateway.audit.log import DecisionLog
 from gateway.audit.query import LogReader
 from gateway.audit.wanted import Filter
@@ -261,8 +261,7 @@ def test_records_of_a_dropped_beginning_leave_the_index_and_the_rest_is_found_ac
         with following(folder):
             until(lambda: b"rosalind" not in bytes_of(folder))
         assert seqs(folder, rule="notes-diary") == list(range(90, 30, -1))
-        for path in folder.glob(f"{FILE}*"):
-            path.unlink()
+        remove_index(folder)
         index(folder)
         assert seqs(folder, q="notes diary") == list(range(90, 30, -1))
         await log.close()

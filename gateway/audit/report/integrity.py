@@ -5,9 +5,8 @@ from collections import deque
 from datetime import UTC, datetime
 
 from gateway.audit.checkpoint import VerifierKey, parse_note
-from gateway.audit.merkle import leaf_hash, read_frontier
+from gateway.audit.merkle import Node, leaf_hash, read_frontier
 from gateway.audit.row import Stored
-from gateway.audit.tree import stored_node
 from gateway.domain.decision import timestamp
 from gateway.domain.request import Json
 from gateway.errors import VerificationError
@@ -20,16 +19,21 @@ _AHEAD = 500
 class Integrity:
     """Goes along the records, oldest first, and compares with what was signed."""
 
-    def __init__(self, connection: sqlite3.Connection, verifier: VerifierKey, first: int, last: int) -> None:
+    def __init__(self, node: Node, verifier: VerifierKey, first: int, last: int) -> None:
         self._verifier = verifier
-        self._frontier = read_frontier(first - 1, stored_node(connection))
-        self._connection = connection
+        self._frontier = read_frontier(first - 1, node)
+        self._connection: sqlite3.Connection | None = None
         self._first, self._last = first, last
         self._ahead: deque[tuple[int, int, str]] = deque()
-        self._read_ahead(first)
         self._newest: dict[str, Json] | None = None
         self._checked = self._signatures = self._wrong = 0
         self._findings: list[str] = []
+
+    def open(self, connection: sqlite3.Connection) -> None:
+        """Go on in a file of the log, from its beginning or from the first record that is wanted."""
+        self._connection = connection
+        self._ahead.clear()
+        self._read_ahead(self._frontier.size + 1)
 
     def add(self, stored: Stored) -> None:
         """Take in the next record."""
@@ -48,6 +52,8 @@ class Integrity:
 
     def _read_ahead(self, size: int) -> None:
         # WHY: some at a time; a reading that goes on for the whole report would keep the log's file from being tidied.
+        if self._connection is None:
+            return
         sql = "SELECT size, ts_us, note FROM checkpoint WHERE size BETWEEN ? AND ? ORDER BY size LIMIT ?"
         self._ahead.extend(self._connection.execute(sql, (size, self._last, _AHEAD)).fetchall())
 

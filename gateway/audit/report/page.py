@@ -206,6 +206,7 @@ def _retention(report: Report) -> Iterator[str]:
         yield "<p>The log has no record.</p>\n"
     else:
         yield f"<p>The log holds records {kept['first_seq']:,} to {kept['last_seq']:,}.</p>\n"
+        yield from _table("Closed files of the log", _SEGMENTS, _listed(kept["segments"]))
 
 
 def _table(caption: str, columns: Sequence[Col], listing: Report) -> Iterator[str]:
@@ -290,6 +291,15 @@ _EVENTS = (
     Col("by", _who, "name"),
     Col("what", _member("what")),
     Col("why", _member("why")),
+)
+_SEGMENTS = (
+    Col("file", _member("file")),
+    Col("first record", lambda row: f"{row['first']:,}", "number short"),
+    Col("last record", lambda row: f"{row['last']:,}", "number short"),
+    Col(
+        "kept", lambda row: "yes" if row["dropped"] is None else f"dropped, as record {row['dropped']:,} tells", "short"
+    ),
+    Col("root", lambda row: f"<code>{text(row['root'])}</code>"),
 )
 _GENERATIONS = (
     Col("generation", lambda row: f"{row['generation']:,}", "slim"),

@@ -23,7 +23,7 @@ _SECTION_OF = {
         "violations": "permission_violation requests_refused owner_override lockdown_on lockdown_off execution_lost",
         "erasures": "redaction",
         "keys": "key_added key_revoked key_rotated",
-        "system": "started stopped recovered exported policy_rejected",
+        "system": "started stopped recovered exported policy_rejected segment_closed segment_dropped",
     }.items()
     for event_type in words.split()
 }
