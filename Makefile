@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -37,6 +37,10 @@ test-casbin: setup-dev
 test-pycasbin:
 	@PYTHON=$(PYTHON) VENV=.venv-pycasbin sh tools/setup requirements-pycasbin.lock
 	.venv-pycasbin/bin/pytest -n auto tests/policy
+
+# Searches over a log of five million records; it takes 10 GB and half an hour.
+bench-query: setup-dev
+	$(BIN)/python -m benchmarks.audit_query
 
 bench-policy:
 	@PYTHON=$(PYTHON) VENV=.venv-bench sh tools/setup requirements-bench.lock

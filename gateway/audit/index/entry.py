@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from gateway.audit.leaf import microseconds
+from gateway.domain.risk import MAX_SCORE
 
 MAX_WORDS = 16_384  # characters of a record that can be found by their words
+_RISK_STEP = 10
 _MEMBERS = ("event_type", "plugin_id", "user_id", "resolution", "trace_id")
 _OF_DECISION = ("permission", "scope", "subject", "user", "reason", "consent_id", "approval_id")
 _OF_RULE = ("id", "file", "why")
@@ -40,9 +42,11 @@ def facets_of(row: dict[str, Any]) -> tuple[Facet, ...]:
     return tuple(dict.fromkeys(_facets(row)))
 
 
-def risk_facet(score: int) -> Facet:
-    """Give the facet of a risk score; texts sort as the scores do."""
-    return "risk", f"{score:03d}"
+def risks_from(score: int) -> list[Facet]:
+    """Give facets of which every record with at least this risk has one, and no other has any."""
+    step = -(-score // _RISK_STEP) * _RISK_STEP
+    between = [("risk", f"{each}") for each in range(score, min(step, MAX_SCORE + 1))]
+    return between if step > MAX_SCORE else [*between, ("risk_from", f"{step}")]
 
 
 def words_of(row: dict[str, Any]) -> str:
@@ -55,7 +59,10 @@ def words_of(row: dict[str, Any]) -> str:
 def _facets(row: dict[str, Any]) -> Iterator[Facet]:
     yield "event_type", row["event_type"]
     yield "category", row["category"]
-    yield risk_facet(row["risk_score"])
+    risk = int(row["risk_score"])
+    yield "risk", f"{risk}"
+    for step in range(0, risk + 1, _RISK_STEP):
+        yield "risk_from", f"{step}"
     if row["plugin_id"] is not None:
         yield "plugin", row["plugin_id"]
     if row["user_id"] is not None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Self
 
 from gateway.audit.index.blocks import BLOCK, FULL, Times, place_of, seqs, unpack
-from gateway.audit.index.entry import Facet, risk_facet
+from gateway.audit.index.entry import Facet, risks_from
 from gateway.audit.index.schema import FILE, FORMAT
 from gateway.audit.index.store import bits_id
 from gateway.audit.index.words import match_expression
 from gateway.audit.leaf import microseconds
 from gateway.audit.wanted import Filter
-from gateway.domain.risk import MAX_SCORE
 
 _BLOCKS_AT_ONCE = 32
 _ALWAYS = (-(2**63), 2**63 - 1)
@@ -102,7 +101,7 @@ class Lookup:
         """Give the numbers of the facets that are wanted, one of each list; None if nothing can match."""
         named: list[list[Facet]] = [[(name, value)] for name in _NAMES if (value := getattr(wanted, name)) is not None]
         if wanted.min_risk is not None:
-            named.append([risk_facet(score) for score in range(max(0, wanted.min_risk), MAX_SCORE + 1)])
+            named.append(risks_from(max(0, wanted.min_risk)))
         numbers = [[number for facet in each if (number := self._number(facet)) is not None] for each in named]
         return numbers if all(numbers) else None
 
