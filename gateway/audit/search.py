@@ -140,7 +140,8 @@ class Sieve:
 
     def __init__(self, expression: str | None) -> None:
         self._expression = expression
-        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        # WHY: an export is read piece by piece, each in whatever thread is free.
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         if expression is not None:
             self._connection.execute(f"CREATE VIRTUAL TABLE said USING fts5(words, {WORDS})")
 

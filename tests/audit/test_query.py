@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.audit import search as search_module
 from gateway.audit.checkpoint import parse_note
+from gateway.audit.export import Export
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import proves_consistency, proves_inclusion
 from gateway.audit.query import LogReader
@@ -215,3 +217,16 @@ def test_a_record_changed_in_the_database_is_an_answer_that_names_it(
     connection.close()
     with pytest.raises(VerificationError, match=r"record 2 in audit\.db was changed"):
         LogReader(folder).find(Filter())
+
+
+def test_an_export_by_words_is_read_in_whatever_thread_is_free(folder: Path, open_log: Open, decided: Make) -> None:
+    write(open_log, *(decided() for _ in range(3)))
+    export = Export(folder=folder, wanted=Filter(q="diary"), up_to=3, seq=3, note="")
+    chunks = export.chunks()
+    pieces = []
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as thread:
+            pieces.append(thread.submit(next, chunks).result())
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(next, chunks, None).result() is None
+    assert b"".join(pieces).count(b"\n") == 4
