@@ -61,7 +61,7 @@ def _spread(listed: "array[int]") -> bytes:
     return bytes(bits)
 
 
-def seqs(block: int, bits: int, *, newest_first: bool = True) -> Iterator[int]:
+def seqs_of(block: int, bits: int, *, newest_first: bool = True) -> Iterator[int]:
     """Give the numbers of a block's records whose bits are set."""
     first = block * BLOCK + 1
     found = _descending(bits) if newest_first else reversed(list(_descending(bits)))

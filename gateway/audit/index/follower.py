@@ -92,7 +92,9 @@ class Follower:
         with self._lock:
             try:
                 store = self._open_store()
-                store.forget(user, self._pages(sorted(seqs)))
+                # WHY: whoever erases may have been killed and no longer know every record; the index knows its own.
+                wanted = sorted({*seqs, *(store.mentioning(user) if user is not None else ())})
+                store.forget(user, wanted, self._pages(wanted))
             except _FAILURES as error:
                 _log.warning("the index over the decision log is made anew, to forget a person: %s", error)
                 self._drop_store()

@@ -8,7 +8,7 @@ from operator import and_, or_
 from pathlib import Path
 from typing import Self
 
-from gateway.audit.index.blocks import BLOCK, FULL, Times, place_of, seqs, unpack
+from gateway.audit.index.blocks import BLOCK, FULL, Times, place_of, seqs_of, unpack
 from gateway.audit.index.entry import Facet, risks_from
 from gateway.audit.index.schema import FILE, FORMAT
 from gateway.audit.index.store import bits_id
@@ -83,7 +83,7 @@ class Lookup:
             return
         for block, bits in self._blocks(wanted, facets, (above, below), newest_first=newest_first):
             if expression is None:
-                yield from seqs(block, bits, newest_first=newest_first)
+                yield from seqs_of(block, bits, newest_first=newest_first)
             else:
                 first = block * BLOCK + 1
                 for seq in self._said(expression, first, first + BLOCK - 1, newest_first=newest_first):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.audit.index.blocks import Places, Times, pack, place_of, unpack
+from gateway.audit.index.blocks import Places, Times, pack, place_of, seqs_of, unpack
 from gateway.audit.index.entry import Entry, Facet
 from gateway.audit.index.schema import open_index
+from gateway.audit.index.words import phrase
 
 MAX_KNOWN = 50_000  # facets whose number is remembered
 _ROWS_A_STATEMENT = 100
@@ -63,8 +64,8 @@ class IndexStore:
             raise
         self.size, self.last = entries[-1].seq, last
 
-    def forget(self, user: str | None, entries: Iterable[Sequence[Entry]]) -> None:
-        """Take a person out, and put what `entries` now say in the place of what was said in these records.
+    def forget(self, user: str | None, seqs: Sequence[int], entries: Iterable[Sequence[Entry]]) -> None:
+        """Take out a person, and the words of the records `seqs`; what `entries` now say comes in their place.
 
         Returns only when the bytes are gone from the file.
         """
@@ -72,15 +73,24 @@ class IndexStore:
             with self._transaction():
                 if user is not None:
                     self._drop_facet(("user", user))
+                numbers = msgspec.json.encode(seqs).decode()
+                self._connection.execute("DELETE FROM said WHERE rowid IN (SELECT value FROM json_each(?))", (numbers,))
                 for page in entries:
-                    numbers = msgspec.json.encode([entry.seq for entry in page]).decode()
-                    self._connection.execute(
-                        "DELETE FROM said WHERE rowid IN (SELECT value FROM json_each(?))", (numbers,)
-                    )
                     self._say([(entry.seq, entry.words) for entry in page if entry.seq <= self.size])
         finally:
             self._load()
         self.compact()
+
+    def mentioning(self, user: str) -> set[int]:
+        """Give the records that are indexed under a person, or whose words have the person's name."""
+        row = self._connection.execute("SELECT id FROM facet WHERE name = 'user' AND value = ?", (user,)).fetchone()
+        found: set[int] = set()
+        if row is not None:
+            sql = "SELECT block.id, places FROM block JOIN bits ON bits.id = (block.id << ?) | ?"
+            for block, packed in self._connection.execute(sql, (_FACET_BITS, row[0])):
+                found.update(seqs_of(block, unpack(packed)))
+        said = "SELECT rowid FROM said WHERE said MATCH ?"
+        return found.union(seq for (seq,) in self._connection.execute(said, (phrase(user),)))
 
     def drop_before(self, seq: int) -> None:
         """Take out every record before `seq`, because the log no longer has it."""

@@ -32,12 +32,17 @@ def match_expression(text: str) -> str:
     return " AND ".join(terms)
 
 
+def phrase(text: str) -> str:
+    """Give the expression that finds exactly the words of a text, one behind the other."""
+    spelt = text.replace('"', '""').replace("\x00", " ")
+    return f'"{spelt}"'
+
+
 def _terms(text: str) -> Iterator[str]:
-    for phrase, star, bare in _TERM.findall(text):
-        word, beginning = (bare.rstrip("*"), bare.endswith("*")) if bare else (phrase, bool(star))
+    for quoted, star, bare in _TERM.findall(text):
+        word, beginning = (bare.rstrip("*"), bare.endswith("*")) if bare else (quoted, bool(star))
         if not _LETTER.search(word):
             continue
         if beginning and len(word) < MIN_BEGINNING:
             raise MalformedError(f"`{word}*` begins too many words", way_out=f"{MIN_BEGINNING} letters or more")
-        spelt = word.replace('"', '""').replace("\x00", " ")
-        yield f'"{spelt}"{" *" if beginning else ""}'
+        yield phrase(word) + (" *" if beginning else "")
