@@ -36,7 +36,7 @@ BATCH, ALIKE = 1024, 8  # records of a batch, and how many of them differ in not
 USERS, PLUGINS, RULES = 400, 40, 200
 REPEATS = 101
 WORDS = ("diary", "letters", "photos", "recipes", "invoices", "travel", "health", "music")
-RATE, SECONDS = 1500, 6.0
+RATE, SECONDS = 300, 6.0
 
 
 def record(chance: random.Random, at: datetime) -> Record:
