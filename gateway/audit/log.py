@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.audit.book import CheckpointBook
-from gateway.audit.checkpoint import VerifierKey
 from gateway.audit.erase import Erased, forget_in_closed
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
@@ -22,6 +21,7 @@ from gateway.audit.merkle import Frontier
 from gateway.audit.row import row_of
 from gateway.audit.segment import Segment, frontier_before
 from gateway.audit.store import LockFile, Store
+from gateway.audit.trust import KeyChain
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
@@ -134,9 +134,9 @@ class DecisionLog:
         return str(self._store.key.verifier)
 
     @property
-    def verifier_key(self) -> VerifierKey:
-        """The public key that checks this log's checkpoints."""
-        return self._store.key.verifier
+    def keys(self) -> KeyChain:
+        """The public keys that this log's checkpoints were signed with, each in its time."""
+        return self._store.keys()
 
     async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:
         """Write `records`, all or none, and return their numbers; with `sign` a checkpoint stands right behind them.

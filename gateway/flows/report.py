@@ -42,7 +42,7 @@ async def make_report(parts: Parts, caller: Caller, asked: Asked) -> dict[str, J
 
 def _make(parts: Parts, caller: Caller, asked: Asked) -> dict[str, Json]:
     folder = parts.home / "data"
-    body = gather(folder, asked, parts.log.verifier_key)
+    body = gather(folder, asked, parts.log.keys)
     since, until = (datetime.fromisoformat(body["period"][name]) for name in ("since", "until"))  # type: ignore[index, call-overload, arg-type] # its own shape
     generations, left_out = _generations(LogReader(folder), since, until)
     return {

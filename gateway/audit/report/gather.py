@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gateway.audit.checkpoint import VerifierKey
 from gateway.audit.query import LogReader
 from gateway.audit.report.buckets import Period
 from gateway.audit.report.integrity import Integrity
 from gateway.audit.report.tally import Tally
 from gateway.audit.row import STORED, row_of
 from gateway.audit.selection import span, take
+from gateway.audit.trust import KeyChain
 from gateway.audit.wanted import Filter
 from gateway.audit.whole import WholeLog
 from gateway.domain.decision import timestamp
@@ -31,7 +31,7 @@ class Asked:
     person: str | None = None  # whose data is asked about; None: everybody's
 
 
-def gather(folder: Path, asked: Asked, verifier: VerifierKey) -> dict[str, Json]:
+def gather(folder: Path, asked: Asked, keys: KeyChain) -> dict[str, Json]:
     """Give what the log says of a period.
 
     Raises:
@@ -43,7 +43,7 @@ def gather(folder: Path, asked: Asked, verifier: VerifierKey) -> dict[str, Json]
         low, high = _bounds(whole, wanted)
         period = Period(asked.since or _first_moment(whole, asked.until), asked.until)
         tally = Tally(period, asked.person)
-        integrity = _go_through(whole, (low, high), tally, verifier) if high >= low else None
+        integrity = _go_through(whole, (low, high), tally, keys) if high >= low else None
         kept: dict[str, Json] = {
             "first_seq": whole.first if whole.size else None,
             "last_seq": whole.size or None,
@@ -66,9 +66,9 @@ def _bounds(whole: WholeLog, wanted: Filter) -> tuple[int, int]:
     return max(low, whole.first), high
 
 
-def _go_through(whole: WholeLog, bounds: tuple[int, int], tally: Tally, verifier: VerifierKey) -> dict[str, Json]:
+def _go_through(whole: WholeLog, bounds: tuple[int, int], tally: Tally, keys: KeyChain) -> dict[str, Json]:
     low, high = bounds
-    integrity, unreadable = Integrity(whole.node, verifier, low, high), 0
+    integrity, unreadable = Integrity(whole.node, keys, low, high), 0
     sql = f"{STORED} WHERE record.seq BETWEEN ? AND ? ORDER BY record.seq LIMIT ?"
     for part in whole.parts:
         if part.last < low or part.first > high:

@@ -4,9 +4,10 @@ import sqlite3
 from collections import deque
 from datetime import UTC, datetime
 
-from gateway.audit.checkpoint import VerifierKey, parse_note
+from gateway.audit.checkpoint import parse_note
 from gateway.audit.merkle import Node, leaf_hash, read_frontier
 from gateway.audit.row import Stored
+from gateway.audit.trust import KeyChain
 from gateway.domain.decision import timestamp
 from gateway.domain.request import Json
 from gateway.errors import VerificationError
@@ -19,8 +20,8 @@ _AHEAD = 500
 class Integrity:
     """Goes along the records, oldest first, and compares with what was signed."""
 
-    def __init__(self, node: Node, verifier: VerifierKey, first: int, last: int) -> None:
-        self._verifier = verifier
+    def __init__(self, node: Node, keys: KeyChain, first: int, last: int) -> None:
+        self._keys = keys
         self._frontier = read_frontier(first - 1, node)
         self._connection: sqlite3.Connection | None = None
         self._first, self._last = first, last
@@ -70,8 +71,8 @@ class Integrity:
             self._find(f"checkpoint of {size} records: the tree of the records has another root")
         if self._signatures < MAX_SIGNATURES:
             self._signatures += 1
-            if not self._verifier.signed(note):
-                self._find(f"checkpoint of {size} records: it is not signed by the log's key")
+            if not self._keys.signed(note):
+                self._find(f"checkpoint of {size} records: it is not signed by a key of the log")
         at = timestamp(datetime.fromtimestamp(ts_us / 1e6, UTC))
         self._newest = {"size": size, "root": note.root.hex(), "at": at, "note": text}
 
@@ -89,7 +90,7 @@ class Integrity:
             "root": self._frontier.root().hex(),
             "checkpoints": self._checked,
             "signatures": self._signatures,
-            "key": str(self._verifier),
+            "key": str(self._keys.reigns[-1].key),
             "newest": self._newest,
             "wrong": self._wrong,
             "findings": list(self._findings),
