@@ -376,8 +376,8 @@ def test_a_call_that_is_stopped_while_its_intent_is_recorded_does_not_run(
     alice = home.person("alice", "execute")
     append = home.parts.log.append
 
-    async def stopped_meanwhile(*records: Record) -> tuple[int, ...]:
-        seqs = await append(*records)
+    async def stopped_meanwhile(*records: Record, **how: bool) -> tuple[int, ...]:
+        seqs = await append(*records, **how)
         if any(each.event_type == "execution_started" for each in records):
             answer = await asyncio.wrap_future(home.owner.start("POST", path, body))
             assert answer.is_success, answer.text

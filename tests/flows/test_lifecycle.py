@@ -235,11 +235,11 @@ def test_code_adopted_late_brings_no_stopped_plugin_back(home: "Home", end: str)
     home.write_plugin("later", "def execute(ctx, payload):\n    return 1\n")
     append = home.parts.log.append
 
-    async def slow(*records: object) -> tuple[int, ...]:
+    async def slow(*records: object, **how: bool) -> tuple[int, ...]:
         if any(each.event_type == "updated" for each in records):  # type: ignore[attr-defined] # Records
             ended = home.owner.start("POST", f"/v1/plugins/later/{end}", {"reason": ""})
             await asyncio.wait([asyncio.wrap_future(ended)])
-        return await append(*records)  # type: ignore[arg-type] # same
+        return await append(*records, **how)  # type: ignore[arg-type] # same
 
     home.parts.log.append = slow  # type: ignore[method-assign] # the moment that a race would need
     answer = home.person("alice", "execute").begin("later").result(20)

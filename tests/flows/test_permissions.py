@@ -230,12 +230,12 @@ def test_an_approval_that_cannot_be_finished_is_undone_and_its_record_corrected(
     state = home.state("puppet")
     append = home.parts.log.append
 
-    async def fail_after_the_approval(*records: Record) -> tuple[int, ...]:
+    async def fail_after_the_approval(*records: Record, **how: bool) -> tuple[int, ...]:
         if any(each.event_type == "policy_activated" for each in records):
             if failing == "the registry":
                 home.parts.registry.grants._connection.execute("PRAGMA query_only = ON")
             raise LogUnavailableError("the disk is gone")
-        return await append(*records)
+        return await append(*records, **how)
 
     if failing == "the file":
         monkeypatch.setattr("gateway.flows.grants.write_grants", _edited_meanwhile)

@@ -25,13 +25,13 @@ def crash_at(home: "Home", event_type: str, *, after: bool) -> None:
     append = home.parts.log.append
     dead = False
 
-    async def failing(*records: object) -> tuple[int, ...]:
+    async def failing(*records: object, **how: bool) -> tuple[int, ...]:
         nonlocal dead
         hit = any(each.event_type == event_type for each in records)  # type: ignore[attr-defined] # Records
         if dead or (hit and not after):
             dead = True
             raise CrashError
-        seqs = await append(*records)  # type: ignore[arg-type] # same
+        seqs = await append(*records, **how)  # type: ignore[arg-type] # same
         if hit:
             dead = True
             raise CrashError

@@ -155,10 +155,10 @@ def test_an_edit_while_an_approval_is_under_way_wins_and_nothing_is_lost(home: "
     grants = home.folder / "policies" / "grants.csv"
     edited = home.grants + "# a person's own words\n"
 
-    async def editing(*records: object) -> tuple[int, ...]:
+    async def editing(*records: object, **how: bool) -> tuple[int, ...]:
         if any(each.event_type == "approved" for each in records):  # type: ignore[attr-defined] # Records
             grants.write_text(edited)
-        return await append(*records)  # type: ignore[arg-type] # same
+        return await append(*records, **how)  # type: ignore[arg-type] # same
 
     home.parts.log.append = editing  # type: ignore[method-assign] # the moment that a race would need
     answer = home.owner.post("/v1/plugins/puppet/approve", {"reason": ""})
