@@ -114,7 +114,7 @@ def test_a_search_says_the_same_with_the_index_without_it_and_with_half_of_it(
     half = seqs(folder, **wanted)
     index(folder)
     whole = seqs(folder, **wanted)
-    for path in [*folder.glob(f"{FILE}*")]:  # noqa: ASYNC240 (a small folder of a test)
+    for path in [*folder.glob(f"{FILE}*")]:
         path.unlink()
     assert seqs(folder, **wanted) == half == whole
     assert bool(whole) == (wanted not in ({"plugin": "nobody"}, {"q": "nothing"}))
