@@ -76,10 +76,15 @@ class HearthgateError(Exception):
         """The stable problem type of RFC 9457."""
         return f"urn:hearthgate:problem:{self.code}"
 
+    @property
+    def lines(self) -> list[str]:
+        """The sentence with the way out, then every located problem."""
+        head = f"{self.message}: {self.way_out}" if self.way_out else self.message
+        return [head, *(f"  {problem}" for problem in self.problems)]
+
     def __str__(self) -> str:
         """Give the sentence, the way out and every located problem."""
-        head = f"{self.message}: {self.way_out}" if self.way_out else self.message
-        return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
+        return "\n".join(self.lines)
 
 
 class MalformedError(HearthgateError):

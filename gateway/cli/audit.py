@@ -13,7 +13,7 @@ import typer
 
 from gateway.cli import log_files
 from gateway.cli.call import Call, Reason, verb
-from gateway.cli.output import columns, note, print_json, print_table, print_text
+from gateway.cli.output import columns, note, print_block, print_json, print_stream, print_table, print_text
 from gateway.errors import NoHomeError, NotFoundError, UsageError
 
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
@@ -113,10 +113,7 @@ def export(
     params = {**asdict(filters), "format": form}
     with call.client() as client, closing(client.stream_lines("/v1/audit/export", params=params)) as lines:
         if output is None:
-            import sys
-
-            for line in lines:
-                sys.stdout.buffer.write(line)
+            print_stream(lines)
             return
         from gateway.cli.files import write_chunks
 
@@ -204,7 +201,7 @@ def report(
 def checkpoint(call: Call) -> None:
     """Print the signed head of the log, to be kept elsewhere."""
     text = call.ask("GET", "/v1/audit/checkpoint")
-    call.show({"checkpoint": text}, lambda: print_text(text.rstrip("\n")))
+    call.show({"checkpoint": text}, lambda: print_block(text))
 
 
 @verb(app, "proof")
@@ -225,7 +222,7 @@ def proof(
     form = "tlog" if tlog else "json"
     found = call.ask("GET", f"/v1/audit/proof/{quote(event_id or '', safe='')}", params={"format": form})
     if tlog:
-        call.show({"proof": found}, lambda: print_text(found.rstrip("\n")))
+        call.show({"proof": found}, lambda: print_block(found))
     else:
         print_json(found)
 
@@ -234,7 +231,7 @@ def proof(
 def rotate_key(call: Call, reason: Reason) -> None:
     """Sign the log with a new key from now on; the old one hands over to it in the log."""
     found = call.ask("POST", "/v1/audit/rotate-key", json={"reason": reason})
-    call.show(found, lambda: print_text(found["key"]))
+    call.show(found, lambda: print_block(found["key"]))
     note("keep the new public key where the old one is kept; either checks the log")
 
 

@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from gateway.errors import UnavailableError, UsageError
+
 
 def write_text(path: Path, text: str) -> None:
     """Put `text` into `path`, whole or not at all."""
@@ -14,10 +16,19 @@ def write_text(path: Path, text: str) -> None:
 def write_chunks(path: Path, chunks: Iterable[bytes]) -> int:
     """Put `chunks` into `path` and give their number; if one of them fails, `path` stays as it was.
 
+    Raises:
+        UsageError: there can be no such file.
+        UnavailableError: it could not be written.
+
     SECURITY: what is exported names people; the file is readable by its owner alone.
     """
     count = 0
-    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"`{path}` cannot be written: {error.strerror}", way_out="name a file in a folder that you may write to"
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             for chunk in chunks:
@@ -26,6 +37,11 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> int:
             file.flush()
             os.fsync(file.fileno())
         Path(fresh).replace(path)
+    except OSError as error:
+        Path(fresh).unlink(missing_ok=True)
+        raise UnavailableError(
+            f"`{path}` could not be written: {error.strerror}", way_out="make room, or name another file"
+        ) from error
     except BaseException:
         Path(fresh).unlink(missing_ok=True)
         raise

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import typer
 
-from gateway.domain.visible import clean
+from gateway.domain.visible import clean, one_line
 from gateway.errors import HearthgateError
 
 NOTHING = "-"
@@ -41,18 +41,32 @@ def columns(**members: str) -> tuple[Column, ...]:
 
 def print_json(body: Any) -> None:  # noqa: ANN401 (any JSON value)
     """Print one JSON document on stdout."""
-    typer.echo(json.dumps(body, indent=2, default=str))
+    typer.echo(json.dumps(body, indent=2, default=str).replace("\x7f", "\\u007f"))
 
 
 def print_text(*lines: object) -> None:
-    """Print lines on stdout."""
+    """Print lines on stdout, each on one line."""
     for line in lines:
-        typer.echo(clean(str(line)))
+        typer.echo(one_line(str(line)))
+
+
+def print_block(text: str) -> None:
+    """Print a text of many lines on stdout, as a difference or a signed note."""
+    typer.echo(clean(text.removesuffix("\n")))
+
+
+def print_stream(lines: Iterable[bytes]) -> None:
+    """Write lines on stdout as they are; to a terminal only what cannot steer it."""
+    for line in lines:
+        if sys.stdout.isatty():
+            typer.echo(clean(line.decode(errors="backslashreplace")), nl=False)
+        else:
+            sys.stdout.buffer.write(line)
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
-    typer.echo(clean(text), err=True)
+    """Print a remark on stderr, on one line."""
+    typer.echo(one_line(text), err=True)
 
 
 def fail(error: HearthgateError, *, as_json: bool) -> int:
@@ -61,7 +75,9 @@ def fail(error: HearthgateError, *, as_json: bool) -> int:
         from gateway.client.problems import problem_of
 
         print_json(problem_of(error))
-    note(f"hearthgate: {error}")
+    head, *problems = error.lines
+    for line in (f"hearthgate: {head}", *problems):
+        note(line)
     if error.decision_id:
         note(f"decision: {error.decision_id}")
     return error.exit_status

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.call import Call, verb
-from gateway.cli.output import columns, note, print_table, print_text
+from gateway.cli.output import columns, note, print_block, print_table, print_text
 from gateway.cli.policy_folder import known, parsed, read
 from gateway.errors import ConflictError, UsageError
 
@@ -119,7 +119,7 @@ def log(
     def tell() -> None:
         for row in body["generations"] if difference else []:
             print_text(f"generation {row['generation']}  {row['at']}  {row['by']} ({row['known_by']}): {row['why']}")
-            print_text(row["difference"] if row["difference"] is not None else "its files are not kept")
+            print_block(row["difference"] if row["difference"] is not None else "its files are not kept")
         if not difference:
             print_table(_GENERATIONS, body["generations"], empty="no policy was ever in force")
 
@@ -165,7 +165,7 @@ def _read(folder: Path) -> "PolicyText":
     """Read the files to be edited; an edit that was broken off is finished first."""
     from gateway.policy_files import finish_edit
 
-    if finish_edit(folder):
+    if folder.is_dir() and finish_edit(folder):
         note("an edit that was broken off half-way is finished")
     return read(folder)
 
@@ -190,7 +190,7 @@ def _put_in_force(call: Call, why: str, version: str, write: Callable[[], None])
 
 def _tell(difference: str) -> None:
     if difference:
-        print_text(difference.removesuffix("\n"))
+        print_block(difference)
     else:
         note("nothing to change")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.call import Call, verb
-from gateway.cli.output import columns, note, print_facts, print_json, print_table
+from gateway.cli.output import columns, note, print_facts, print_json, print_stream, print_table
 from gateway.errors import UsageError
 
 app = typer.Typer(help="What plugins sent and received: list, summary, active, export.", no_args_is_help=True)
@@ -92,10 +92,7 @@ def export(
     params = {**asdict(filters), "format": form}
     with call.client() as client, closing(client.stream_lines("/v1/traffic/export", params=params)) as lines:
         if output is None:
-            import sys
-
-            for line in lines:
-                sys.stdout.buffer.write(line)
+            print_stream(lines)
             return
         from gateway.cli.files import write_chunks
 

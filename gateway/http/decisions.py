@@ -138,7 +138,9 @@ async def _recorded(decision_id: str, parts: Parts, caller: Caller, reader: LogR
                 f"`{caller.subject}` may not see this decision", extra={"reason": error.extra.get("reason")}
             ) from None
     if decision is None:
-        raise NotFoundError(f"there is no decision `{decision_id[:80]}`")
+        raise NotFoundError(
+            f"there is no decision `{decision_id[:80]}`", way_out="`hearthgate audit search` finds them"
+        )
     return decision
 
 
