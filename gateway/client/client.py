@@ -16,7 +16,7 @@ from gateway.client.embedded import EmbeddedTransport
 from gateway.client.home import socket_of
 from gateway.client.loop import Held, LoopThread
 from gateway.client.problems import error_of
-from gateway.errors import HomeInUseError, OutcomeUnknownError, UnavailableError
+from gateway.errors import HomeInUseError, MalformedError, OutcomeUnknownError, UnavailableError
 
 ON_BEHALF = "Hearthgate-On-Behalf"
 _BASE_URL = "http://localhost"
@@ -119,7 +119,10 @@ class Client:
     ) -> httpx.Request:
         wanted = {name: value for name, value in (params or {}).items() if value is not None}
         headers = {} if on_behalf is None else {ON_BEHALF: on_behalf}
-        return self._http.build_request(method, path, json=json, params=wanted, headers=headers)
+        try:
+            return self._http.build_request(method, path, json=json, params=wanted, headers=headers)
+        except httpx.InvalidURL as error:
+            raise MalformedError(f"{error}", way_out="a name has no control characters and is not that long") from error
 
     def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
