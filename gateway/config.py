@@ -5,6 +5,7 @@ import stat
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -53,8 +54,58 @@ class PolicySettings(_Section):
     custom_model: Literal[False] = False
 
 
+class _SinkSettings(_Section):
+    """What every sink has."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+    format: str = "jsonl"
+    categories: tuple[str, ...] = Field(default=(), strict=False)
+    min_risk: Annotated[int, Field(ge=0, le=100)] = 0
+    redact: tuple[str, ...] = Field(default=(), strict=False)
+    begin: Literal["now", "start"] = "now"
+    batch: Annotated[int, Field(ge=1, le=2000)] = 200
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 8
+
+
+class WebhookSettings(_SinkSettings):
+    """An endpoint that gets signed batches; the key that signs comes from a file or the environment."""
+
+    kind: Literal["webhook"]
+    url: str
+    key_file: str | None = None
+    key_env: str | None = None
+    ca_file: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _https(cls, value: str) -> str:
+        parse_endpoint(value)
+        return value
+
+
+class SyslogSettings(_SinkSettings):
+    """A syslog receiver: `udp://HOST:PORT`, `tcp://`, `tls://` or `unix:///PATH`."""
+
+    kind: Literal["syslog"]
+    address: Annotated[str, Field(pattern=r"^((udp|tcp|tls)://[^\s/@]+:\d{1,5}|unix:///\S+)$")]
+    format: str = "syslog"
+    max_bytes: Annotated[int, Field(ge=480, le=65_507)] = 8192
+
+
+class FileSettings(_SinkSettings):
+    """A file outside the home that grows to a size, and the ones before it."""
+
+    kind: Literal["file"]
+    path: Annotated[str, Field(pattern=r"^/.*[^/]$")]
+    max_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 100
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+SinkSettings = Annotated[WebhookSettings | SyslogSettings | FileSettings, Field(discriminator="kind")]
+
+
 class LogSettings(_Section):
-    """What the gateway prints about itself (`level`), and how long the decision log is and is kept."""
+    """What the gateway prints about itself; how long the decision log is, is kept, and where its records go on to."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -62,6 +113,7 @@ class LogSettings(_Section):
     segment_days: Annotated[int, Field(ge=1, le=36_500)] = 31  # so is one that holds an older record
     keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None  # closed files wholly older are dropped
     keep_segments: Annotated[int, Field(ge=0)] | None = None  # more closed files than that are, too
+    sink: tuple[SinkSettings, ...] = Field(default=(), strict=False)
 
 
 class TrafficSettings(_Section):
@@ -123,6 +175,27 @@ def parse_listen(text: str) -> tuple[str, int]:
         # SECURITY: keys would cross a network in the clear.
         raise ValueError(f"listen `{text}`: only a loopback address; put a TLS proxy in front for others")
     return str(address), int(port)
+
+
+def parse_endpoint(url: str) -> None:
+    """Check where a webhook goes: HTTPS, or HTTP to a loopback address.
+
+    Raises:
+        ValueError: it goes elsewhere, or holds a user name or a password.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None or not parts.hostname or parts.fragment:
+        # SECURITY: not quoted, for it may hold a password.
+        raise ValueError("url: a host without a user name, a password or a fragment")
+    if parts.scheme == "https":
+        return
+    try:
+        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme != "http" or not loopback:
+        # SECURITY: records would cross a network in the clear.
+        raise ValueError(f"url: `{parts.scheme}` to `{parts.hostname}`: https, or http to a loopback address")
 
 
 def read_settings(home: Path) -> Settings:

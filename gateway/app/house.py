@@ -16,8 +16,10 @@ from pathlib import Path
 
 import sandbox
 from gateway.app.home import check_home
+from gateway.app.sinks import sinks_of
 from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
+from gateway.audit.sinks.overview import Sinks
 from gateway.clock import new_id, now
 from gateway.config import LogSettings, Settings, UpstreamSettings, read_settings
 from gateway.domain.caller import Caller
@@ -180,6 +182,7 @@ def _parts(
         host=Host(partial(probe, launcher), accepted),
         now=now,
         new_id=new_id,
+        sinks=Sinks(home / "data", sinks_of(settings, home)),
     )
 
 

@@ -10,6 +10,7 @@ import uvloop
 
 from gateway.app.home import check_home
 from gateway.app.house import House, lifecycle_record, open_house
+from gateway.app.sinks import end_delivering, keep_delivering
 from gateway.config import parse_listen, read_settings
 from gateway.domain.request import Json
 from gateway.errors import ConfigError, LogUnavailableError
@@ -50,6 +51,9 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
             stack.callback(path.unlink, missing_ok=True)
         await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate")})
         await listeners.start()
+        if house.parts.sinks:
+            keeping = asyncio.create_task(keep_delivering(house.parts.home))
+            stack.push_async_callback(end_delivering, keeping)
         proving = asyncio.create_task(asyncio.to_thread(house.parts.host.prove))
         proving.add_done_callback(lambda done: _tell_missing(house, done))
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

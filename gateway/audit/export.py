@@ -9,8 +9,8 @@ import hashlib
 import sqlite3
 from binascii import hexlify
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -42,6 +42,16 @@ class ExportRequest:
     user_id: str | None
     wanted: Filter = EVERYTHING
     trace_id: str | None = None
+    how: dict[str, Json] = field(default_factory=lambda: {"format": "jsonl"})  # recorded too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What an export holds, while its log is open."""
+
+    pages: Iterator[list[Stored]]  # what was wanted, oldest first
+    spell: Callable[[list[Stored]], bytes]  # gives lines
+    last: Callable[[], bytes]  # gives the line of the export's own record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +63,8 @@ class Export:
     up_to: int  # the last record that could match
     seq: int  # the export's own record
     note: str
-    first: int = 1  # the first record that is kept
+    first: int  # the first record that is kept
+    rows: int  # how many records are wanted
 
     def chunks(self) -> Iterator[bytes]:
         """Give the lines, oldest first, some thousand at a time; memory stays the same whatever the length.
@@ -63,16 +74,35 @@ class Export:
             VerificationError: a record was changed so that it cannot be read.
 
         """
+        with self.reading() as reading:
+            yield from map(reading.spell, reading.pages)
+            yield reading.last()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Open the log to read what is exported.
+
+        Raises:
+            LogUnavailableError: it cannot be read.
+
+        """
         with LogReader(self.folder).whole() as whole:
             if self.wanted.everything and whole.first != self.first:
                 raise LogUnavailableError("records were dropped since this export began", way_out="export again")
             proof = None if self.wanted.everything else _prover(whole.node, self.seq)
-            for found in _pages(whole, self.wanted, self.up_to):
+
+            def spell(found: list[Stored]) -> bytes:
                 lines = [spell_line(stored, b"" if proof is None else proof(stored[0])) for stored in found]
                 lines.append(b"")
-                yield b"\n".join(lines)
-            own = whole.holder(self.seq).connection.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
-            yield spell_line(own, (b"" if proof is None else proof(self.seq)) + self._end(whole.live)) + b"\n"
+                return b"\n".join(lines)
+
+            def last() -> bytes:
+                holder = whole.holder(self.seq).connection
+                own = holder.execute(f"{STORED} WHERE record.seq = ?", (self.seq,)).fetchone()
+                end = (b"" if proof is None else proof(self.seq)) + self._end(whole.live)
+                return spell_line(own, end) + b"\n"
+
+            yield Reading(pages=_pages(whole, self.wanted, self.up_to), spell=spell, last=last)
 
     def _end(self, connection: sqlite3.Connection) -> bytes:
         """Give what only the last line has: the checkpoint, and how the key that signed it came to its office."""
@@ -90,10 +120,10 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
         MalformedError: the filter cannot be understood.
 
     """
-    size, before = 0, log.before
+    size, rows, before = 0, 0, log.before
     details: dict[str, Json] = {}
     if not request.wanted.everything:
-        size, details = await asyncio.to_thread(_survey, folder, request.wanted)
+        size, rows, details = await asyncio.to_thread(_survey, folder, request.wanted)
     elif before.size:
         details = {"first": before.size + 1, "frontier": [each.hex() for each in before.hashes]}
     record = Record(
@@ -102,16 +132,18 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
         event_type="exported",
         resolution=Resolution.COMPLETED,
         user_id=request.user_id,
-        details={"format": "jsonl", "complete": request.wanted.everything, **details},
+        details={**request.how, "complete": request.wanted.everything, **details},
         personal={} if request.wanted.everything else {"filters": request.wanted.as_json()},
         trace_id=request.trace_id,
     )
     seq, note = await log.append_signed(record)
     up_to = seq - 1 if request.wanted.everything else size
-    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note, first=before.size + 1)
+    first = before.size + 1
+    rows = seq - first if request.wanted.everything else rows
+    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note, first=first, rows=rows)
 
 
-def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
+def _survey(folder: Path, wanted: Filter) -> tuple[int, int, dict[str, Json]]:
     """Count and hash what will be exported, so that its record commits to it."""
     rows, digest = 0, hashlib.sha256()
     with LogReader(folder).whole() as whole:
@@ -126,7 +158,7 @@ def _survey(folder: Path, wanted: Filter) -> tuple[int, dict[str, Json]]:
         "leaves_sha256": digest.hexdigest(),
         "not_proven": FILTERED_NOTE,
     }
-    return size, details
+    return size, rows, details
 
 
 def _pages(whole: WholeLog, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:

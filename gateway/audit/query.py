@@ -10,7 +10,7 @@ from typing import Any
 from gateway.audit.index.words import match_expression
 from gateway.audit.leaf import event_bytes
 from gateway.audit.merkle import consistency_proof, inclusion_proof
-from gateway.audit.row import STORED, Stored, row_of, weight
+from gateway.audit.row import STORED, Stored, row_of, spell_line, weight
 from gateway.audit.search import MAX_SEQ, Search, Sieve, leaf_of, matches, stored_rows
 from gateway.audit.selection import MAX_PAGE_BYTES, take
 from gateway.audit.store import FILE
@@ -146,6 +146,12 @@ class LogReader:
     def get(self, event_id: str) -> Row | None:
         """Give the record of an event, None if there is none."""
         return self._first("record.id = ?", event_bytes(event_id))
+
+    def line(self, event_id: str) -> bytes | None:
+        """Give the record of an event as a line of an export, without its line break; None if there is none."""
+        with self.whole() as whole:
+            found = _first(whole, f"{STORED} WHERE record.id = ? LIMIT 1", [event_bytes(event_id)])
+        return spell_line(found) if found is not None else None
 
     def decision(self, decision_id: str) -> Row | None:
         """Give the record of a decision, None if there is none."""

@@ -28,6 +28,7 @@ class Verification:
     """What a file proves, or why it proves nothing; the first finding is the first bad line."""
 
     lines: int = 0
+    unit: str = "lines"
     first_seq: int | None = None
     last_seq: int | None = None
     size: int | None = None

@@ -13,7 +13,7 @@ import typer
 
 from gateway.cli import log_files
 from gateway.cli.call import Call, Reason, verb
-from gateway.cli.output import columns, note, print_block, print_json, print_stream, print_table, print_text
+from gateway.cli.output import columns, note, print_block, print_json, print_table, print_text
 from gateway.errors import NoHomeError, NotFoundError, UsageError
 
 app = typer.Typer(help="The decision log: tail, search, show, export, verify ...", no_args_is_help=True)
@@ -21,6 +21,16 @@ log_files.add_verbs(app)
 
 COLUMNS = columns(when="!timestamp", plugin="plugin_id", user="user_id", risk="#risk_score", what="what")
 
+_SINKS = columns(
+    name="!name",
+    kind="kind",
+    format="format",
+    target="target",
+    position="#position",
+    lag="#lag",
+    aside="#put_aside",
+    last_error="last_error",
+)
 _UNVERIFIED = 6
 
 
@@ -96,34 +106,49 @@ def show(
 def export(
     call: Call,
     filters: Filters,
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl.")] = "jsonl",
+    *,
+    q: Annotated[str | None, typer.Option("--text", metavar="WORDS", help="Words that occur in the record.")] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="jsonl, csv, parquet, ocsf, cef, cloudevents, opa or syslog."),
+    ] = "jsonl",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")] = None,
+    compress: Annotated[str | None, typer.Option("--compress", metavar="NAME", help="gzip or zstd.")] = None,
+    redact: Annotated[
+        str | None,
+        typer.Option("--redact", metavar="FIELDS", help="user_id, scope, near_misses, replay, details; or all."),
+    ] = None,
     sidecar: Annotated[
         Path | None,
         typer.Option("--sidecar", metavar="FILE", help="Write all leaf hashes here, for `verify --leaves`."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write the log with the proof that it is whole."""
-    if form != "jsonl":
-        raise UsageError(f"format `{form}`: jsonl is the one there is")
+    """Write the log, and with -o a manifest beside it that proves the file.
+
+    JSON Lines prove themselves line by line.
+    """
     if output is None and call.as_json:
         raise UsageError("the export itself is many documents", way_out="name a file with -o FILE")
-    if sidecar is not None and output is None:
-        raise UsageError("the leaves belong to a file", way_out="name one with -o FILE")
-    params = {**asdict(filters), "format": form}
-    with call.client() as client, closing(client.stream_lines("/v1/audit/export", params=params)) as lines:
-        if output is None:
-            print_stream(lines)
-            return
-        from gateway.cli.files import write_chunks
+    if sidecar is not None and (output is None or form != "jsonl" or compress is not None):
+        raise UsageError("the leaves belong to a file of JSON Lines", way_out="name one with -o FILE")
+    from gateway.cli.audit_export import print_export, shown
+    from gateway.client.export import save_export
 
-        count = write_chunks(output, lines)
+    params = {**asdict(filters), "q": q, "format": form, "compress": compress, "redact": redact}
+    with call.client() as client:
+        if output is None:
+            print_export(client, params)
+            return
+        manifest = save_export(client, output, params, force=force, progress=shown(form, compress))
     if sidecar is not None:
         _write_leaves(call, output, sidecar)
+    records = manifest["rows"] + (form == "jsonl")  # JSON Lines hold the record of the export itself, too
     if call.as_json:
-        print_json({"file": str(output), "records": count, "sidecar": None if sidecar is None else str(sidecar)})
+        beside = None if sidecar is None else str(sidecar)
+        print_json({"file": str(output), "records": records, "sidecar": beside, "manifest": manifest})
     else:
-        note(f"{count} records written to {output}; `hearthgate audit verify {output}` checks them")
+        note(f"{records} records written to {output}; `hearthgate audit verify {output}` checks them")
 
 
 @verb(app, "verify")
@@ -146,12 +171,13 @@ def verify(
 ) -> None:
     """Check an export by itself; exit 6 if it is not what it claims.
 
-    Asks no gateway. Without --key the key of a home that is named is used.
+    Asks no gateway. Without --key the key of a home that is named is used. What is not JSON Lines is checked by the
+    manifest beside it.
     """
-    from gateway.audit.verify import verify_file
+    from gateway.cli.audit_export import verify_export
 
     key = key or _own_key(call)
-    result = verify_file(
+    result = verify_export(
         file,
         key=None if key is None else _text(key),
         since=None if since is None else _text(since),
@@ -163,7 +189,7 @@ def verify(
         for finding in result.findings:
             print_text(f"{file}: {finding}")
         if result.ok:
-            print_text(f"{file}: {result.lines} lines, whole and unchanged" + (", signed" if key else ""))
+            print_text(f"{file}: {result.lines} {result.unit}, whole and unchanged" + (", signed" if key else ""))
         for remark in result.notes:
             note(remark)
 
@@ -195,6 +221,22 @@ def report(
 
     write_chunks(output, [text.encode()])
     call.show({"file": str(output)}, lambda: note(f"the report is in {output}"))
+
+
+@verb(app, "sinks")
+def sinks(
+    call: Call,
+    retry: Annotated[
+        str | None, typer.Option("--retry", metavar="NAME", help="Deliver once more what this one put aside.")
+    ] = None,
+) -> None:
+    """Show where records go on to, how far each sink is, and its last error."""
+    if retry is not None:
+        told = call.ask("POST", f"/v1/audit/sinks/{retry}/retry")
+        call.show(told, lambda: note(f"what `{retry}` put aside is delivered once more"))
+        return
+    found = call.ask("GET", "/v1/audit/sinks")
+    call.show(found, lambda: print_table(_SINKS, found["sinks"], empty="no sinks: name them in hearthgate.toml"))
 
 
 @verb(app, "checkpoint")

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,14 @@ class Reply:
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """An answer that is still coming."""
+
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
 
 
 class Client:
@@ -97,16 +105,30 @@ class Client:
         _raise_problem(response)
         return Reply(status=response.status_code, body=_body(response), headers=response.headers)
 
-    def stream_lines(self, path: str, *, params: Mapping[str, Any] | None = None) -> Generator[bytes, None, None]:
-        """Give an answer line by line as it comes, line ends included; read it to its end or close it."""
-        response = self._send(self._build("GET", path, params=params), stream=True)
+    @contextmanager
+    def stream(self, path: str, *, params: Mapping[str, Any] | None = None) -> Iterator[Streamed]:
+        """Give an answer as it comes.
+
+        Raises:
+            HearthgateError: the gateway answered with a problem, or went away.
+
+        """
+        request = self._build("GET", path, params=params)
+        # WHY: compressing what stays on this machine costs more than it spares.
+        request.headers["accept-encoding"] = "identity"
+        response = self._send(request, stream=True)
         try:
             if response.status_code >= _OK_UNTIL:
                 self._loop.run(response.aread())
                 _raise_problem(response)
-            yield from _lines(self._chunks(response))
+            yield Streamed(headers=response.headers, chunks=self._chunks(response))
         finally:
             self._loop.run(response.aclose())
+
+    def stream_lines(self, path: str, *, params: Mapping[str, Any] | None = None) -> Generator[bytes, None, None]:
+        """Give an answer line by line as it comes, line ends included; read it to its end or close it."""
+        with self.stream(path, params=params) as streamed:
+            yield from _lines(streamed.chunks)
 
     def _build(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
+from gateway.audit.sinks.overview import Sinks
 from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
@@ -85,6 +86,7 @@ class Parts:
     host: Host
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    sinks: Sinks
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait

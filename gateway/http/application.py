@@ -13,6 +13,7 @@ from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
 from gateway.http import (
     audit,
+    audit_exports,
     decisions,
     erasures,
     health,
@@ -44,6 +45,7 @@ ROUTES = [
     *traffic.ROUTES,
     *log_files.ROUTES,
     *erasures.ROUTES,
+    *audit_exports.ROUTES,
 ]
 
 

@@ -1,4 +1,4 @@
-"""The decision log over HTTP: searched, exported, its signed head."""
+"""The decision log over HTTP: searched, its signed head, proofs."""
 
 import asyncio
 import json
@@ -13,7 +13,6 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from gateway.audit import canonical
-from gateway.audit.export import ExportRequest, begin_export
 from gateway.audit.index.words import match_expression
 from gateway.audit.proof import prove_consistency, prove_inclusion
 from gateway.audit.query import LogReader
@@ -185,24 +184,6 @@ def _state(parts: Parts) -> dict[str, Any]:
     return {"indexed": state.indexed, "records": state.records, "why": state.why}
 
 
-@get("/v1/audit/export", media_type="application/jsonl")
-async def export(
-    wanted: NamedDependency[Filter],
-    parts: NamedDependency[Parts],
-    caller: NamedDependency[Caller],
-    format: FromQuery[str] = "jsonl",  # noqa: A002 (the name is the contract's)
-) -> Stream:
-    """Stream records, oldest first; the last line is this export's own record with a signed checkpoint."""
-    await authorize(parts, caller, Level.READ, "audit", key_scope="audit")
-    if format != "jsonl":
-        raise MalformedError(f"format: `{format[:80]}`", way_out="jsonl")
-    request = ExportRequest(
-        event_id=parts.event_id(), at=parts.now(), user_id=caller.user_id, wanted=wanted, trace_id=caller.trace_id
-    )
-    begun = await begin_export(parts.log, parts.home / "data", request)
-    return Stream(_chunks(begun.chunks()), media_type="application/jsonl")
-
-
 @get("/v1/audit/checkpoint", media_type=MediaType.TEXT)
 async def checkpoint(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> str:
     """Give the signed head of the log, a note that can be kept elsewhere."""
@@ -271,4 +252,4 @@ async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-ROUTES = [search, export, checkpoint, proof, consistency, leaves, rotate, follow, report, index, reindex]
+ROUTES = [search, checkpoint, proof, consistency, leaves, rotate, follow, report, index, reindex]
