@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query bench-export
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -45,6 +45,9 @@ bench-query: setup-dev
 bench-policy:
 	@PYTHON=$(PYTHON) VENV=.venv-bench sh tools/setup requirements-bench.lock
 	.venv-bench/bin/python -m benchmarks.policy
+
+bench-export: setup-dev
+	$(BIN)/python -m benchmarks.export
 
 bench-log-files: setup-dev
 	$(BIN)/python -m benchmarks.log_files

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -243,3 +244,68 @@ def test_a_home_is_where_it_says(folder: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert "is not a home" in ended.stderr
+
+
+class Tarpit:
+    """A server of this machine that takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.taken: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.taken.append(self._listener.accept()[0])
+
+    def end(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for each in self.taken:
+            each.close()
+
+
+@pytest.fixture
+def tarpit() -> Iterator[Tarpit]:
+    made = Tarpit()
+    yield made
+    made.end()
+
+
+def test_no_decision_waits_for_a_sink_that_never_answers(
+    make_home: "MakeHome", tarpit: Tarpit, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("a-key-of-more-than-16-bytes")
+    key.chmod(0o600)
+    settings = (
+        f'[[log.sink]]\nname = "siem"\nkind = "webhook"\nurl = "http://127.0.0.1:{tarpit.port}/"\n'
+        f'key_file = "{key}"\nbegin = "start"\n'
+        f'[[log.sink]]\nname = "copy"\nkind = "file"\npath = "{tmp_path}/copy.jsonl"\nbegin = "start"\n'
+    )
+    home = make_home(settings=settings, opened=False)
+    gateway = Gateway(home.folder)
+    request.addfinalizer(gateway.end)
+    until(lambda: tarpit.taken)
+    asked = {"subject": "role:owner", "permission": "gateway_read", "scope": "audit"}
+    with gateway.owner() as owner:
+        answers = [owner.post("/v1/decisions", json=asked).status_code for _ in range(50)]
+    assert answers == [200] * 50
+
+    def states() -> dict[str, Any]:
+        return {each["name"]: each for each in gateway.ask("GET", "/v1/audit/sinks").json()["sinks"]}
+
+    # Each look is itself recorded, so that the other sink is never quite at the end.
+    until(lambda: (states()["copy"]["position"] or 0) > 50)
+    assert states()["siem"]["lag"] >= 50
+    until(lambda: states()["siem"]["last_error"] is not None)
+    assert states()["siem"]["last_error"] == "the endpoint does not answer in time"
+    below = psutil.Process(gateway.process.pid).children()
+    gateway.end()
+    assert psutil.wait_procs(below, timeout=WAIT_S)[1] == []
+    copied = [json.loads(line)["seq"] for line in (tmp_path / "copy.jsonl").read_text().splitlines()]
+    assert copied == list(range(1, len(copied) + 1))

@@ -1,0 +1,90 @@
+"""What each format of an export costs: rows for each second of processor time, peak memory, bytes for each row.
+
+usage: python -m benchmarks.export [ROWS]
+"""
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from benchmarks.log_files import START, open_log, write
+from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.formats.known import FORMATS
+from gateway.audit.formats.redaction import FIELDS
+from gateway.audit.formats.written import Manner, Written
+
+ROWS = 300_000
+CASES = [
+    *((form, "", "") for form in FORMATS),
+    ("jsonl", "gzip", ""),
+    ("jsonl", "zstd", ""),
+    ("jsonl", "", "redacted"),
+    ("csv", "zstd", "redacted"),
+]
+
+
+def main() -> None:
+    """Print a row for each format."""
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    print(f"{rows} decisions; each format in a process of its own")
+    print(f"{'':24}{'rows/CPU s':>12}{'rows/s':>10}{'peak MiB':>10}{'bytes/row':>11}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "data")
+        write(folder, rows)
+        for case in CASES:
+            ran = subprocess.run(
+                [sys.executable, "-m", "benchmarks.export", "step", str(folder), *case],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            told = json.loads(ran.stdout)
+            label = " ".join(each for each in case if each)
+            print(
+                f"{label:24}{told['rows'] / told['cpu_s']:12,.0f}{told['rows'] / told['wall_s']:10,.0f}"
+                f"{told['peak_mib']:10.0f}{told['bytes'] / told['rows']:11.0f}",
+                flush=True,
+            )
+
+
+def step(folder: Path, form: str, compress: str, redacted: str) -> None:
+    """Export once, into a file, and print what it cost."""
+    manner = Manner(
+        form=FORMATS[form],
+        compress=compress or None,
+        redacted=frozenset(FIELDS) if redacted else frozenset(),
+    )
+
+    async def begin() -> Written:
+        log = open_log(folder)
+        request = ExportRequest(event_id=f"audit-{uuid.uuid4()}", at=START, user_id=None, how=manner.as_json())
+        begun = await begin_export(log, folder, request)
+        await log.close()
+        return Written(begun, manner)
+
+    written = asyncio.run(begin())
+    wall, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryFile(dir=folder.parent) as out:
+        for chunk in written.chunks():
+            out.write(chunk)
+    told = {
+        "rows": written.tally.rows,
+        "bytes": written.tally.size,
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["step"]:
+        step(Path(sys.argv[2]), *sys.argv[3:6])
+    else:
+        main()
