@@ -1,5 +1,6 @@
 """Hearthgate for Python programs: the same flows as HTTP, blocking, with values instead of JSON."""
 
+from gateway.facade.audit import AuditLog
 from gateway.facade.gateway import Gateway, open_gateway
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
@@ -18,6 +19,7 @@ from gateway.facade.values import (
 
 __all__ = [
     "AuditEvent",
+    "AuditLog",
     "ExecutionResult",
     "Gateway",
     "Grant",

@@ -1,9 +1,12 @@
-"""The decision log to a Python program."""
+"""The decision log for Python programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from gateway.client import Client
+from gateway.client.export import save_export
 
 _PAGE = 500
 
@@ -54,3 +57,33 @@ class AuditLog:
         params = {"since": since, "until": until, "subject_data": subject_data, "format": "html"}
         page: str = self._client.request("GET", "/v1/audit/report", params=params).body
         return page
+
+    def export(
+        self,
+        file: str | Path,
+        *,
+        form: str = "jsonl",
+        compress: str | None = None,
+        redact: Iterable[str] = (),
+        force: bool = False,
+        **filters: str | int | datetime | None,
+    ) -> dict[str, Any]:
+        """Write an export to `file` and its manifest beside it, and give the manifest.
+
+        `form` is jsonl, csv, parquet, ocsf, cef, cloudevents, opa or syslog, `compress` gzip or zstd. `redact` names
+        what is left out: user_id, scope, near_misses, replay, details, or all. `filters` are plugin, user, event_type,
+        category, effect, min_risk, since, until and q; a moment needs a zone.
+
+        Raises:
+            MalformedError: a filter, a format or a field cannot be.
+            ConflictError: the file is there, and `force` was not given.
+
+        """
+        given = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in filters.items()}
+        params = {**given, "format": form, "compress": compress, "redact": ",".join(redact) or None}
+        return save_export(self._client, Path(file), params, force=force)
+
+    def sinks(self) -> list[dict[str, Any]]:
+        """Give where records go on to, how far each sink is, and its last error."""
+        found: list[dict[str, Any]] = self._client.request("GET", "/v1/audit/sinks").body["sinks"]
+        return found

@@ -57,6 +57,9 @@ class LogFile:
         return str(self.path)
 
 
+_KINDS: dict[type, str] = {Webhook: "webhook", Syslog: "syslog", LogFile: "file"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
     """Where records go, which, and how."""
@@ -74,7 +77,7 @@ class Sink:
     @property
     def kind(self) -> str:
         """What kind of target it has."""
-        return type(self.target).__name__.lower()
+        return _KINDS[type(self.target)]
 
     def wants(self, row: Row) -> bool:
         """Tell whether a record goes there."""
