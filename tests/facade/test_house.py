@@ -189,3 +189,11 @@ def test_what_is_no_home_is_said_so(tmp_path: Path) -> None:
 def test_a_permission_that_is_none_is_malformed(gw: Gateway) -> None:
     with pytest.raises(MalformedError):
         gw.permissions.check_permission("notes", "vault_raed", "read", "notes/x")
+
+
+def test_the_log_is_exported_with_its_manifest(gw: Gateway, notes: str, tmp_path: Path) -> None:
+    since = datetime.now(UTC) - timedelta(hours=1)
+    manifest = gw.audit.export(tmp_path / "log.csv", form="csv", redact=["user_id"], plugin=notes, since=since)
+    assert (manifest["rows"], manifest["redacted"], manifest["filters"]["plugin"]) == (1, ["user_id"], notes)
+    assert (tmp_path / "log.csv").read_text().splitlines()[1].split(",")[3] == "registered"
+    assert gw.audit.sinks() == []
