@@ -15,6 +15,7 @@ from gateway.audit.row import Stored, row_of
 from gateway.domain.request import Json
 
 MAX_POLICY_VERSIONS = 1000
+_ROWS_AT_ONCE = 250  # a row taken apart holds some ten times its bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,9 @@ class Written:
             if encoder is None:
                 yield self._redact(reading.spell(page))
             else:
-                yield encoder.rows([mark(row_of(stored), redacted) for stored in page])
+                for at in range(0, len(page), _ROWS_AT_ONCE):
+                    part = page[at : at + _ROWS_AT_ONCE]
+                    yield encoder.rows([mark(row_of(stored), redacted) for stored in part])
         yield self._redact(reading.last()) if encoder is None else encoder.end()
 
     def _redact(self, lines: bytes) -> bytes:
