@@ -197,5 +197,5 @@ def test_the_log_is_exported_with_its_manifest(gw: Gateway, notes: str, tmp_path
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert manifest["rows"] == len(lines) - 1
     assert (manifest["redacted"], manifest["filters"]["plugin"]) == (["user_id"], notes)
-    assert lines[1].split(",")[3] == "registered"
+    assert any(line.split(",")[3] == "registered" for line in lines)
     assert gw.audit.sinks() == []
