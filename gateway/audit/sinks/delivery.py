@@ -11,8 +11,8 @@ from typing import Protocol
 
 from gateway.audit.checkpoint import parse_note
 from gateway.audit.formats.redaction import mark, redact_line
-from gateway.audit.query import LogReader, take
-from gateway.audit.row import STORED, row_of, spell_line
+from gateway.audit.query import LogReader
+from gateway.audit.row import row_of, spell_line
 from gateway.audit.sinks.place import Aside, Place, Position, failed
 from gateway.audit.sinks.sink import Row, Sink
 from gateway.domain.decision import timestamp
@@ -110,8 +110,7 @@ class Delivery:
         return 0.0
 
     def _begin(self) -> Position:
-        with self._reader.connect() as connection:
-            last: int = connection.execute("SELECT coalesce(max(seq), 0) FROM record").fetchone()[0]
+        last = self._reader.extent()[1]
         position = Position(position=0 if self._sink.from_start else last)
         self.place.write(position)
         return position
@@ -152,9 +151,7 @@ class Delivery:
 
     def _read(self, after: int, up_to: int | None, limit: int) -> Batch | None:
         """Read and spell what is behind number `after`; None if there is nothing."""
-        sql = f"{STORED} WHERE record.seq > ? AND record.seq <= ? ORDER BY record.seq LIMIT ?"
-        with self._reader.connect() as connection:
-            found = take(connection.execute(sql, (after, 2**62 if up_to is None else up_to, limit)))
+        found = [each for each in self._reader.after(after, limit) if up_to is None or each[0] <= up_to]
         if not found:
             return None
         messages = []
