@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -131,7 +130,7 @@ def explain(
     asked: dict[str, Any] = {"subject": subject, "permission": permission, "scope": scope, "user": user, "at": at}
     body = {name: value for name, value in asked.items() if value is not None}
     if decision is not None and not body:
-        found = call.ask("GET", f"/v1/decisions/{quote(decision, safe='')}/explain")
+        found = call.ask("GET", policy_compare.decision_path(decision, "explain"))
     elif decision is None and body.keys() >= {"subject", "permission", "scope"}:
         found = call.ask("POST", "/v1/policy/explain", json=body)
     else:

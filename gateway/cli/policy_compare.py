@@ -1,14 +1,15 @@
 """What an edit would change: in general (diff), and of what was decided so far (impact)."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table, print_text
 from gateway.cli.policy_folder import built, in_force, known, parsed, read
+from gateway.errors import NotFoundError
 
 if TYPE_CHECKING:
     from gateway.policy.engine import PolicySet
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Other = Annotated[Path, typer.Argument(metavar="DIR", help="A policies folder.")]
 
 _DIFFERENT = 4
+_DECISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FLIPS = columns(from_="from", to="to", rule="rule.id", subject="subject", user="user", permission="permission",
                  scope="scope", decision="decision_id")  # fmt: skip
 _CLASSES = columns(who="subjects", kind="kind", level="level", scope="scope", from_="from", to="to")
@@ -36,7 +38,7 @@ def suggest(call: Call, decision: Annotated[str, typer.Argument(metavar="DECISIO
 
     Every change told was applied aside: it allows that call, and what else it would change is told. None is made.
     """
-    found = call.ask("GET", f"/v1/decisions/{quote(decision, safe='')}/suggest")
+    found = call.ask("GET", decision_path(decision, "suggest"))
 
     def tell() -> None:
         print_text(*found["sentences"])
@@ -45,6 +47,18 @@ def suggest(call: Call, decision: Annotated[str, typer.Argument(metavar="DECISIO
                 print_table(_FLIPS, change["flips"][:_SHOWN], empty="")
 
     call.show(found, tell)
+
+
+def decision_path(decision: str, what: str) -> str:
+    """Give the path of what is told about a decision; its record's id does as well.
+
+    Raises:
+        NotFoundError: no decision has such an id.
+    """
+    known = _DECISION_ID.fullmatch(decision.removeprefix("audit-"))
+    if known is None:
+        raise NotFoundError(f"there is no decision `{decision[:80]}`", way_out="`hearthgate audit search` finds them")
+    return f"/v1/decisions/{known[0]}/{what}"
 
 
 def diff(call: Call, folder: Other) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli.call import Call
-from gateway.errors import NoHomeError, PolicyBrokenError
+from gateway.errors import NoHomeError, PolicyBrokenError, UsageError
 
 if TYPE_CHECKING:
     from gateway.policy.engine import PolicySet
@@ -14,9 +14,16 @@ if TYPE_CHECKING:
 
 
 def read(folder: Path) -> "PolicyText":
-    """Read a policies folder."""
+    """Read a policies folder.
+
+    Raises:
+        UsageError: it is a home.
+        PolicyUnreadableError: it is no folder, or cannot be believed.
+    """
     from gateway.policy_files import read_policy_folder
 
+    if (folder / "policies" / "model.conf").is_file() and not (folder / "model.conf").exists():
+        raise UsageError(f"`{folder}` is a home, and no policies folder", way_out=f"name {folder / 'policies'}")
     return read_policy_folder(folder)
 
 

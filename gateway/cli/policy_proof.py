@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DIFFERS = 6
 _MOST_RECORDED = 1000
+_MOST = 100_000
 _PAGE = 200
 _TURN_S = 2.0
 _DIFFERENCES = columns(
@@ -40,7 +41,7 @@ def selfcheck(
     folder: Folder = None,
     *,
     count: Annotated[
-        int, typer.Option("--requests", metavar="N", min=1, help="Random and recorded requests each.")
+        int, typer.Option("--requests", metavar="N", min=1, max=_MOST, help="Random and recorded requests each.")
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the random requests.")] = 1,
 ) -> None:
@@ -77,7 +78,9 @@ def bench(
     call: Call,
     folder: Folder = None,
     *,
-    count: Annotated[int, typer.Option("--requests", metavar="N", min=1, help="Decisions to measure.")] = 5000,
+    count: Annotated[
+        int, typer.Option("--requests", metavar="N", min=1, max=_MOST, help="Decisions to measure.")
+    ] = 5000,
 ) -> None:
     """Measure decisions of this policy beside stock Casbin's, in one run.
 

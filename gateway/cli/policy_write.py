@@ -8,8 +8,8 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_block, print_table, print_text
-from gateway.cli.policy_folder import known, parsed, read
-from gateway.errors import ConflictError, UsageError
+from gateway.cli.policy_folder import checked, known, read
+from gateway.errors import ConflictError, PolicyBrokenError, UsageError
 
 if TYPE_CHECKING:
     from gateway.policy.text import PolicyText
@@ -81,7 +81,9 @@ def add(
     folder = call.home() / "policies"
     before = _read(folder)
     after = before.with_file(file, add_lines(before.files.get(file, b""), [line]))
-    found = parsed(after, folder, known(call))
+    found = checked(after, known(call))
+    if not found.ok:
+        raise PolicyBrokenError("with this rule the policy has errors, so nothing was written", problems=found.errors)
     failed = [one for one in run_cases(build_policy_set(found, memberships={}, generation=0)) if not one.passed]
     warnings = [str(one) for one in found.problems if one.place.file == file]
     told = difference(before, after)

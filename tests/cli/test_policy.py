@@ -89,3 +89,33 @@ def test_a_folder_that_is_not_there_is_an_error(hearthgate: Run, tmp_path: Path)
     assert left.returncode == 1
     assert "Traceback" not in left.stderr
     assert left.stderr.startswith("hearthgate: ")
+
+
+WRONG = {  # what is given: how it exits, and what it says
+    "check {home}": (2, "is a home, and no policies folder: name "),
+    "diff {home}": (2, "is a home, and no policies folder: name "),
+    "impact {file}": (1, "Not a directory"),
+    "diff {absent}": (1, "no such folder"),
+    "fmt {absent}": (1, "no such folder"),
+    "test {policies} --junit {absent}/report.xml": (2, "cannot be written: No such file or directory"),
+    "test {policies} --junit {home}": (1, "could not be written: Is a directory"),
+    "explain nonsense": (1, "there is no decision `nonsense`: `hearthgate audit search` finds them"),
+    "explain a/b": (1, "there is no decision `a/b`"),
+    "explain 019a0000-0000-7000-8000-000000000000": (1, "there is no decision `019a0000"),
+    "suggest audit-019a0000-0000-7000-8000-000000000000": (1, "there is no decision `019a0000"),
+    "explain --subject plugin:notes": (2, "nothing to explain: name a decision, or --subject"),
+    "rollback 99999999999999999999": (1, "there was no generation 99999999999999999999"),
+    "selfcheck --requests 99999999999": (2, "less than or equal to"),
+    "add nonsense": (1, "nothing was written"),
+}
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_what_cannot_be_done_says_what_and_how(hearthgate: Run, policies: Path, given: str) -> None:
+    file = policies / "model.conf"
+    places = {"home": policies.parent, "policies": policies, "file": file, "absent": policies / "absent"}
+    left = hearthgate("policy", *given.format(**places).split(" "), "--home", policies.parent)
+    status, words = WRONG[given]
+    assert (left.returncode, left.stdout) == (status, "")
+    assert words in left.stderr
+    assert "unforeseen" not in left.stderr
