@@ -144,12 +144,13 @@ def rollback(
     before = _read(folder)
     found = call.ask("GET", f"/v1/policy/generations/{generation}")
     after = PolicyText({path: text.encode(errors="surrogateescape") for path, text in found["files"].items()})
-    body: dict[str, Any] = {name: found[name] for name in ("difference", "newly_allows")}
+    body: dict[str, Any] = {name: found[name] for name in ("difference", "newly_allows", "tiers")}
     body |= {"restored": generation, "written": not dry_run and before.version != after.version}
 
     def tell() -> None:
         _tell(body["difference"])
         print_table(_NEWLY, body["newly_allows"], empty="it allows nothing that is denied now")
+        print_text(*(f"{each['subject']}: tier {each['from']} -> {each['to']}" for each in body["tiers"]))
 
     if not call.as_json:
         tell()
