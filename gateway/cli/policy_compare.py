@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -111,24 +111,17 @@ def impact(call: Call, folder: Other) -> None:
 
 
 def _replay(data: Path, now: "PolicySet", edited: "PolicySet") -> "Impact":
-    import sys
+    import gc
 
     from gateway.audit.decisions import count_records
+    from gateway.cli.progress import progress
     from gateway.flows.impact import impact as replay
 
     if not (data / "audit.db").exists():
         from gateway.policy.impact import Impact
 
         return Impact()
-    if not sys.stderr.isatty():
-        return replay(data, now, edited)
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("replaying", total=count_records(data))
-
-        def told(last: int) -> Any:  # noqa: ANN401 (nobody reads it)
-            return bar.update(task, completed=last)
-
+    # WHY: both policies stay to the end, so the collector need not walk over them again and again.
+    gc.freeze()
+    with progress("replaying", total=lambda: count_records(data), unit="records") as told:
         return replay(data, now, edited, told=told)

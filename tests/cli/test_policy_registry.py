@@ -1,8 +1,12 @@
 """What the registry of a home knows is part of checking and comparing its policy, with or without a gateway."""
 
 import json
+import os
+import pty
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +110,26 @@ def test_a_rollback_tells_which_plugins_it_moves(granted: Home, hearthgate: Run)
     granted.close()
     left = hearthgate("policy", "rollback", before, "--dry-run", "--home", granted.folder)
     assert "plugin:notes: tier moderate -> low" in left.stdout, left.stderr
+
+
+def test_a_bar_shows_how_far_a_replay_is_on_a_terminal_alone(granted: Home, hearthgate: Run, tmp_path: Path) -> None:
+    granted.owner.post("/v1/decisions", {"subject": "plugin:notes", "permission": "vault_read", "scope": "album"})
+    folder = copied(granted, tmp_path / "same")
+    assert "replaying" not in hearthgate("policy", "impact", folder, "--home", granted.folder).stderr
+    ours, theirs = pty.openpty()
+    try:
+        command = [Path(sys.executable).with_name("hearthgate"), "policy", "impact", folder, "--home", granted.folder]
+        done = subprocess.run(
+            [*map(str, command), "--json"],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+            timeout=60,
+            check=True,
+        )
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert json.loads(done.stdout)["flips"] == []
+    assert re.search(r"replaying .* of \d+ records", shown)
