@@ -35,7 +35,7 @@ class SwitchedOff:
     def __init__(self) -> None:
         self._numbers = count(1)
 
-    async def append(self, *records: Record) -> tuple[int, ...]:
+    async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:  # noqa: ARG002 (as a log has it)
         """Give the records numbers and forget them."""
         return tuple(next(self._numbers) for _ in records)
 
