@@ -18,7 +18,8 @@ _NAMED = """
 """
 _PSEUDONYM = "SELECT pseudonym FROM person WHERE user = ?"
 _PUBLIC = "SELECT seq, committed FROM record WHERE instr(committed, ?)"
-_EXPORTED = "SELECT seq FROM record WHERE event_type = 'exported' AND seq > ?"
+# An export has a record more, which refers to the first, once it has ended.
+_EXPORTED = "SELECT seq FROM record WHERE event_type = 'exported' AND ref IS NULL AND seq > ?"
 
 
 @dataclass(slots=True)

@@ -67,5 +67,7 @@ def erase(
         if done["exports_count"]:
             numbers = ", ".join(map(str, done["exports"]))
             note(f"{done['exports_count']} exports left before and may hold their values: records {numbers}")
+        if done["sinks"]:
+            note(f"what went on to {', '.join(done['sinks'])} may hold their values, too")
 
     call.show(done, tell)

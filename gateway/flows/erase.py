@@ -164,6 +164,7 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
         "named_in_public": len(found.public),
         "exports": exports,
         "exports_count": len(found.exports),
+        "sinks": [*parts.sinks.names],
         "keep_policy": erasure.keep_policy,
     }
     resumed = await _begun_before(parts, erasure)

@@ -19,6 +19,11 @@ class Sinks:
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._sinks)
+
     def states(self, size: int) -> list[dict[str, Json]]:
         """Give each sink with how far it is behind a log of `size` records.
 
