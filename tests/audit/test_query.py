@@ -221,7 +221,7 @@ def test_a_record_changed_in_the_database_is_an_answer_that_names_it(
 
 def test_an_export_by_words_is_read_in_whatever_thread_is_free(folder: Path, open_log: Open, decided: Make) -> None:
     write(open_log, *(decided() for _ in range(3)))
-    export = Export(folder=folder, wanted=Filter(q="diary"), up_to=3, seq=3, note="")
+    export = Export(folder=folder, wanted=Filter(q="diary"), up_to=3, seq=3, note="", first=1, rows=0)
     chunks = export.chunks()
     pieces = []
     for _ in range(2):
