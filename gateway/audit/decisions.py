@@ -116,7 +116,7 @@ def read_decision(folder: Path, decision_id: str) -> Recorded | None:
     """
     wanted = (event_bytes(f"audit-{decision_id}"),)
     with LogReader(folder).whole() as whole:
-        found = (part.connection.execute(_ONE, wanted).fetchone() for part in reversed(whole.parts))
+        found = (part.connection.execute(_ONE, wanted).fetchone() for part in whole.newest_first())
         row = next((each for each in found if each is not None), None)
     return None if row is None else _recorded(row[0], row[1])
 

@@ -76,7 +76,7 @@ class LogReader:
             try:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                connection.execute("PRAGMA schema_version").fetchone()
             except BaseException:
                 connection.close()
                 raise
@@ -223,7 +223,7 @@ class LogReader:
 
 def _first(whole: WholeLog, sql: str, values: list[Any]) -> Any:  # noqa: ANN401 # whatever row the statement gives
     """Give the first row that a statement finds, the newest file asked first."""
-    for part in reversed(whole.parts):
+    for part in whole.newest_first():
         row = part.connection.execute(sql, values).fetchone()
         if row is not None:
             return row

@@ -20,10 +20,14 @@ ENDLESS = 2**63 - 1  # the live file's last record, for it grows
 class Part:
     """One file of the log, with the records `first` to `last`; opened when it is asked."""
 
-    def __init__(self, whole: "WholeLog", segment: Segment | None, first: int) -> None:
+    def __init__(self, whole: "WholeLog", segment: Segment | None) -> None:
         self._whole, self.segment = whole, segment
-        self.first = first
         self.last = ENDLESS if segment is None else segment.last
+
+    @property
+    def first(self) -> int:
+        """Its first record."""
+        return frontier_before(self._whole.segments).size + 1 if self.segment is None else self.segment.first
 
     @cached_property
     def connection(self) -> sqlite3.Connection:
@@ -35,6 +39,14 @@ class Part:
 
         """
         return self._whole.live if self.segment is None else self._whole.connect(self.segment)
+
+    def reaches(self, first_ts_us: int | None, end_ts_us: int | None) -> bool:
+        """Tell whether it may have records from one time up to, not including, another."""
+        segment = self.segment
+        if segment is None:
+            return True
+        late_enough = first_ts_us is None or segment.last_ts_us >= first_ts_us
+        return late_enough and (end_ts_us is None or segment.first_ts_us < end_ts_us)
 
     def node(self, level: int, index: int) -> bytes:
         """Give a node of the tree that lies in this file."""
@@ -54,13 +66,22 @@ class WholeLog:
     def __init__(self, folder: Path, live: sqlite3.Connection, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
         self.live = live
-        self.segments = read_segments(live)
+        self._live_part = Part(self, None)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The closed files before the live one, oldest first, dropped ones included."""
+        return read_segments(self.live)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The kept files, the live one last."""
-        closed = [Part(self, each, each.first) for each in self.segments if each.kept]
-        return (*closed, Part(self, None, self.segments[-1].last + 1 if self.segments else 1))
+        return (*(Part(self, each) for each in self.segments if each.kept), self._live_part)
+
+    def newest_first(self) -> Iterator[Part]:
+        """Give the kept files, the live one first; whether there are others is not looked up before it is asked."""
+        yield self._live_part
+        yield from reversed(self.parts[:-1])
 
     @property
     def before(self) -> Frontier:
@@ -87,14 +108,7 @@ class WholeLog:
 
     def between(self, first_ts_us: int | None, end_ts_us: int | None) -> Iterator[Part]:
         """Give the parts, oldest first, that may have records from one time up to, not including, another."""
-        for part in self.parts:
-            segment = part.segment
-            if segment is not None:
-                if first_ts_us is not None and segment.last_ts_us < first_ts_us:
-                    continue
-                if end_ts_us is not None and segment.first_ts_us >= end_ts_us:
-                    continue
-            yield part
+        return (part for part in self.parts if part.reaches(first_ts_us, end_ts_us))
 
     def holder(self, seq: int) -> Part:
         """Give the part in which a kept record lies, or will lie."""
