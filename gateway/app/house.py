@@ -16,10 +16,13 @@ from pathlib import Path
 
 import sandbox
 from gateway.app.home import check_home
+from gateway.app.recall import recall_samples
 from gateway.app.sinks import sinks_of
 from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
+from gateway.audit.query import LogReader
 from gateway.audit.sinks.overview import Sinks
+from gateway.bench.board import Board
 from gateway.clock import new_id, now
 from gateway.config import LogSettings, Settings, UpstreamSettings, read_settings
 from gateway.domain.caller import Caller
@@ -42,6 +45,7 @@ from gateway.http.doors import Refusals
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
+from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
@@ -114,6 +118,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         parts = _parts(home, settings, (log, index), connection, stack, ports)
         stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
+        stack.push_async_callback(parts.bench.close)
         stack.push_async_callback(parts.pool.close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
@@ -168,9 +173,11 @@ def _parts(
             erasures=Erasures(connection),
             memory=memory,
             sets=PolicySets(home / "data" / "policy"),
+            benchmarks=Benchmarks(connection),
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
+        bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=Pool(
             launcher,
             max_cells=settings.sandbox.max_cells,

@@ -120,7 +120,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a plugin and print what it returned; exit 0 returned, 1 failed, 3 denied, 5 outcome unknown."""
-    body: dict[str, Any] = {"payload": _payload(payload)}
+    body: dict[str, Any] = {"payload": payload_of(payload)}
     if session is not None:
         body["session_id"] = session
     if timeout is not None:
@@ -150,7 +150,13 @@ def _move(call: Call, plugin_id: str, step: str, reason: str) -> None:
     call.show(moved, lambda: print_text(f"{plugin_id} is {moved['status']}"))
 
 
-def _payload(text: str) -> dict[str, Any]:
+def payload_of(text: str) -> dict[str, Any]:
+    """Take a payload from an argument, or from stdin where it is `-`.
+
+    Raises:
+        MalformedError: it is no JSON object.
+
+    """
     try:
         payload = json.loads(sys.stdin.read() if text == _STDIN else text)
     except ValueError as error:

@@ -1,8 +1,12 @@
 """How far a long verb has come: a bar on a terminal, nothing anywhere else."""
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_TICK_S = 0.2
 
 
 @contextmanager
@@ -23,3 +27,23 @@ def progress(what: str, *, total: Callable[[], int], unit: str) -> Iterator[Call
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total())
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def time_passing(what: str, *, seconds: float) -> Iterator[None]:
+    """Show a bar of the time that the body is known to take."""
+    over = threading.Event()
+
+    def tick(tell: Callable[[int], object]) -> None:
+        began = time.monotonic()
+        while not over.wait(_TICK_S):
+            tell(min(round(seconds), int(time.monotonic() - began)))
+
+    with progress(what, total=lambda: max(1, round(seconds)), unit="s") as tell:
+        ticking = threading.Thread(target=tick, args=(tell,), daemon=True)
+        ticking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticking.join()

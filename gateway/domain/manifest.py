@@ -72,6 +72,7 @@ class Manifest:
     limits: Limits
     declared_tier: Tier
     code_review_required: bool
+    monitored: bool  # its calls are benchmarked without being asked
     raw: Mapping[str, Json]
 
     def capability(self, name: str) -> Capability | None:

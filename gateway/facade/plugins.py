@@ -9,7 +9,14 @@ from typing import Any
 from gateway.client import Client
 from gateway.domain.record import CATEGORY_OF, Category
 from gateway.errors import DeniedError, MalformedError, NotFoundError
-from gateway.facade.values import AuditEvent, ExecutionResult, PluginManifest, PluginStatus, ReloadEvent
+from gateway.facade.values import (
+    AuditEvent,
+    BenchmarkResult,
+    ExecutionResult,
+    PluginManifest,
+    PluginStatus,
+    ReloadEvent,
+)
 
 Handler = Callable[[AuditEvent], object]
 
@@ -115,6 +122,39 @@ class PluginManager:
         if event_type not in _LIFECYCLE:
             raise MalformedError(f"`{event_type}` is no lifecycle event", way_out=f"one of {', '.join(_LIFECYCLE)}")
         self._handlers[event_type].append(handler)
+
+    def run_plugin_benchmark(
+        self,
+        plugin_id: str,
+        payload: Mapping[str, Any],
+        benchmark_config: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+    ) -> BenchmarkResult:
+        """Call a capability that its manifest calls idempotent for a while, and give what was measured.
+
+        `benchmark_config` may have test_duration (seconds), concurrency, response_time_threshold (milliseconds),
+        error_rate_threshold (0 to 1) and resource_limits (max_cpu_percent, max_memory_mb, max_disk_mb).
+
+        Raises:
+            MalformedError: that capability is not declared idempotent, or the configuration is not understood.
+            DeniedError: the plugin may not do what it was called for.
+
+        """
+        body = {**(benchmark_config or {}), "payload": dict(payload)}
+        path = f"/v1/plugins/{plugin_id}/benchmarks"
+        return BenchmarkResult.read(self._client.request("POST", path, json=body, on_behalf=user_id).body)
+
+    def should_run_benchmark(self, plugin_id: str) -> bool:
+        """Tell whether ten calls or more ended since a benchmark was run, and the manifest wants it monitored."""
+        return bool(self._client.request("GET", f"/v1/plugins/{plugin_id}/benchmarks").body["should_run"])
+
+    def get_plugin_benchmarks(self, plugin_id: str) -> list[BenchmarkResult]:
+        """List what was measured, by benchmarks and by every ten calls, the newest first."""
+        found = self._client.request("GET", f"/v1/plugins/{plugin_id}/benchmarks").body["benchmarks"]
+        return [BenchmarkResult.read(body) for body in found]
+
+    _run_plugin_benchmark = run_plugin_benchmark
+    _should_run_benchmark = should_run_benchmark
 
     def _move(self, plugin_id: str, step: str, user_id: str, reason: str) -> bool:
         path = f"/v1/plugins/{plugin_id}/{step}"

@@ -137,6 +137,32 @@ class ReloadEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkResult:
+    """What a benchmark measured; `raw` has every member that the gateway tells."""
+
+    plugin_id: str
+    generation: int
+    tier: str | None
+    provisional: bool
+    passed: bool
+    executions: int
+    error_rate: float | None
+    response_time: Json  # mean_ms, p50_ms, p95_ms, p99_ms, max_ms
+    throughput_per_s: float | None
+    cpu_percent: float | None
+    memory_mb: float | None
+    disk_mb: float | None
+    advice: tuple[str, ...]
+    raw: Json = field(repr=False)
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        """Take it from JSON."""
+        members: dict[str, Any] = {name: body.get(name) for name in cls.__slots__ if name not in {"advice", "raw"}}
+        return cls(**members, advice=tuple(each["text"] for each in body.get("advice") or ()), raw=body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PluginManifest:
     """The manifest in force, as its author wrote it; `audit_log` is read anew each time it is looked at."""
 

@@ -27,6 +27,7 @@ from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.flows.adopt_code import adopt_code
 from gateway.flows.authorize import check_credential, denied, judge_caller
+from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
@@ -336,6 +337,7 @@ class _Run:
                 way_out="do not repeat it blindly",
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
+        note_run(self.parts, self.plugin, result)
 
     def _record(
         self,

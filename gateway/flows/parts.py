@@ -10,12 +10,14 @@ from pathlib import Path
 from gateway.audit.index.follower import Follower
 from gateway.audit.log import DecisionLog
 from gateway.audit.sinks.overview import Sinks
+from gateway.bench.board import Board
 from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
+from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
@@ -50,6 +52,7 @@ class Registry:
     erasures: Erasures
     memory: Memory
     sets: PolicySets
+    benchmarks: Benchmarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class Parts:
     registry: Registry
     resources: Resources
     traffic: TrafficLog
+    bench: Board
     pool: Pool
     caps: Caps
     max_asks: int  # questions that one call may ask, what it calls included

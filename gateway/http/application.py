@@ -14,6 +14,7 @@ from gateway.flows.parts import Parts
 from gateway.http import (
     audit,
     audit_exports,
+    benchmarks,
     decisions,
     erasures,
     health,
@@ -37,6 +38,7 @@ ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
     *plugins.ROUTES,
+    *benchmarks.ROUTES,
     *permissions.ROUTES,
     *people.ROUTES,
     *policy.ROUTES,

@@ -158,7 +158,7 @@ class ManifestFile(_Part):
     risk_tier: Literal["low", "moderate", "high", "critical"] = "low"
     security_scan: bool = False
     code_review_required: bool = False
-    performance_monitoring: bool = False
+    performance_monitoring: bool = True
     resource_limits: ResourceLimits = ResourceLimits()
     approved_by_user: bool = False
     auto_approve: bool = False
@@ -247,6 +247,7 @@ class _Reading:
             limits=self._limits(),
             declared_tier=Tier(file.risk_tier),
             code_review_required=file.code_review_required,
+            monitored=file.performance_monitoring,
             raw=raw,
         )
 

@@ -46,6 +46,12 @@ _SCHEMA = (
       user_id TEXT PRIMARY KEY, reason TEXT NOT NULL, keep_policy INTEGER NOT NULL, asked_by TEXT NOT NULL,
       asked_at TEXT NOT NULL, event_id TEXT, begun_by TEXT, alias TEXT) STRICT;
     """,
+    """
+    CREATE TABLE benchmark(
+      id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, generation INTEGER NOT NULL, kind TEXT NOT NULL, at TEXT NOT NULL,
+      report TEXT NOT NULL) STRICT;
+    CREATE INDEX benchmark_of ON benchmark(plugin_id);
+    """,
 )
 
 

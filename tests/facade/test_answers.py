@@ -114,3 +114,13 @@ def test_a_handler_that_raises_is_logged_and_stops_nothing(caplog: pytest.LogCap
 def test_a_handler_of_nothing_is_refused() -> None:
     with pytest.raises(MalformedError, match="`aproved` is no lifecycle event"):
         plugins(Script()).register_lifecycle_handler("aproved", print)
+
+
+def test_a_benchmark_is_run_with_the_requirements_own_configuration() -> None:
+    measured = {"plugin_id": "notes", "generation": 2, "tier": "gold", "executions": 7, "advice": [{"text": "less"}]}
+    script = Script(benchmarks=measured)
+    config = {"test_duration": 30, "response_time_threshold": 1000.0, "resource_limits": {"max_disk_mb": 100}}
+    result = plugins(script)._run_plugin_benchmark("notes", {"action": "list"}, config)
+    assert script.asked == [("POST", "/v1/plugins/notes/benchmarks", {**config, "payload": {"action": "list"}})]
+    assert (result.tier, result.executions, result.advice) == ("gold", 7, ("less",))
+    assert plugins(Script(benchmarks={"should_run": True})).should_run_benchmark("notes")

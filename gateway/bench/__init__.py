@@ -1,0 +1,1 @@
+"""How well plugins run: figures of real calls, tiers with stated edges, advice."""
