@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from gateway.audit.index.follower import Follower
+from gateway.audit.index.following import Following
 from gateway.audit.log import DecisionLog
 from gateway.audit.sinks.overview import Sinks
 from gateway.domain.record import Record
@@ -76,7 +76,7 @@ class Parts:
     owner: str
     policy: CurrentPolicy
     log: DecisionLog
-    index: Follower
+    index: Following
     registry: Registry
     resources: Resources
     traffic: TrafficLog
