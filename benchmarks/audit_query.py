@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from gateway.audit.checkpoint import read_or_make_key
-from gateway.audit.index import follower
 from gateway.audit.index.follower import Follower
 from gateway.audit.index.schema import FILE as INDEX
 from gateway.audit.index.schema import remove_index
@@ -94,7 +93,6 @@ def fill(folder: Path, rows: int) -> None:
 def index(folder: Path) -> None:
     """Make the index from the log, and tell how fast."""
     remove_index(folder)
-    follower._REST = 0.0  # noqa: SLF001 (nobody decides meanwhile)
     made, began, spent = Follower(folder), time.monotonic(), time.process_time()
     rows = LogReader(folder).extent()[1]
     made.start()

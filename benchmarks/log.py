@@ -1,7 +1,8 @@
 """What the log costs a decision, and Cerbos beside it: `make bench-log`.
 
 Real servers on one core, asked by wrk from another, in turns: A B C A B C, so that what else the machine does
-falls on all of them. Every figure is the median of the rounds; ratios are of medians of one run.
+falls on all of them. Every figure is the median of the rounds; ratios are of medians of one run. The process that
+fills the search index runs on the core of the load, with the low priority it always has; its time is told apart.
 """
 
 import argparse
@@ -28,11 +29,12 @@ from benchmarks.cerbos_server import NotRunError, answers, install
 from benchmarks.log_workload import Questions, make_home
 from benchmarks.typed_decisions import PATH as TYPED_PATH
 from benchmarks.wrk import Load
+from gateway.audit.index.following import Following
 
 SERVER_CORE, LOAD_CORE = 0, 1
 RULES, ASKED, COMPARED = 1_000, 4_000, 2_000
 CONNECTIONS = (1, 32, 128)
-SYNCS = 300
+SYNCS, WAIT_S = 300, 30.0
 DURABLE, OFF, TYPED, TYPED_OFF, CERBOS = "durable", "log off", "typed, durable", "typed, log off", "cerbos, audit on"
 
 
@@ -43,6 +45,8 @@ class Server:
     name: str
     url: str
     process: psutil.Process
+    follower: psutil.Process | None
+    data: Path
     questions: tuple[Path, Path]
     bodies: Sequence[bytes]
     headers: dict[str, str]
@@ -55,6 +59,9 @@ class Turn:
 
     load: Load
     cpu_us: float  # of the server, a request
+    indexed: int  # records that the index took in meanwhile
+    index_s: float  # processor time of the process that did it
+    behind: int  # records that it had still to do when the turn ended
 
 
 def main() -> None:
@@ -89,12 +96,14 @@ def start(folder: Path, stack: ExitStack, *, with_cerbos: bool) -> tuple[list[Se
         home = folder / log
         questions = make_home(home, RULES, ASKED)
         process, told = stack.enter_context(gateway(home, log))
+        follower = follower_of(process)
         headers = {"Authorization": f"Bearer {told['key']}"}
         asked = wrk.write_questions(home, questions.ours, headers)
         for name, path in zip(names, ("/v1/decisions", TYPED_PATH), strict=True):
             servers.append(
                 Server(
                     name=name, url=f"http://127.0.0.1:{told['port']}{path}", process=process, questions=asked,
+                    follower=follower if log == "on" else None, data=home / "data",
                     bodies=questions.ours, headers=headers, allowed=lambda found, _: found["effect"] == "allow",
                 )
             )  # fmt: skip
@@ -118,6 +127,7 @@ def start_cerbos(folder: Path, stack: ExitStack, questions: Questions) -> list[S
     return [
         Server(
             name=CERBOS, url=f"http://127.0.0.1:{port}{CERBOS_PATH}", process=process, headers={},
+            follower=None, data=home,
             questions=wrk.write_questions(home, questions.cerbos, {}), bodies=questions.cerbos,
             allowed=lambda found, number: answers(found, [requests[number]])[0],
         )
@@ -140,6 +150,24 @@ def gateway(home: Path, log: str) -> Iterator[tuple[psutil.Process, dict[str, An
         started.wait()
         if started.stdout is not None:
             started.stdout.close()
+
+
+def follower_of(process: psutil.Process) -> psutil.Process:
+    """Find the process that fills the index, and give it the core of the load."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        for child in process.children():
+            if "gateway.audit.index" in child.cmdline():
+                child.cpu_affinity([LOAD_CORE])
+                return child
+        time.sleep(0.05)
+    sys.exit("nothing fills the search index")
+
+
+def extent(server: Server) -> tuple[int, int]:
+    """Tell how many records a server's index has, and its log."""
+    state = Following(server.data).state
+    return state.indexed, state.records
 
 
 def compare(servers: Sequence[Server]) -> None:
@@ -172,13 +200,37 @@ def answered(server: Server) -> list[bool]:
 
 def take_turn(server: Server, connections: int, seconds: int) -> Turn:
     """Load one server for some seconds."""
-    before = server.process.cpu_times()
+    before, index_before = server.process.cpu_times(), worked(server.follower)
+    had = 0 if server.follower is None else extent(server)[0]
     found = wrk.load(server.url, server.questions, connections=connections, seconds=seconds, core=LOAD_CORE)
-    after = server.process.cpu_times()
+    after, index_after = server.process.cpu_times(), worked(server.follower)
+    has, written = (0, 0) if server.follower is None else extent(server)
     if found.failed or found.late:
         sys.exit(f"{server.name}: {found.failed} requests failed, {found.late} were late")
     worked_s = after.user + after.system - before.user - before.system
-    return Turn(load=found, cpu_us=worked_s / found.requests * 1e6)
+    if server.follower is not None:
+        settle(server)
+    return Turn(
+        load=found, cpu_us=worked_s / found.requests * 1e6,
+        indexed=has - had, index_s=index_after - index_before, behind=written - has,
+    )  # fmt: skip
+
+
+def worked(process: psutil.Process | None) -> float:
+    """Give the processor time that a process has used, in seconds."""
+    times = None if process is None else process.cpu_times()
+    return 0.0 if times is None else times.user + times.system
+
+
+def settle(server: Server) -> None:
+    """Let the index finish, so that it takes nothing from the next turn."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        indexed, records = extent(server)
+        if indexed == records:
+            return
+        time.sleep(0.05)
+    sys.exit(f"{server.name}: the index does not come to the end of the log")
 
 
 def time_sync(folder: Path) -> float:
@@ -217,6 +269,12 @@ def tell(connections: int, turns: dict[str, list[Turn]], sync_us: float) -> None
     print(f"typed {rate(TYPED) / rate(TYPED_OFF):.2f}, {cpu(TYPED_OFF) / cpu(TYPED):.2f}")
     print(f"  the log adds {cpu(DURABLE) - cpu(OFF):.1f} us of processor time a request,", end=" ")
     print(f"{p50(DURABLE) - p50(OFF):.0f} us to the p50 (one sync: {sync_us:.0f})")
+    indexed = sum(turn.indexed for turn in turns[DURABLE])
+    if indexed:
+        index_us = sum(turn.index_s for turn in turns[DURABLE]) / indexed * 1e6
+        behind_s = statistics.median(turn.behind / turn.load.rate for turn in turns[DURABLE])
+        print(f"  the index (core {LOAD_CORE}) takes {index_us:.1f} us of processor time a record of its own,", end=" ")
+        print(f"and is {behind_s:.2f} s behind at the end of a turn")
     if CERBOS in turns:
         print(f"  to cerbos: {rate(DURABLE) / rate(CERBOS):.1f}x the rate,", end=" ")
         print(f"{cpu(CERBOS) / cpu(DURABLE):.1f}x by processor time;", end=" ")

@@ -18,7 +18,7 @@ import sandbox
 from gateway.app.home import check_home
 from gateway.app.recall import recall_samples
 from gateway.app.sinks import sinks_of
-from gateway.audit.index.follower import Follower
+from gateway.audit.index.following import Following
 from gateway.audit.log import DecisionLog
 from gateway.audit.query import LogReader
 from gateway.audit.sinks.overview import Sinks
@@ -109,7 +109,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         data.chmod(0o700)
         log = await asyncio.to_thread(DecisionLog.open, data, now=now, new_id=new_id)
         stack.push_async_callback(log.close)
-        index = Follower(data)
+        index = Following(data)
         index.start()
         stack.push_async_callback(asyncio.to_thread, index.stop)
         connection = open_registry(data / "registry.db")
@@ -140,7 +140,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
 def _parts(
     home: Path,
     settings: Settings,
-    record: tuple[DecisionLog, Follower],
+    record: tuple[DecisionLog, Following],
     connection: sqlite3.Connection,
     stack: AsyncExitStack,
     ports: set[int],

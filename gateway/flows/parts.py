@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from gateway.audit.index.follower import Follower
+from gateway.audit.index.following import Following
 from gateway.audit.log import DecisionLog
 from gateway.audit.sinks.overview import Sinks
 from gateway.bench.board import Board
@@ -79,7 +79,7 @@ class Parts:
     owner: str
     policy: CurrentPolicy
     log: DecisionLog
-    index: Follower
+    index: Following
     registry: Registry
     resources: Resources
     traffic: TrafficLog

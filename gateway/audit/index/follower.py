@@ -1,30 +1,28 @@
 """The follower: a thread that reads what the log has committed and keeps the index up with it.
 
-It has a read-only connection of its own to the log, and is the index's only writer. Whatever befalls it is
-its own affair: it tries again, or makes the index anew; the log and those who search never wait for it.
+It has a read-only connection of its own to the log, and is the index's only writer: a lock file keeps others away.
+Whatever befalls it is its own affair: it tries again, or makes the index anew; the log and those who search never
+wait for it. A gateway lets it run in a process of its own (`gateway.audit.index.following`).
 """
 
 import logging
 import sqlite3
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.audit.index.entry import Entry, entry_of
-from gateway.audit.index.schema import remove_index
+from gateway.audit.index.schema import LOCK, remove_index
 from gateway.audit.index.store import IndexStore
 from gateway.audit.query import LogReader
 from gateway.audit.row import Stored, row_of
+from gateway.audit.store import LockFile
 from gateway.errors import HearthgateError, VerificationError
 
 POLL_S = 0.25
 BATCH_ROWS = 512
-_SLICE_ROWS = 32  # read without letting others have the interpreter
-_BREATH_S = 0.0002
-_REST = 1.0  # of the time that a batch took, while it is behind
 _RETRY_S = (0.25, 30.0)
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _FAILURES = (sqlite3.Error, OSError, HearthgateError, LookupError, TypeError, ValueError)
@@ -41,26 +39,32 @@ class IndexState:
 
 
 class Follower:
-    """Keeps the index of a folder's log up to date between `start` and `stop`."""
+    """Keeps the index of a folder's log up to date between `start` and `stop`; `tell` hears why it cannot, and None."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, tell: Callable[[str | None], None] = lambda _why: None) -> None:
+        self._folder, self._tell = folder, tell
         self._reader = LogReader(folder)
         self._store: IndexStore | None = None
+        self._writing: LockFile | None = None
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._why: str | None = None
-        self._thread = threading.Thread(target=self._run, name="audit-index", daemon=True)
+        self._told: str | None = ""  # neither well nor anything that is wrong
+        self._thread = threading.Thread(target=self.run, name="audit-index", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Begin to follow, in a thread."""
         self._thread.start()
+
+    def end(self) -> None:
+        """Have it end after the batch under way; does not wait."""
+        self._stopping.set()
+        self._wake.set()
 
     def stop(self) -> None:
         """End after the batch under way."""
-        self._stopping.set()
-        self._wake.set()
+        self.end()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
@@ -101,10 +105,10 @@ class Follower:
                 remove_index(self._folder)
         self._wake.set()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Follow until told to end."""
         retry_s = _RETRY_S[0]
         while not self._stopping.is_set():
-            began = time.monotonic()
             try:
                 count = self._step()
             except _FAILURES as error:
@@ -112,10 +116,9 @@ class Follower:
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _RETRY_S[1])
                 continue
-            self._why, retry_s = None, _RETRY_S[0]
-            if count == BATCH_ROWS:
-                self._stopping.wait((time.monotonic() - began) * _REST)
-            else:
+            self._set_why(None)
+            retry_s = _RETRY_S[0]
+            if count < BATCH_ROWS:
                 self._wake.wait(POLL_S)
                 self._wake.clear()
 
@@ -138,6 +141,8 @@ class Follower:
 
     def _open_store(self) -> IndexStore:
         if self._store is None:
+            # INVARIANT: nobody writes the index who does not hold this.
+            self._writing = self._writing or LockFile(self._folder / LOCK)
             store = IndexStore(self._folder)
             if store.size and not self._reader.continues(store.size, store.last):
                 store.close()
@@ -156,13 +161,22 @@ class Follower:
                     remove_index(self._folder)
         if self._why is None:
             _log.warning("the index over the decision log does not follow: %s", error)
-        self._why = f"{error}"
+        self._set_why(f"{error}")
+
+    def _set_why(self, why: str | None) -> None:
+        self._why = why
+        if why != self._told:
+            self._told = why
+            self._tell(why)
 
     def _drop_store(self) -> None:
         store, self._store = self._store, None
         if store is not None:
             with suppress(sqlite3.Error):
                 store.close()
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.release()
 
     def _pages(self, seqs: list[int]) -> Iterator[list[Entry]]:
         for begin in range(0, len(seqs), BATCH_ROWS):
@@ -170,11 +184,9 @@ class Follower:
 
 
 def _entries(found: list[Stored]) -> Iterator[Entry]:
-    for number, stored in enumerate(found, 1):
+    for stored in found:
         try:
             yield entry_of(row_of(stored))
         except (VerificationError, LookupError, TypeError, ValueError, AttributeError):
             # WHY: a record that was changed in the database is for a search that reads it, or `verify`, to tell.
             yield Entry(seq=stored[0], ts_us=0, facets=(), words="")
-        if number % _SLICE_ROWS == 0:
-            time.sleep(_BREATH_S)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FILE = "audit-index.db"
+LOCK = "audit-index.lock"
 FORMAT = 1
 _PRAGMAS = (
     "page_size = 4096",
