@@ -9,10 +9,11 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox import cgroup, identity, kernel, landlock, rlimits, root, runtime, seccomp
+from sandbox import cgroup, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
 
@@ -27,8 +28,7 @@ class Kit:
     """What the zygote prepared once for all cells."""
 
     template: root.Template
-    filter: bytes
-    single_process_filter: bytes
+    filters: Mapping[tuple[bool, bool], bytes]  # by `single_process` and `relay` of a specification
     last_capability: int
 
 
@@ -85,6 +85,8 @@ def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
         socket.sethostname(_HOST_NAME)
     except OSError as error:
         raise SandboxError.from_os("namespaces", error) from None
+    if spec.relay:
+        relay.hand_over(relay.open_door(), CHANNEL)
     uid = spec.uid if os.getuid() == 0 else os.getuid()
     root.enter_root(kit.template, spec, uid)
     identity.drop_privileges(kit.last_capability, spec.uid)
@@ -105,8 +107,10 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
             fix="chmod a+rX",
         )
     rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
-    landlock.restrict(_reaches(spec, kit.template))
-    seccomp.apply(kit.single_process_filter if spec.single_process else kit.filter)
+    if spec.relay:
+        os.environ.update(relay.ENVIRONMENT)
+    landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
+    seccomp.apply(kit.filters[spec.single_process, spec.relay])
     os.write(REPORT, _READY)
     os.close(REPORT)
     os.chdir("/scratch")

@@ -10,14 +10,14 @@ from sandbox.errors import SandboxError
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 15
 _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # so many of the lowest bits; 16 from ABI 5 on
 _RIGHTS_OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | _IOCTL_DEV
 _NET_ABI, _SCOPE_ABI = 4, 6
-_ALL_NET, _ALL_SCOPES = 0b11, 0b11
+_CONNECT_TCP, _ALL_NET, _ALL_SCOPES = 0b10, 0b11, 0b11
 
 READ = READ_FILE | READ_DIR
 WRITE = ~(EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
@@ -39,8 +39,10 @@ def abi() -> int:
         return 0
 
 
-def restrict(reaches: Iterable[Reach]) -> None:
-    """Leave this process, for good, only what is listed; no TCP and no signal or socket out of the cell.
+def restrict(reaches: Iterable[Reach], *, connect_port: int | None = None) -> None:
+    """Leave this process, for good, only what is listed; no signal or socket out of the cell.
+
+    Of TCP it keeps connections to `connect_port`, or nothing.
 
     Where the kernel has no Landlock nothing happens: the probe tells so.
     """
@@ -56,6 +58,9 @@ def restrict(reaches: Iterable[Reach]) -> None:
         try:
             for reach in reaches:
                 _add(ruleset, reach, handled)
+            if connect_port is not None and network:
+                rule = struct.pack("=QQ", _CONNECT_TCP, connect_port)
+                kernel.syscall(_ADD_RULE, ruleset, _NET_PORT, rule, 0)
             kernel.syscall(_RESTRICT_SELF, ruleset, 0)
         finally:
             os.close(ruleset)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
+from sandbox import relay
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
 
@@ -40,8 +41,11 @@ class Ending:
 class Cell:
     """A confined process that waits for one call.
 
-    `channel` carries frames, `output` what it prints, `status` a last line when it is gone.
+    `channel` carries frames, `output` what it prints, `status` a last line when it is gone; `door`, where its
+    specification says so, listens for connections that its processes make.
     """
+
+    door: socket.socket | None = None
 
     def __init__(
         self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int, heard: bytes = b""
@@ -89,6 +93,8 @@ class Cell:
                 os.close(self._handle)
                 self._handle = None
         self.status.close()
+        if self.door is not None:
+            self.door.close()
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +148,14 @@ class Launcher:
             for sock in ours:
                 sock.close()
             raise
-        return Cell(*ours, handle, heard)
+        cell = Cell(*ours, handle, heard)
+        if spec.relay:
+            try:
+                cell.door = relay.receive(cell.channel)
+            except SandboxError:
+                cell.close()
+                raise
+        return cell
 
     def close(self) -> None:
         """End every cell and the zygote."""

@@ -17,25 +17,33 @@ _MODE_FILTER = 2
 
 _NEW_NAMESPACES = 0x7E02_0000
 _NEW_THREAD = 0x0001_0000
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET = 1, 2
 _SOCKET_KINDS = (1, 5)  # stream and sequenced packets: connected for good, so they can reach no other address
 _KIND_MASK = 0xF
+_STREAM = 1
+_TCP = (0, 6)  # the protocol of such a socket, unsaid or said; others, as multipath, are further ways into the kernel
 _IOCTLS = (termios.TCGETS, termios.TIOCGWINSZ, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
+_SOCKET_OPTIONS = (2, 7, 8, 9, 13, 20, 21)  # address again, buffers, keeping alive, lingering, time-outs
+_TCP_OPTIONS = (1, 4, 5, 6, 12, 18)  # no delay, how to keep alive, quick answers, how long to try
 _PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)  # read-only ones, a thread's name, the name of a memory area
 
 _ALLOW = (bpf.answer(bpf.ALLOW),)
 _REFUSE = (bpf.answer(bpf.refuse(errno.EPERM)),)
+_NO_FAMILY = (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),)
 
 
-def build_filter(machine: str, *, single_process: bool = False) -> bytes:
-    """Assemble the filter of an architecture from the table; with `single_process` no child can be made."""
+def build_filter(machine: str, *, single_process: bool = False, relay: bool = False) -> bytes:
+    """Assemble the filter of an architecture from the table.
+
+    With `single_process` no child can be made; with `relay` there are TCP sockets that connect, and none that listen.
+    """
     return bpf.assemble(
         (
             bpf.load(bpf.ARCHITECTURE_AT),
             # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
             *bpf.unless_equal(_ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
             bpf.load(bpf.NUMBER_AT),
-            *_rules(machine, single_process=single_process),
+            *_rules(machine, single_process=single_process, relay=relay),
         )
     )
 
@@ -62,8 +70,9 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def _rules(machine: str, *, single_process: bool) -> bpf.Block:
-    judged = {**_RULES, **(_ONE_PROCESS if single_process else _MANY_PROCESSES)}
+def _rules(machine: str, *, single_process: bool, relay: bool) -> bpf.Block:
+    processes, sockets = _ONE_PROCESS if single_process else _MANY_PROCESSES, _RELAYED if relay else _NO_SOCKETS
+    judged = {**_RULES, **processes, **sockets}
     program: list[bpf.Instruction] = []
     if machine == "x86_64":
         program += bpf.when_at_least(_X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
@@ -104,6 +113,21 @@ def _socketpair() -> bpf.Block:
     return (bpf.load(bpf.low_word_of(0)), *bpf.when_equal(_AF_UNIX, inner), *_REFUSE)
 
 
+def _tcp_socket() -> bpf.Block:
+    protocols = [each for protocol in _TCP for each in bpf.when_equal(protocol, _ALLOW)]
+    plain = (bpf.load(bpf.low_word_of(2)), *protocols, *_NO_FAMILY)
+    stream = (bpf.load(bpf.low_word_of(1)), bpf.mask(_KIND_MASK), *bpf.when_equal(_STREAM, plain), *_NO_FAMILY)
+    return (bpf.load(bpf.low_word_of(0)), *bpf.when_equal(_AF_INET, stream), *_NO_FAMILY)
+
+
+def _setsockopt() -> bpf.Block:
+    """Let the plain options be set: others load programs into the kernel, or change its protocols."""
+    no_option = (bpf.answer(bpf.refuse(errno.ENOPROTOOPT)),)
+    general = _only(2, _SOCKET_OPTIONS, no_option)
+    tcp = _only(2, _TCP_OPTIONS, no_option)
+    return (bpf.load(bpf.low_word_of(1)), *bpf.when_equal(1, general), *bpf.when_equal(6, tcp), *no_option)
+
+
 def _prlimit() -> bpf.Block:
     """Let a limit be read: the address of a new one must be null, both halves of it."""
     inner = (bpf.load(bpf.high_word_of(2)), *bpf.when_equal(0, _ALLOW), *_REFUSE)
@@ -113,11 +137,13 @@ def _prlimit() -> bpf.Block:
 _RULES: Mapping[str, Callable[[], bpf.Block]] = {
     "allow": lambda: _ALLOW,
     "enosys": lambda: (bpf.answer(bpf.refuse(errno.ENOSYS)),),
-    "no_family": lambda: (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),),
     "ioctl": _ioctl,
     "prctl": _prctl,
+    "setsockopt": _setsockopt,
     "socketpair": _socketpair,
     "prlimit": _prlimit,
 }
 _MANY_PROCESSES: Mapping[str, Callable[[], bpf.Block]] = {"clone": _clone, "fork": lambda: _ALLOW}
 _ONE_PROCESS: Mapping[str, Callable[[], bpf.Block]] = {"clone": _thread, "fork": lambda: _REFUSE}
+_NO_SOCKETS: Mapping[str, Callable[[], bpf.Block]] = {"socket": lambda: _NO_FAMILY, "connect": lambda: _REFUSE}
+_RELAYED: Mapping[str, Callable[[], bpf.Block]] = {"socket": _tcp_socket, "connect": lambda: _ALLOW}

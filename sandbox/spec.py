@@ -69,6 +69,7 @@ class Spec:
     entry_point: str = "main.py"
     mounts: tuple[Mount, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    relay: bool = False  # one way out: connections to the cell's own loopback, taken by whoever ordered the cell
     single_process: bool = False  # threads, but no child: then the process limits bound all there is
     require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
 
@@ -81,6 +82,7 @@ class Spec:
         # SECURITY: never 0; the plugin would own the gateway's files should every other barrier fall.
         _check_range("uid", self.uid, 1, _MAX_ID)
         _check_type("limits", self.limits, Limits)
+        _check_type("relay", self.relay, bool)
         _check_type("single_process", self.single_process, bool)
         _check_type("require_cgroup", self.require_cgroup, bool)
         if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):

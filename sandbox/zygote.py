@@ -68,8 +68,11 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         libraries.preload()
         kit = cell.Kit(
-            filter=seccomp.build_filter(kernel.machine()),
-            single_process_filter=seccomp.build_filter(kernel.machine(), single_process=True),
+            filters={
+                (alone, relayed): seccomp.build_filter(kernel.machine(), single_process=alone, relay=relayed)
+                for alone in (False, True)
+                for relayed in (False, True)
+            },
             last_capability=identity.last_capability(),
             template=root.prepare_template(os.path.dirname(os.path.abspath(__file__))),
         )

@@ -17,7 +17,7 @@ NEW_NAMESPACE_FLAGS = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x2
 DANGEROUS = (
     "mount umount2 pivot_root chroot unshare setns ptrace process_vm_readv process_vm_writev bpf perf_event_open "
     "keyctl add_key request_key init_module finit_module delete_module kexec_load reboot swapon personality "
-    "userfaultfd open_by_handle_at name_to_handle_at execve execveat connect bind listen accept accept4 setuid setgid "
+    "userfaultfd open_by_handle_at name_to_handle_at execve execveat bind listen accept accept4 setuid setgid "
     "setresuid setrlimit capset seccomp pidfd_getfd mknod mknodat quotactl acct settimeofday shmget msgget semget "
     "mq_open fanotify_init landlock_restrict_self move_mount fsopen fsmount open_tree mount_setattr"
 )
@@ -68,8 +68,10 @@ def test_every_call_of_the_table_is_judged_by_its_rule(machine: str) -> None:
                 assert run(machine, number) == ALLOW
             case "enosys":
                 assert run(machine, number) == refuse(errno.ENOSYS)
-            case "no_family":
+            case "socket":
                 assert run(machine, number, 2, 1) == refuse(errno.EAFNOSUPPORT)
+            case "connect":
+                assert run(machine, number) == refuse(errno.EPERM)
 
 
 @given(st.sampled_from(MACHINES), st.integers(0, 2**30 - 1))
@@ -126,6 +128,36 @@ def test_arguments_decide_where_the_table_says_so(machine: str) -> None:
     assert run(machine, control, 1, 0x541C) == refuse(errno.ENOTTY)
     assert run(machine, process, 15) == ALLOW
     assert run(machine, process, 22) == refuse(errno.EPERM)
+
+
+@given(st.sampled_from(MACHINES), st.integers(0, 50), st.integers(0, 2**32 - 1), st.integers(0, 300))
+def test_with_a_relay_there_are_tcp_sockets_and_no_others(machine: str, family: int, kind: int, protocol: int) -> None:
+    relayed = seccomp.build_filter(machine, relay=True)
+    call = number_of(machine, "socket")
+    is_tcp = family == 2 and kind & 0xF == 1 and protocol in {0, 6}
+    told = run(machine, call, family, kind, protocol, program=relayed)
+    assert told == (ALLOW if is_tcp else refuse(errno.EAFNOSUPPORT))
+    assert run(machine, call, family, kind, protocol) == refuse(errno.EAFNOSUPPORT)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_with_a_relay_sockets_connect_and_never_listen(machine: str) -> None:
+    relayed = seccomp.build_filter(machine, relay=True)
+    table = seccomp.read_table(machine)
+    assert run(machine, number_of(machine, "socket"), 2, 1 | 0o2000000 | 0o4000, 0, program=relayed) == ALLOW
+    assert run(machine, number_of(machine, "connect"), program=relayed) == ALLOW
+    assert not {"bind", "listen", "accept", "accept4"} & set(table)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_socket_takes_plain_options_alone(machine: str) -> None:
+    option = number_of(machine, "setsockopt")
+    general, tcp, ip = 1, 6, 0
+    keep_alive, no_delay, attach_filter, upper_protocol, congestion = 9, 1, 26, 31, 13
+    assert run(machine, option, 3, general, keep_alive) == ALLOW
+    assert run(machine, option, 3, tcp, no_delay) == ALLOW
+    for level, name in ((general, attach_filter), (tcp, upper_protocol), (tcp, congestion), (ip, 1)):
+        assert run(machine, option, 3, level, name) == refuse(errno.ENOPROTOOPT)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

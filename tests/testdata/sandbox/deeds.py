@@ -270,6 +270,12 @@ def deed_connect(host, port):
         return connection.recv(20).decode()
 
 
+def deed_connect_without_a_call(host, port):
+    with socket.socket() as connection:
+        connection.sendto(b"x", socket.MSG_FASTOPEN, (host, port))
+        return connection.recv(20).decode()
+
+
 def deed_connect_mapped(port):
     with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as connection:
         connection.connect(("::ffff:127.0.0.1", port))
