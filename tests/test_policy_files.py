@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import ConflictError, PolicyUnreadableError
 from gateway.policy.parse import parse_policy
-from gateway.policy_files import read, read_policy_folder, starter_folder, write, write_grants, write_text
+from gateway.policy_files import KnownFolder, read, read_policy_folder, starter_folder, write, write_grants, write_text
 
 
 @pytest.fixture
@@ -215,3 +215,74 @@ def test_a_file_is_written_whole_or_not_at_all(
     write_text(path, "new")
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["new.toml"]
+
+
+@pytest.fixture
+def resting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files rest long enough at once; the kernel alone sets when a file was altered."""
+    monkeypatch.setattr(read, "_RESTING_NS", -1_000_000_000)
+
+
+@pytest.mark.usefixtures("resting")
+def test_a_look_gives_what_reading_anew_gives_whatever_was_done_to_a_file(folder: Path) -> None:
+    known = KnownFolder(folder)
+    known.read()
+    rules = folder / "rules" / "50-more.csv"
+    lines = [b"p, a, plugin:x, vault, read, a, -, allow, one\n", b"p, a, plugin:x, vault, read, b, -, allow, two\n"]
+
+    def replace_by_rename() -> None:
+        (folder / ".new").write_bytes(lines[1])
+        os.utime(folder / ".new", ns=(rules.stat().st_atime_ns, rules.stat().st_mtime_ns))
+        (folder / ".new").rename(rules)
+
+    def rewrite_keeping_its_time() -> None:
+        before = rules.stat()
+        rules.write_bytes(lines[0])
+        os.utime(rules, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    for deed in (
+        lambda: rules.write_bytes(lines[0]),
+        replace_by_rename,
+        rewrite_keeping_its_time,
+        lambda: rules.write_bytes(lines[0] * 2),
+        rules.unlink,
+        lambda: rules.write_bytes(lines[1]),
+    ):
+        deed()
+        assert known.look() == read_policy_folder(folder), deed
+
+
+@pytest.mark.usefixtures("resting")
+def test_a_look_reads_nothing_that_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownFolder(folder)
+    before = known.read()
+    monkeypatch.setattr(read, "_read_file", lambda *_: pytest.fail("read again"))
+    again = known.look()
+    assert all(again.files[name] is data for name, data in before.files.items())
+
+
+def test_a_file_that_changed_a_moment_before_it_was_read_is_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two edits within a tick of the file system's clock bear the same mark.
+    known = KnownFolder(folder)
+    known.read()
+    read_again: list[str] = []
+    real = read._read_file
+    monkeypatch.setattr(read, "_read_file", lambda path, mark: read_again.append(path.name) or real(path, mark))
+    known.look()
+    assert "roles.csv" in read_again
+
+
+def test_a_look_refuses_what_reading_refuses(folder: Path) -> None:
+    known = KnownFolder(folder)
+    known.read()
+    (folder / "roles.csv").chmod(0o666)
+    with pytest.raises(PolicyUnreadableError, match="cannot be believed"):
+        known.look()
+
+
+def test_the_same_bytes_stay_the_same_object(folder: Path) -> None:
+    known = KnownFolder(folder)
+    before, again = known.read(), known.read()
+    assert all(again.files[name] is data for name, data in before.files.items())

@@ -25,7 +25,7 @@ from gateway.policy.changes import without_grants
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
 from gateway.policy.engine import PolicySet
 from gateway.policy.text import GRANTS
-from gateway.policy_files import read_policy_folder, write_grants
+from gateway.policy_files import write_grants
 from gateway.registry.grants import grant_of
 from gateway.registry.holds import new_hold
 
@@ -67,7 +67,7 @@ async def give_grants(
         LogUnavailableError: it could not be recorded; nothing changed.
     """
     plugin_id, reason = giving.plugin_id, giving.reason
-    text = await asyncio.to_thread(read_policy_folder, parts.policies)
+    text = await asyncio.to_thread(parts.folder.look)
     before = text.files.get(GRANTS, b"")
     at = parts.now()
     grants = tuple(

@@ -17,6 +17,7 @@ from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
+from gateway.policy_files import KnownFolder
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
@@ -78,6 +79,7 @@ class Parts:
     home: Path
     owner: str
     policy: CurrentPolicy
+    folder: KnownFolder  # of the policy files
     log: DecisionLog
     index: Following
     registry: Registry

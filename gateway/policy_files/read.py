@@ -6,8 +6,8 @@ What the text means is for `gateway.policy.parse` to say.
 import os
 import stat
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.errors import Place, PolicyUnreadableError, Problem
@@ -21,6 +21,7 @@ MAX_FOLDER_BYTES = 64 * 1024 * 1024
 MAX_FILES = 2000
 _TRIES = 10
 _PAUSE_S = 0.02
+_RESTING_NS = 3_000_000_000  # more than the coarsest file system's clock
 _FOLDERS = ("rules", "tests")
 _TEMPORARY_SUFFIXES = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig", ".rej", ".part")
 
@@ -43,6 +44,47 @@ class _Mark:
     altered_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as it was read; `settled` if no later change of it can bear the same mark."""
+
+    mark: _Mark
+    data: bytes
+    settled: bool
+
+
+class KnownFolder:
+    """A policies folder that is read again and again; any thread may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, _Seen] = {}
+
+    def read(self) -> PolicyText:
+        """Read every file as `read_policy_folder` does."""
+        return self._read({})
+
+    def look(self) -> PolicyText:
+        """Read the files that may say something else than when they were read last, and give all.
+
+        Raises:
+            PolicyUnreadableError: as `read_policy_folder`.
+
+        """
+        return self._read({name: seen for name, seen in self._seen.items() if seen.settled})
+
+    def _read(self, known: Mapping[str, _Seen]) -> PolicyText:
+        before = self._seen
+        seen = _read_patiently(self._folder, known)
+        for name, each in seen.items():
+            older = before.get(name)
+            # WHY: the same bytes as the same object, so that snapshots of many megabytes are compared at a glance.
+            if older is not None and older.data == each.data:
+                seen[name] = replace(each, data=older.data)
+        self._seen = seen
+        return _text_of(seen)
+
+
 def read_policy_folder(folder: Path) -> PolicyText:
     """Read every policy file of a folder as one snapshot.
 
@@ -52,11 +94,15 @@ def read_policy_folder(folder: Path) -> PolicyText:
         PolicyUnreadableError: it is no folder, keeps changing, is too large, or others may write to it.
 
     """
+    return _text_of(_read_patiently(folder, {}))
+
+
+def _read_patiently(folder: Path, known: Mapping[str, _Seen]) -> dict[str, _Seen]:
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_PAUSE_S)
         try:
-            return _read_once(folder)
+            return _read_once(folder, known)
         except _HalfEditedError:
             continue
         except (_ChangedError, FileNotFoundError):
@@ -70,25 +116,36 @@ def read_policy_folder(folder: Path) -> PolicyText:
     raise _unreadable(folder, folder, "the files keep changing while they are read")
 
 
+def _text_of(seen: Mapping[str, _Seen]) -> PolicyText:
+    return PolicyText({name: each.data for name, each in seen.items()})
+
+
 def is_half_edited(folder: Path) -> bool:
     """Tell whether an edit of several files is under way, or was broken off."""
     return os.path.lexists(folder / EDIT)
 
 
-def _read_once(folder: Path) -> PolicyText:
+def _read_once(folder: Path, known: Mapping[str, _Seen]) -> dict[str, _Seen]:
     root = folder.resolve(strict=True)
     _refuse_open_folders(folder, root)
     # SECURITY: some files of an edit without the others could allow what neither the old nor the new policy does.
     if is_half_edited(root):
         raise _HalfEditedError
+    # SECURITY: two changes within a tick of the file system's clock bear one mark; only what rested longer is known.
+    resting_ns = time.time_ns() - _RESTING_NS
     before = _list(folder, root)
     _refuse_size(folder, before)
-    files = {name: _read_file(path, mark) for name, (path, mark) in before.items()}
+    files = {
+        name: seen
+        if (seen := known.get(name)) is not None and seen.mark == mark
+        else _Seen(mark, _read_file(path, mark), settled=max(mark.altered_ns, mark.changed_ns) < resting_ns)
+        for name, (path, mark) in before.items()
+    }
     if is_half_edited(root):
         raise _HalfEditedError
     if _list(folder, root) != before:
         raise _ChangedError
-    return PolicyText(files)
+    return files
 
 
 def _list(folder: Path, root: Path) -> dict[str, tuple[Path, _Mark]]:
