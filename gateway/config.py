@@ -45,6 +45,8 @@ class SandboxSettings(_Section):
     max_cells: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Annotated[int, Field(ge=0, le=65_536)] = 64
     max_asks: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    max_connections: Annotated[int, Field(ge=1, le=256)] = 16
+    max_egress_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
     accept_missing: tuple[str, ...] = Field(default=(), strict=False)
 
 

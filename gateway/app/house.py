@@ -152,6 +152,8 @@ def _parts(
         scratch_mb=settings.sandbox.max_scratch_mb,
         processes=settings.sandbox.max_processes,
         output_bytes=settings.sandbox.max_output_kb << 10,
+        connections=settings.sandbox.max_connections,
+        egress_bytes=settings.sandbox.max_egress_mb << 20,
     )
     accepted = frozenset(settings.sandbox.accept_missing)
     launcher = Launcher()

@@ -24,10 +24,18 @@ class Usage:
     wall_s: float
     cpu_s: float | None = None
     memory_peak_bytes: int | None = None
+    bytes_out: int = 0  # what its asks and connections moved, as the traffic log counts it
+    bytes_in: int = 0
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape."""
-        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "memory_peak_bytes": self.memory_peak_bytes}
+        return {
+            "wall_s": self.wall_s,
+            "cpu_s": self.cpu_s,
+            "memory_peak_bytes": self.memory_peak_bytes,
+            "bytes_out": self.bytes_out,
+            "bytes_in": self.bytes_in,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

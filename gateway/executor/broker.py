@@ -11,6 +11,7 @@ from typing import cast
 
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.domain.request import Json
+from gateway.executor.egress import Passing, Relay
 from sandbox.frames import Decoder, ProtocolError, encode
 from sandbox.launcher import Cell, Ending
 
@@ -52,10 +53,12 @@ class Conversation:
 
     # SECURITY: who asks is known from which cell's socket it came; nothing identifying is read from a frame.
 
-    def __init__(self, cell: Cell, job: Job, ask: Ask) -> None:
+    def __init__(self, cell: Cell, job: Job, ask: Ask, passing: Passing | None = None) -> None:
         self._cell = cell
         self._job = job
         self._ask = ask
+        self._passing = passing
+        self._relay: Relay | None = None
         self._logs: list[str] = []
         self._notes: list[dict[str, Json]] = []
         self._printed = bytearray()
@@ -67,12 +70,15 @@ class Conversation:
         """End the whole cell now; the run's outcome is `killed`."""
         self._kill_reason = self._kill_reason or why
         self._cell.kill()
+        if self._relay is not None:
+            self._relay.stop()
 
     async def run(self) -> RunResult:
         """Give the result of the call; the cell is gone when this returns."""
         started = time.monotonic()
         draining = asyncio.create_task(self._drain_output())
         left = False
+        self._open_relay()
         try:
             async with asyncio.timeout(self._job.timeout_s):
                 outcome, output, error = await self._talk()
@@ -89,9 +95,7 @@ class Conversation:
         finally:
             if not left:
                 self._cell.kill()
-            for task in self._asks:
-                task.cancel()
-            await asyncio.gather(*self._asks, return_exceptions=True)
+            await self._end_asks()
         wall_s = time.monotonic() - started
         ending = await self._reap(left=left)
         await self._finish(draining)
@@ -108,6 +112,17 @@ class Conversation:
             logs=tuple(self._logs),
             asks=tuple(self._notes),
         )
+
+    def _open_relay(self) -> None:
+        if self._cell.door is not None and self._passing is not None and self._kill_reason is None:
+            self._relay = Relay(self._cell.door, self._passing, self._keep_note)
+
+    async def _end_asks(self) -> None:
+        for task in self._asks:
+            task.cancel()
+        await asyncio.gather(*self._asks, return_exceptions=True)
+        if self._relay is not None:
+            await self._relay.close()
 
     async def _talk(self) -> tuple[Outcome, Json, str | None]:
         reader, self._writer = await asyncio.open_connection(sock=self._cell.channel)
@@ -166,9 +181,13 @@ class Conversation:
             told = f"it was done, but the answer cannot be sent: {problem}"
             frame = encode({"t": "answer", "id": number, "ok": False, "error": "failed", "message": told})
             note["ok"] = False
-        if note and len(self._notes) < _KEPT_LOGS:
-            self._notes.append(note)
+        if note:
+            self._keep_note(note)
         await self._write(frame)
+
+    def _keep_note(self, note: Mapping[str, Json]) -> None:
+        if len(self._notes) < _KEPT_LOGS:
+            self._notes.append(dict(note))
 
     async def _send(self, header: Mapping[str, Json]) -> None:
         await self._write(encode(dict(header)))

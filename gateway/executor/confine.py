@@ -1,11 +1,15 @@
 """The one translation of a manifest's limits into what the sandbox enforces: the least of all wins."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
+
 from gateway.domain.manifest import Manifest
-from sandbox.spec import Limits, Spec
+from sandbox.relay import CERTIFICATES
+from sandbox.spec import Limits, Mount, Spec
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
 _UIDS = 0x0FFF_FFFF
@@ -24,16 +28,22 @@ class Caps:
     scratch_mb: int
     processes: int
     output_bytes: int
+    connections: int = 16  # through a relay, at once
+    egress_bytes: int = 256 << 20  # through a relay, both ways together
 
 
-def confine(manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None) -> Spec:
-    """Say how a plugin's call is confined; `timeout_s` can only shorten it."""
+def confine(
+    manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None, relay: bool = False
+) -> Spec:
+    """Say how a plugin's call is confined; `timeout_s` can only shorten it, with `relay` there is a way out."""
     asked = manifest.limits
     return Spec(
         plugin_id=manifest.plugin_id,
         code=str(snapshot),
         entry_point=manifest.entry_point,
-        mounts=(),
+        # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.
+        mounts=(Mount(source=os.path.realpath(certifi.where()), target=CERTIFICATES),) if relay else (),
+        relay=relay,
         uid=host_uid(manifest.plugin_id),
         limits=Limits(
             timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, timeout_s or caps.timeout_s, caps.timeout_s),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.errors import HostCannotKeepError, OverloadedError, UnavailableError
 from gateway.executor.broker import Ask, Conversation, Job
+from gateway.executor.egress import Passing
 from sandbox.errors import SandboxError
 from sandbox.launcher import Cell, Launcher
 from sandbox.spec import Spec
@@ -38,8 +39,8 @@ class Pool:
         """The calls that run or wait for a cell."""
         return tuple(self._jobs.values())
 
-    async def run(self, job: Job, spec: Spec, ask: Ask, *, depth: int = 0) -> RunResult:
-        """Run one call to its end; `depth` counts the calls that wait for it.
+    async def run(self, job: Job, spec: Spec, ask: Ask, *, passing: Passing | None = None, depth: int = 0) -> RunResult:
+        """Run one call to its end; `passing` serves its relay, `depth` counts the calls that wait for it.
 
         Raises:
             OverloadedError: too many wait already; nothing ran.
@@ -57,7 +58,7 @@ class Pool:
         try:
             await self._take(slots)
             try:
-                return await self._run_in_cell(job, spec, ask)
+                return await self._run_in_cell(job, spec, ask, passing)
             finally:
                 slots.release()
         finally:
@@ -73,7 +74,7 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    async def _run_in_cell(self, job: Job, spec: Spec, ask: Ask) -> RunResult:
+    async def _run_in_cell(self, job: Job, spec: Spec, ask: Ask, passing: Passing | None) -> RunResult:
         if (why := self._doomed.get(job.execution_id)) is not None:
             return _never_began(why)
         try:
@@ -82,7 +83,7 @@ class Pool:
             raise HostCannotKeepError(
                 f"the sandbox could not be raised: {error}", way_out="`hearthgate doctor` says what is missing"
             ) from None
-        conversation = Conversation(cell, replace(job, timeout_s=spec.limits.timeout_s), ask)
+        conversation = Conversation(cell, replace(job, timeout_s=spec.limits.timeout_s), ask, passing)
         self._conversations[job.execution_id] = conversation
         try:
             # SECURITY: a revocation that came while the cell was made must not miss it.

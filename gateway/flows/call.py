@@ -21,6 +21,19 @@ class Asks:
         return self.left >= 0
 
 
+@dataclass(slots=True)
+class Moved:
+    """How many bytes the asks of one call moved."""
+
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    def count(self, sent: int, received: int) -> None:
+        """Count bytes that left the plugin, and bytes that reached it."""
+        self.bytes_out += sent
+        self.bytes_in += received
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A call of a plugin, as a caller asks for it."""

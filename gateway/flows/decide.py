@@ -33,6 +33,7 @@ class Context:
     at: datetime | None = None  # another moment than now, for questions that are not acted on
     asked_by: str | None = None  # the user who asked about another subject
     right: str | None = None  # the decision by which they might ask
+    shows_way_in: bool = False  # a record of "no rule" tells the line of a rule that would allow it
 
 
 NO_CONTEXT = Context()

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.domain.decision import Effect
 from gateway.domain.lifecycle import State
@@ -12,7 +12,7 @@ from gateway.domain.permission import Kind, Level
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
 from gateway.errors import MalformedError, UnavailableError
-from gateway.flows.call import Call, Execution
+from gateway.flows.call import Call, Execution, Moved
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.registry.plugins import Plugin
@@ -66,11 +66,17 @@ class Asking:
     execution_id: str
     run_plugin: Callable[[Call, Context], Awaitable[Execution]]  # how one plugin calls another
     passage: Passage | None = None  # where what the deed moves is counted
+    moved: Moved = field(default_factory=Moved)  # and what all deeds of this call do
 
     def count(self, sent: int, received: int) -> None:
         """Count bytes that the deed moves."""
         if self.passage is not None:
             self.passage.count(sent, received)
+
+    def note_status(self, status: int) -> None:
+        """Say what an HTTP server answered."""
+        if self.passage is not None:
+            self.passage.status = status
 
     @property
     def user(self) -> UserId:
@@ -216,7 +222,7 @@ def _http_request(args: Args, _asking: Asking) -> Deed:
 
     async def do(asking: Asking) -> Value:
         asked = asking.requests(Kind.NETWORK, level, url.scope)
-        private_ok = all(_names_private(asking.parts, each) for each in asked)
+        private_ok = all(names_private(asking.parts, each) for each in asked)
         wanted = HttpRequest(
             method=method, url=url, headers=headers, body=body, asker=asking.plugin.id, count=asking.count
         )
@@ -228,13 +234,12 @@ def _http_request(args: Args, _asking: Asking) -> Deed:
 
 
 def _answer(asking: Asking, reply: HttpReply) -> Value:
-    if asking.passage is not None:
-        asking.passage.status = reply.status
+    asking.note_status(reply.status)
     pairs: list[Json] = [[name, value] for name, value in reply.headers]
     return Value(value={"status": reply.status, "headers": pairs}, blob=reply.body)
 
 
-def _names_private(parts: Parts, request: AccessRequest) -> bool:
+def names_private(parts: Parts, request: AccessRequest) -> bool:
     """Tell whether a rule that a person wrote lets this plugin reach the scope, naming it to the letter."""
     policy = parts.policy.get()
     return policy is not None and any(

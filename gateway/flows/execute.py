@@ -25,12 +25,14 @@ from gateway.errors import (
 )
 from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
+from gateway.executor.egress import Passing
 from gateway.flows.adopt_code import adopt_code
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
+from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
 from gateway.flows.use_resource import asking_as
@@ -266,6 +268,7 @@ class _Run:
             snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
             self.parts.caps,
             timeout_s=self.call.timeout_s,
+            relay=needs_relay(self.parts, self.plugin),
         )
         job = Job(
             execution_id=self.execution_id,
@@ -284,7 +287,12 @@ class _Run:
             execution_id=self.execution_id,
             run_plugin=lambda call, context: run_plugin(self.parts, call, context, None),
         )
-        return await self.parts.pool.run(job, spec, asking_as(asking), depth=len(self.call.chain))
+        caps = self.parts.caps
+        passing = Passing(carry=carrying_as(asking), connections=caps.connections, egress_bytes=caps.egress_bytes)
+        depth = len(self.call.chain)
+        result = await self.parts.pool.run(job, spec, asking_as(asking), passing=passing, depth=depth)
+        moved = asking.moved
+        return replace(result, usage=replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in))
 
     def _checked(self, result: RunResult) -> RunResult:
         capability = self.step.capability

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from gateway.domain.decision import Decision
 from gateway.domain.outcome import Outcome
 from gateway.errors import DeniedError, HearthgateError, MalformedError, OverloadedError
-from gateway.flows.deeds import Asking, Deed
+from gateway.flows.deeds import Asking, Peer
 from gateway.traffic.transfer import Passage, Start
 
 _REFUSED = (DeniedError, OverloadedError, MalformedError)
 
 
 @contextmanager
-def metered(asking: Asking, op: str, deed: Deed, decision: Decision) -> Iterator[Passage]:
+def metered(asking: Asking, op: str, peer: Peer | None, decision: Decision) -> Iterator[Passage]:
     """Have the deed in the body counted as one transfer; what ends the body ends the transfer."""
-    traffic, peer = asking.parts.traffic, deed.peer
+    traffic = asking.parts.traffic
     passage = traffic.begin(
         Start(
             decision_id=decision.decision_id,
@@ -42,4 +42,7 @@ def metered(asking: Asking, op: str, deed: Deed, decision: Decision) -> Iterator
     except BaseException:
         passage.end(Outcome.FAILED, HearthgateError.code)
         raise
-    passage.end(Outcome.RETURNED)
+    else:
+        passage.end(Outcome.RETURNED)
+    finally:
+        asking.moved.count(passage.bytes_out, passage.bytes_in)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from gateway.domain.decision import Decision, timestamp
+from gateway.domain.decision import Decision, Reason, timestamp
 from gateway.domain.names import split_subject
 from gateway.domain.permission import Kind
 from gateway.domain.record import Record, Resolution
@@ -12,6 +12,7 @@ from gateway.domain.request import AccessRequest, Json
 from gateway.errors import LogUnavailableError
 from gateway.flows.decide import Context
 from gateway.flows.parts import Parts
+from gateway.policy.suggest import way_in
 from gateway.registry.consents import ConsentRecord
 
 
@@ -72,11 +73,20 @@ def decision_record(decision: Decision, context: Context) -> Record:
         user_id=request.user,
         risk_score=decision.risk.score,
         details=details,
-        personal={"asked_by": context.asked_by} if context.asked_by is not None else {},
+        personal=_personal(decision, context),
         decision=decision,
         replay=replay,
         trace_id=context.trace_id,
     )
+
+
+def _personal(decision: Decision, context: Context) -> dict[str, Json]:
+    personal: dict[str, Json] = {}
+    if context.asked_by is not None:
+        personal["asked_by"] = context.asked_by
+    if context.shows_way_in and decision.verdict.reason is Reason.NO_RULE:
+        personal["would_allow"] = way_in(decision)
+    return personal
 
 
 def _plugin_of(request: AccessRequest) -> str | None:

@@ -5,12 +5,12 @@ A call that came through other plugins acts with the intersection of the rights 
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gateway.domain.decision import Decision
 from gateway.domain.names import plugin_subject
-from gateway.domain.request import Json
+from gateway.domain.request import AccessRequest, Json
 from gateway.errors import HearthgateError, MalformedError
 from gateway.executor.broker import Answer, Ask, json_size
 from gateway.flows.decide import Context, decide
@@ -25,11 +25,10 @@ _TERM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 def asking_as(asking: Asking) -> Ask:
     """Give the function that answers the asks of one cell; who asks is fixed here."""
-    asks = asking.call.asks
 
     async def ask(op: str, args: Mapping[str, Json], blob: bytes) -> Answer:
-        if asks is not None and not asks.take():
-            return _too_many(asking, op, first=asks.left == -1)
+        if (bound := overspent(asking)) is not None:
+            return _failed(op, bound)
         try:
             return await use_resource(asking, op, args, blob)
         except HearthgateError as error:
@@ -58,17 +57,12 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         trace_id=asking.call.trace_id,
         execution_id=asking.execution_id,
     )
-    decisions = [decide(asking.parts, each, context) for each in asking.requests(deed.kind, deed.level, deed.scope)]
-    if deed.looks:
-        decisions = [_keeping_consent(asking, each) for each in decisions]
-    await record_decisions(asking.parts, decisions, context)
-    refused = next((each for each in decisions if not each.allowed), None)
-    _tell(asking, op, refused or decisions[0])
-    if refused is not None:
-        return _denied(asking, op, refused)
-    decision = decisions[0]
+    asked = asking.requests(deed.kind, deed.level, deed.scope)
+    decision = await decide_all(asking, op, asked, context, looks=deed.looks)
+    if not decision.allowed:
+        return _denied(asking, op, decision)
     try:
-        with metered(asking, op, deed, decision) as passage:
+        with metered(asking, op, deed.peer, decision) as passage:
             done = await deed.do(replace(asking, passage=passage))
             _count_rest(passage, args, blob, done)
     except HearthgateError as error:
@@ -78,6 +72,40 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         blob=done.blob,
         note={"op": op, "decision_id": decision.decision_id, "effect": "allow", "ok": True},
     )
+
+
+async def decide_all(
+    asking: Asking, op: str, asked: Sequence[AccessRequest], context: Context, *, looks: bool = False
+) -> Decision:
+    """Decide and record what one deed asks; gives the first decision that refuses, else the first.
+
+    Raises:
+        LogUnavailableError: it could not be recorded, so it may not be done.
+    """
+    decisions = [decide(asking.parts, each, context) for each in asked]
+    if looks:
+        decisions = [_keeping_consent(asking, each) for each in decisions]
+    await record_decisions(asking.parts, decisions, context)
+    decision = next((each for each in decisions if not each.allowed), decisions[0])
+    _tell(asking, op, decision)
+    return decision
+
+
+def overspent(asking: Asking) -> str | None:
+    """Take one question of the call's; tells what bounds them where none is left."""
+    asks = asking.call.asks
+    if asks is None or asks.take():
+        return None
+    # SECURITY: answered without a record, for each record is an fsync and room on the disk.
+    most = asking.parts.max_asks
+    if asks.left == -1:
+        _log.warning(
+            "execution %s of %s asked more than %d questions, the rest is refused: [sandbox] max_asks is the bound",
+            asking.execution_id,
+            asking.plugin.id,
+            most,
+        )
+    return f"overloaded: one call asks at most {most} questions ([sandbox] max_asks)"
 
 
 def _keeping_consent(asking: Asking, decision: Decision) -> Decision:
@@ -133,19 +161,6 @@ def _rules_naming(asking: Asking, decision: Decision) -> frozenset[str]:
 def _kind_of(term: str) -> str:
     name = _TERM_NAME.match(term)
     return name[0] if name else "condition"
-
-
-def _too_many(asking: Asking, op: str, *, first: bool) -> Answer:
-    # SECURITY: answered without a record, for each record is an fsync and room on the disk.
-    most = asking.parts.max_asks
-    if first:
-        _log.warning(
-            "execution %s of %s asked more than %d questions, the rest is refused: [sandbox] max_asks is the bound",
-            asking.execution_id,
-            asking.plugin.id,
-            most,
-        )
-    return _failed(op, f"overloaded: one call asks at most {most} questions ([sandbox] max_asks)")
 
 
 def _failed(op: str, message: str, decision: Decision | None = None) -> Answer:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.condition import Rate, RiskAtMost, Term
-from gateway.domain.decision import Effect, NearMiss
+from gateway.domain.decision import Decision, Effect, NearMiss
 from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, split_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import covers
@@ -53,6 +53,24 @@ def edits(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss] = ()
         Edit(type="rule", file=ADDED, line=rule_line((*fields, condition, "allow"), why=why))
         for condition in conditions
     )
+
+
+def way_in(decision: Decision) -> str:
+    """Give the line of a rule that allows what a decision was about, where no rule denies it.
+
+    It is thought up without a look at the rules; `edits` gives what is proven.
+    """
+    request = decision.request
+    fields = (
+        f"asked-{decision.decision_id}",
+        encode_field(request.subject),
+        request.kind,
+        request.level,
+        encode_field(request.scope),
+        "-",
+        Effect.ALLOW.value,
+    )
+    return rule_line(fields, why=f"asked for by decision {decision.decision_id}")
 
 
 def _eased(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Connections to judged addresses, all closed in the end, whatever happens on the way; what passes is counted."""
 
+import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -8,6 +10,8 @@ from typing import Any
 import httpcore
 
 _MAX_DIALLED = 4
+_FAREWELL_S = 2.0
+_READ_BYTES = 64 << 10
 Count = Callable[[int, int], None]  # bytes sent, bytes received
 
 
@@ -113,3 +117,37 @@ async def dialling(
         yield dialler
     finally:
         await dialler.close()
+
+
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def open_line(addresses: Sequence[str], port: int, timeout_s: float) -> Line:
+    """Connect to the first of `addresses` that answers.
+
+    Raises:
+        OSError: none does; the last one's error.
+        TimeoutError: none does in time.
+    """
+    known = addresses[:_MAX_DIALLED]
+    each_s = timeout_s / len(known)
+    for address in known[:-1]:
+        with contextlib.suppress(OSError):  # a time-out is one, too
+            async with asyncio.timeout(each_s):
+                return await asyncio.open_connection(address, port, limit=_READ_BYTES)
+    async with asyncio.timeout(each_s):
+        return await asyncio.open_connection(known[-1], port, limit=_READ_BYTES)
+
+
+@asynccontextmanager
+async def closing_line(line: Line) -> AsyncIterator[Line]:
+    """Give a connection to the body; then what is left to send is sent, soon, unless the body failed."""
+    writer = line[1]
+    try:
+        yield line
+        writer.close()
+        with contextlib.suppress(OSError):  # a time-out is one, too
+            async with asyncio.timeout(_FAREWELL_S):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()

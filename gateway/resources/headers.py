@@ -1,7 +1,7 @@
 """Which methods and headers of a request are a plugin's to choose."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.domain.permission import Level
 from gateway.errors import MalformedError, TooLargeError
@@ -64,9 +64,20 @@ def check_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
         TooLargeError: they are too many or too long.
 
     """
-    if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers.items()) > _MAX_HEADER_BYTES:
+    return check_pairs([*headers.items()])
+
+
+def check_pairs(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Give headers, of which some may be there more than once, as `check_headers` gives them.
+
+    Raises:
+        MalformedError: one is not a header, or not a plugin's to set.
+        TooLargeError: they are too many or too long.
+
+    """
+    if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
         raise TooLargeError("too many or too long headers", way_out=f"{_MAX_HEADERS}, {_MAX_HEADER_BYTES} bytes in all")
-    return [(_checked_name(name), _checked_value(name, value)) for name, value in headers.items()]
+    return [(_checked_name(name), _checked_value(name, value)) for name, value in headers]
 
 
 def _checked_name(text: str) -> str:

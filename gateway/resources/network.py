@@ -4,9 +4,9 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import httpcore
@@ -15,7 +15,7 @@ import httpx
 from gateway.domain.permission import Level
 from gateway.errors import DeniedError, MalformedError, TooLargeError, UnavailableError
 from gateway.resources.addresses import Address, Reach, is_this_host, reach_of
-from gateway.resources.dial import Count, PinnedDialler, count_nothing, dialling
+from gateway.resources.dial import Count, PinnedDialler, closing_line, count_nothing, dialling, open_line
 from gateway.resources.headers import check_headers, level_of
 from gateway.resources.places import Places
 from gateway.resources.url import Url
@@ -23,6 +23,9 @@ from gateway.resources.url import Url
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_IN_FLIGHT = 32
 SHARE = 8  # of one plugin
+MAX_LINES = 128
+LINE_SHARE = 32  # of one plugin
+_CONNECT_S = 10.0
 _RESOLVER_THREADS = 8
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
 
@@ -89,6 +92,7 @@ class Network:
         self._own_ports = own_ports
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._places = Places(MAX_IN_FLIGHT, SHARE, "requests")
+        self._lines = Places(MAX_LINES, LINE_SHARE, "connections")
 
     async def request(
         self, request: HttpRequest, *, private_ok: bool, timeout_s: float = 30.0, max_bytes: int = 8 << 20
@@ -111,6 +115,30 @@ class Network:
                 addresses = await self.pin(request.url.host, request.url.port, private_ok=private_ok)
                 async with dialling(addresses, timeout_s, request.count) as dialler:
                     return await self._send(outgoing, dialler, max_bytes)
+
+    @asynccontextmanager
+    async def connect(
+        self, host: str, port: int, *, private_ok: bool, asker: str = ""
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Give a plain connection to `host` for as long as the body takes; it is closed afterwards.
+
+        Raises:
+            DeniedError: an address of the host is out of reach.
+            UnavailableError: it cannot be resolved or does not answer.
+            OverloadedError: too many connections are open, of all plugins or of this one.
+
+        """
+        with self._lines.take(asker):
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    addresses = await self.pin(host, port, private_ok=private_ok)
+                    line = await open_line(addresses, port, _CONNECT_S)
+            except TimeoutError:
+                raise UnavailableError(f"`{host}:{port}` did not answer within {_CONNECT_S:g} s") from None
+            except OSError as error:
+                raise UnavailableError(f"`{host}:{port}` cannot be connected to: {error.strerror}") from None
+            async with closing_line(line) as ends:
+                yield ends
 
     async def pin(self, host: str, port: int, *, private_ok: bool) -> tuple[str, ...]:
         """Resolve `host` once and give its addresses: whoever connects dials one of these, never the name.

@@ -1,0 +1,311 @@
+"""One connection that a cell made to its relay: one request, carried or refused, then it is closed."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+
+from gateway.domain.request import Json
+from gateway.errors import HearthgateError, MalformedError, TooLargeError, UnavailableError
+from gateway.executor.head import END, MAX_HEAD_BYTES, Head, parse_head, unfit
+
+READ_BYTES = 64 << 10
+_HEAD_S = 10.0
+_IDLE_S = 60.0  # without a byte in either direction
+_FAREWELL_S = 2.0
+_UNREAD_BYTES = 1 << 20  # of a refused request's body, taken so that the refusal is read
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer"})
+_MAX_ANSWER_HEAD = 64 << 10
+_GO_ON = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+
+Count = Callable[[int, int], None]  # bytes sent, bytes received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a request is not carried, as its client is told; `phrase` is all that some clients show."""
+
+    status: int
+    phrase: str
+    members: Mapping[str, Json] = field(default_factory=dict)
+
+    def encode(self, *, bare: bool) -> bytes:
+        """Give the answer's bytes; `bare`: without the body, as for HEAD."""
+        body = json.dumps({"status": self.status, **self.members}).encode()
+        phrase = "".join(each if " " <= each <= "~" else "?" for each in self.phrase)
+        lines = (
+            f"HTTP/1.1 {self.status} {phrase}",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        )
+        return "\r\n".join(lines).encode("ascii") + END + (b"" if bare else body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A plain request as it is sent on."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many bytes the connections of a call may still move, in both directions together."""
+
+    left: int
+
+    def take(self, count: int) -> None:
+        """Take some.
+
+        Raises:
+            TooLargeError: they are used up.
+        """
+        self.left -= count
+        if self.left < 0:
+            raise TooLargeError("the call has moved all the bytes that it may: [sandbox] max_egress_mb is the bound")
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """The connection to the other machine; what passes is counted."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    count: Count
+
+
+class Line:
+    """One connection of a cell; `read_head` first, then one of `tunnel`, `exchange` and `refuse`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: Budget) -> None:
+        self._reader, self._writer, self._budget = reader, writer, budget
+        self.head: Head | None = None
+        self._near: h11.Connection
+        self._idle: asyncio.Timeout | None = None
+        self.answered = False  # whether a byte of an answer was sent
+
+    async def read_head(self) -> Head | None:
+        """Read the head of the one request; None where none came.
+
+        Raises:
+            MalformedError: what came is not one, or something follows that does not belong to it.
+        """
+        raw = bytearray()
+        try:
+            async with asyncio.timeout(_HEAD_S):
+                while (end := raw.find(END)) < 0:
+                    if len(raw) > MAX_HEAD_BYTES or unfit(bytes(raw)):
+                        raise MalformedError("a head that is too long, or that is not HTTP")
+                    data = await self._reader.read(READ_BYTES)
+                    if not data:
+                        return None
+                    raw += data
+        except TimeoutError:
+            raise MalformedError(f"no whole head within {_HEAD_S:g} s") from None
+        size = end + len(END)
+        if size > MAX_HEAD_BYTES:
+            raise MalformedError("a head that is too long")
+        self.head, self._near = parse_head(bytes(raw[:size]))
+        rest = bytes(raw[size:])
+        if rest and not self.head.has_body:
+            raise MalformedError("a second request on the same connection")
+        if rest:
+            self._near.receive_data(rest)
+        return self.head
+
+    async def tunnel(self, far: Far) -> None:
+        """Say yes, and let bytes through both ways until both ends have no more.
+
+        Raises:
+            UnavailableError: the other machine broke off, or nothing passed for a while.
+            TooLargeError: the call's budget is used up.
+        """
+
+        async def up() -> None:
+            while data := await self._read():
+                await self._send_on(far, data)
+            far.writer.write_eof()
+
+        async def down() -> None:
+            while data := await far.reader.read(READ_BYTES):
+                self._pass(far, 0, len(data))
+                await self._write(data)
+            self._writer.write_eof()
+
+        async with self._watched():
+            await self._write(_ESTABLISHED)
+            await _together(up(), down(), asyncio.FIRST_EXCEPTION)
+
+    async def exchange(self, outgoing: Outgoing, far: Far, told: Callable[[int], None]) -> None:
+        """Send one request on and give its answer back; `told` gets the answer's status.
+
+        Raises:
+            MalformedError: its body is not what its head said.
+            UnavailableError: the other machine broke off, its answer is not HTTP, or nothing passed for a while.
+            TooLargeError: the call's budget is used up.
+        """
+        client = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_ANSWER_HEAD)
+        head = client.send(h11.Request(method=outgoing.method, target=outgoing.target, headers=list(outgoing.headers)))
+        async with self._watched():
+            await self._send_on(far, head)
+            # WHY: a server may answer before it has all; a body that is broken ends both.
+            await _together(self._upload(client, far), self._download(client, far, told), asyncio.FIRST_COMPLETED)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer no, unless an answer has begun."""
+        if self.answered:
+            return
+        with contextlib.suppress(_LeftError, OSError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._write(refusal.encode(bare=self.head is not None and self.head.method == "HEAD"))
+                self._writer.write_eof()
+                # WHY: closed with bytes unread, the kernel would take the answer back.
+                left = _UNREAD_BYTES
+                while left > 0 and (data := await self._reader.read(READ_BYTES)):
+                    left -= len(data)
+
+    async def close(self) -> None:
+        """Send what is left to send, and let go, soon."""
+        self._writer.close()
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await self._writer.wait_closed()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Let go now."""
+        self._writer.transport.abort()
+
+    async def _upload(self, client: h11.Connection, far: Far) -> None:
+        near = self._near
+        while not isinstance(event := _next(near, MalformedError), h11.EndOfMessage):
+            if isinstance(event, h11.Data):
+                await self._send_on(far, client.send(event))
+            elif event is h11.NEED_DATA:
+                if near.they_are_waiting_for_100_continue:
+                    await self._write(near.send(_GO_ON))
+                _take_in(near, await self._read(), MalformedError)
+            else:
+                raise MalformedError("a body that breaks off")
+        if near.trailing_data[0]:
+            raise MalformedError("a second request on the same connection")
+        # WHY: trailers are not sent on: some servers take them for headers.
+        await self._send_on(far, client.send(h11.EndOfMessage()))
+
+    async def _download(self, client: h11.Connection, far: Far, told: Callable[[int], None]) -> None:
+        while not isinstance(event := _next(client, UnavailableError), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                data = await far.reader.read(READ_BYTES)
+                self._pass(far, 0, len(data))
+                _take_in(client, data, UnavailableError)
+            elif isinstance(event, h11.Response):
+                told(event.status_code)
+                await self._answer(_for_client(event))
+            elif isinstance(event, h11.Data):
+                await self._answer(event)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise UnavailableError("the answer breaks off")
+        await self._answer(h11.EndOfMessage())
+
+    async def _answer(self, event: h11.Event) -> None:
+        try:
+            data = self._near.send(event)
+        except h11.LocalProtocolError as error:
+            raise UnavailableError(f"the answer is not HTTP: {error}") from None
+        await self._write(data)
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(READ_BYTES)
+        except OSError:
+            raise _LeftError from None
+
+    async def _write(self, data: bytes | None) -> None:
+        if not data:
+            return
+        self.answered = True
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError:
+            raise _LeftError from None
+
+    async def _send_on(self, far: Far, data: bytes | None) -> None:
+        if data:
+            # WHY: counted before it is sent, for of what breaks off in the middle the most must count.
+            self._pass(far, len(data), 0)
+            far.writer.write(data)
+            await far.writer.drain()
+
+    def _pass(self, far: Far, sent: int, received: int) -> None:
+        self._budget.take(sent + received)
+        far.count(sent, received)
+        if self._idle is not None:
+            self._idle.reschedule(asyncio.get_running_loop().time() + _IDLE_S)
+
+    @contextlib.asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_IDLE_S) as self._idle:
+                yield
+        except _LeftError:
+            return  # WHY: its own client closed it, which is how most connections end
+        except TimeoutError:
+            raise UnavailableError(f"nothing passed for {_IDLE_S:g} s") from None
+        except OSError as error:
+            raise UnavailableError(f"the other side broke off: {error}") from None
+
+
+class _LeftError(Exception):
+    """The cell's own end is closed."""
+
+
+async def _together(up: Coroutine[Any, Any, None], down: Coroutine[Any, Any, None], until: str) -> None:
+    """Run both ways at once; the first error ends both, and `down` is always waited for."""
+    tasks = (asyncio.ensure_future(up), asyncio.ensure_future(down))
+    try:
+        await asyncio.wait(tasks, return_when=until)
+        for task in tasks:
+            if task.done():
+                task.result()
+        await tasks[1]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _next(connection: h11.Connection, blame: type[HearthgateError]) -> object:
+    try:
+        return connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise blame(f"not HTTP: {error}") from None
+
+
+def _take_in(connection: h11.Connection, data: bytes, blame: type[HearthgateError]) -> None:
+    try:
+        connection.receive_data(data)
+    except h11.RemoteProtocolError as error:
+        raise blame(f"not HTTP: {error}") from None
+
+
+def _for_client(event: h11.Response) -> h11.Response:
+    """Give an answer's head without what belongs to the connection it came over."""
+    named = {
+        word.strip() for name, value in event.headers if name == b"connection" for word in value.lower().split(b",")
+    }
+    dropped = _HOP_BY_HOP | named
+    if any(name == b"transfer-encoding" for name, _ in event.headers):
+        dropped |= {b"transfer-encoding", b"content-length"}
+    kept = [(name, value) for name, value in event.headers if name not in dropped]
+    return h11.Response(status_code=event.status_code, reason=event.reason, headers=[*kept, (b"connection", b"close")])
