@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median, quantiles
 
-from gateway.audit.checkpoint import read_or_make_key
 from gateway.audit.index.follower import Follower
 from gateway.audit.index.schema import FILE as INDEX
 from gateway.audit.index.schema import remove_index
+from gateway.audit.key_files import read_or_make_key
 from gateway.audit.leaf import prepare
 from gateway.audit.log import DecisionLog
 from gateway.audit.query import LogReader

@@ -5,88 +5,16 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import ConfigError
-from gateway.http.identity import PEER
+from gateway.http.straight_protocol import StraightProtocol
 
 _BACKLOG = 2048
-_MAX_CONNECTIONS = 256  # of strangers too, at each TCP address
-_MAX_HEAD_BYTES = 64 << 10
-_HEAD_S = 10.0
-_UCRED = struct.Struct("3i")
-
-
-class PeerProtocol(HttpToolsProtocol):
-    """HTTP whose client, on a unix socket, is the uid that the kernel names; a head has a size and a time to come."""
-
-    _waiting: asyncio.TimerHandle | None = None
-    _in_head = True
-    _head_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own spelling
-        """Ask the kernel who is at the other end."""
-        super().connection_made(transport)
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family == socket.AF_UNIX:
-            _, uid, _ = _UCRED.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            self.client = (f"{PEER}{uid}", 0)
-        elif len(self.connections) > _MAX_CONNECTIONS:
-            # SECURITY: nobody needs a key to connect, and descriptors that run out would stop everything.
-            transport.abort()
-            return
-        self._wait_for_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of a client that went away."""
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Take in what came, but of a head no more than a head has."""
-        if self._in_head:
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                # SECURITY: the parser keeps a head, of whatever size, before it is known who sends it.
-                self.transport.abort()
-                return
-            self._head_bytes += len(data)
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """Begin to count a head."""
-        self._in_head, self._head_bytes = True, 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Wait no longer: the head is there."""
-        self._in_head = False
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next head."""
-        super().on_response_complete()
-        self._wait_for_head()
-
-    def _wait_for_head(self) -> None:
-        self._stop_waiting()
-        self._waiting = self.loop.call_later(_HEAD_S, self._give_up)
-
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-
-    def _give_up(self) -> None:
-        self._waiting = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -151,7 +79,7 @@ class Listeners:
         config = uvicorn.Config(
             self._application,
             loop="none",
-            http=PeerProtocol,
+            http=StraightProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -4,6 +4,8 @@ Whatever is not plainly a well-formed question of somebody who is known goes the
 had never been here: one route, one set of refusals, and only the good case stands twice.
 """
 
+import logging
+import time
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +15,6 @@ from litestar.types import HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 from pydantic import ValidationError
 
 from gateway.domain.caller import Caller
-from gateway.domain.decision import Decision
 from gateway.errors import HearthgateError
 from gateway.flows.ask import Question, ask
 from gateway.flows.parts import Parts
@@ -25,6 +26,7 @@ from gateway.registry.folder import parse_json_strictly
 
 _JSON_TYPE = (b"content-type", b"application/json")
 _LENGTH = b"content-length"
+_log = logging.getLogger("hearthgate.http")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,57 +42,72 @@ class StraightWay:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             await self.application(scope, receive, send)
             return
-        caller = self._known(scope)
+        caller = self.known(scope)
         if caller is None:
             await self.application(scope, receive, send)
             return
         message = cast("HTTPReceiveMessage", await receive())
-        question = self._plain(message, caller)
+        whole = not message.get("more_body")
+        question = self.question(message["body"], caller) if message["type"] == "http.request" and whole else None
         if question is None:
             await self.application(scope, _after(message, receive), send)
             return
         try:
-            decision = await ask(self._parts, caller, question)
+            body = await self.answer(caller, question)
         except Exception as error:  # noqa: BLE001 (as the framework does)
-            await self._refuse(error, scope, receive, send)
+            await self.refuse(error, scope, receive, send)
         else:
-            await _send(decision, send)
+            headers = [_JSON_TYPE, (_LENGTH, b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _known(self, scope: HTTPScope) -> Caller | None:
+    def known(self, scope: HTTPScope) -> Caller | None:
+        """Give who sends a question whose head is as it should be; None for whatever is the framework's to answer."""
+        if scope["method"] != "POST":
+            return None
         headers = first_headers(scope)
         try:
-            announced = int(headers.get(_LENGTH, b"0"))
-            if announced > self._max_body_bytes:
+            announced = int(headers.get(_LENGTH, b"-1"))
+            if not 0 <= announced <= self._max_body_bytes:
                 return None
             self._door.check(scope, headers)
             return self._door.caller(scope, headers)
         except (HearthgateError, ValueError):
             return None  # refused, and counted, the other way
 
-    def _plain(self, message: HTTPReceiveMessage, caller: Caller) -> Question | None:
-        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > self._max_body_bytes:
+    def question(self, raw: bytes | bytearray, caller: Caller) -> Question | None:
+        """Give the question that a whole body is, None if it is none."""
+        if len(raw) > self._max_body_bytes:
             return None
         try:
-            body = DecisionBody.model_validate(parse_json_strictly(message["body"], "body"))
+            body = DecisionBody.model_validate(parse_json_strictly(bytes(raw), "body"))
             return as_question(body, caller)
         except (HearthgateError, ValidationError, RecursionError):
             return None  # as above
 
-    async def _refuse(self, error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def answer(self, caller: Caller, question: Question) -> bytes:
+        """Give the body that answers a question.
+
+        Raises:
+            DeniedError: the key is not meant for questions, or the policy says no; recorded.
+            LogUnavailableError: nothing was recorded.
+        """
+        began = time.monotonic()
+        decision = await ask(self._parts, caller, question)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("POST %s: 200 in %.1f ms", PATH, (time.monotonic() - began) * 1000)
+        return _encode(decision.as_json())
+
+    async def refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with an error, as the framework would."""
         request: Request[Any, Any, Any] = Request(scope, receive)
         if isinstance(error, HearthgateError):
             self._door.count(error.status)
+            _log.debug("POST %s: refused: %d %s", PATH, error.status, error.code)
             response = answer_error(request, error)
         else:
             response = answer_surprise(request, error)
         await response.to_asgi_response(None, request)(scope, receive, send)
-
-
-async def _send(decision: Decision, send: Send) -> None:
-    body = _encode(decision.as_json())
-    headers = [_JSON_TYPE, (_LENGTH, b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _after(message: HTTPReceiveMessage, receive: Receive) -> Receive:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http import server
+from gateway.http import peer
 from gateway.http.server import Listeners
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -56,7 +56,7 @@ async def answered(connection: Connection) -> bool:
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"\r\n", WHOLE[:-2]])
 def test_who_never_ends_a_head_is_let_go(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr(server, "_HEAD_S", 0.1)
+    monkeypatch.setattr(peer, "_HEAD_S", 0.1)
 
     async def attack() -> None:
         async with listening() as connect:
@@ -86,7 +86,7 @@ def test_a_head_without_an_end_is_not_kept() -> None:
 
 
 def test_connections_are_bounded_and_come_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(peer, "_MAX_CONNECTIONS", 3)
 
     async def attack() -> None:
         async with listening() as connect:
