@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query bench-export bench-impact
+.PHONY: setup setup-dev lock clean demo
+.PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks
+.PHONY: bench-policy bench-edits bench-impact bench-log bench-log-files bench-query bench-export
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -24,6 +26,10 @@ floors: setup-dev
 
 tests: setup-dev
 	$(BIN)/pytest -n auto
+
+# Every case against the sandbox, and again with each layer taken away; prints which layer holds what.
+attacks: setup-dev
+	$(BIN)/pytest -s tests/sandbox/test_attacks.py tests/sandbox/test_layers.py
 
 # A serving gateway killed a hundred times under load; the normal tests do it five times.
 soak: setup-dev

@@ -29,6 +29,7 @@ class Kit:
 
     template: root.Template
     filters: Mapping[tuple[bool, bool], bytes]  # by `single_process` and `relay` of a specification
+    refusals: bytes
     last_capability: int
 
 
@@ -99,6 +100,7 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
     os.setsid()
     identity.enter_user_namespace()
     identity.drop_privileges(kit.last_capability)
+    seccomp.apply(kit.refusals)
     entry_point = f"/plugin/{spec.entry_point}"
     if not os.access(entry_point, os.R_OK):
         raise SandboxError(

@@ -25,6 +25,7 @@ _PROCESSES = 8
 _CPU_PERCENT = 20
 _CPU_SHARE_AT_MOST = 0.4
 _SPIN_S = 0.6
+_FILTERS = 2  # the list of what is allowed and the one of what never is
 _NO_CAPABILITY = "0000000000000000"
 _INSTEAD = {
     "memory": "a cell is one process, bounded by its own limit",
@@ -146,6 +147,7 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
     sets = [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
     yield _mandatory("no_capabilities", all(each == _NO_CAPABILITY for each in sets), " ".join(sets))
     yield _mandatory("no_new_privs", status["NoNewPrivs"] == "1", f"NoNewPrivs {status['NoNewPrivs']}")
+    yield _filters(status, outside["status"])
     yield _landlock(inside, launcher)
     own_uid = os.getuid()
     yield Guarantee(
@@ -155,6 +157,13 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
         detail=f"uid {inside['uid']} inside, {own_uid} outside",
         fix="" if own_uid == 0 else "run the gateway as root; an ordinary user has no other to give",
     )
+
+
+def _filters(inside: Mapping[str, str], outside: Mapping[str, str]) -> Guarantee:
+    """Count the filters; a kernel before 5.9 does not, and there the deed that both refuse is all that is known."""
+    counts = [int(each["Seccomp_filters"] or 0) for each in (inside, outside)]
+    held = counts[0] - counts[1] == _FILTERS or not inside["Seccomp_filters"]
+    return _mandatory("seccomp_filters", held, f"{counts[0]} filters inside, {counts[1]} in the control")
 
 
 def _landlock(inside: Mapping[str, Any], launcher: Launcher) -> Guarantee:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
-_STATUS_LINES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+_STATUS_LINES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters")
 _NEW_USER_NAMESPACE = 0x1000_0000
 _PAGE = 4096
 _FORKS_AT_MOST = 64

@@ -11,8 +11,8 @@ from sandbox import bpf, kernel
 from sandbox.errors import SandboxError
 
 _TABLE = os.path.join(os.path.dirname(__file__), "seccomp.csv")
-_ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-_X32_BIT = 0x4000_0000
+ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
+X32_BIT = 0x4000_0000
 _MODE_FILTER = 2
 
 _NEW_NAMESPACES = 0x7E02_0000
@@ -41,16 +41,16 @@ def build_filter(machine: str, *, single_process: bool = False, relay: bool = Fa
         (
             bpf.load(bpf.ARCHITECTURE_AT),
             # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
-            *bpf.unless_equal(_ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
+            *bpf.unless_equal(ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
             bpf.load(bpf.NUMBER_AT),
             *_rules(machine, single_process=single_process, relay=relay),
         )
     )
 
 
-def read_table(machine: str) -> Mapping[str, tuple[int, str]]:
+def read_table(machine: str, table: str = _TABLE) -> Mapping[str, tuple[int, str]]:
     """Read each call's number on a machine and the rule it is judged by."""
-    with open(_TABLE, encoding="ascii", newline="") as file:
+    with open(table, encoding="ascii", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["name"]: (int(row[machine]), row["rule"]) for row in rows if row[machine]}
 
@@ -75,7 +75,7 @@ def _rules(machine: str, *, single_process: bool, relay: bool) -> bpf.Block:
     judged = {**_RULES, **processes, **sockets}
     program: list[bpf.Instruction] = []
     if machine == "x86_64":
-        program += bpf.when_at_least(_X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
+        program += bpf.when_at_least(X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
     for number, rule in read_table(machine).values():
         program += bpf.when_equal(number, judged[rule]())
     return (*program, *_REFUSE)

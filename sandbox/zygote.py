@@ -15,7 +15,7 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sandbox import cell, cgroup, identity, kernel, landlock, libraries, root, seccomp
+from sandbox import cell, cgroup, identity, kernel, landlock, libraries, refusals, root, seccomp
 from sandbox.errors import SandboxError
 from sandbox.nursery import Nursery, tell
 
@@ -73,6 +73,7 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
                 for alone in (False, True)
                 for relayed in (False, True)
             },
+            refusals=refusals.build_filter(kernel.machine()),
             last_capability=identity.last_capability(),
             template=root.prepare_template(os.path.dirname(os.path.abspath(__file__))),
         )

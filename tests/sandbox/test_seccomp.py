@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import seccomp
+from sandbox import refusals, seccomp
 
 ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 ALLOW, KILL = 0x7FFF_0000, 0x8000_0000
 MACHINES = sorted(ARCHITECTURES)
+REFUSALS = {machine: refusals.build_filter(machine) for machine in ARCHITECTURES}
+REFUSED = {machine: seccomp.read_table(machine, refusals._TABLE) for machine in ARCHITECTURES}
 FILTERS = {machine: seccomp.build_filter(machine) for machine in MACHINES}
 NEW_NAMESPACE_FLAGS = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 DANGEROUS = (
@@ -21,6 +23,21 @@ DANGEROUS = (
     "setresuid setrlimit capset seccomp pidfd_getfd mknod mknodat quotactl acct settimeofday shmget msgget semget "
     "mq_open fanotify_init landlock_restrict_self move_mount fsopen fsmount open_tree mount_setattr"
 )
+
+
+# What the last steps of a cell's making need, or a plugin that was granted a program or a host.
+WORK_OF_A_CELL = {
+    "execve",
+    "execveat",
+    "connect",
+    "bind",
+    "listen",
+    "accept",
+    "accept4",
+    "setrlimit",
+    "landlock_restrict_self",
+}
+ABSENT_HERE = {"mknod"}
 
 
 def refuse(number: int) -> int:
@@ -163,3 +180,35 @@ def test_a_socket_takes_plain_options_alone(machine: str) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_nothing_dangerous_is_in_the_table(machine: str) -> None:
     assert set(DANGEROUS.split()) & set(seccomp.read_table(machine)) == set()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_what_is_never_needed_is_refused_by_a_second_list(machine: str) -> None:
+    assert len({number for number, _ in REFUSED[machine].values()}) == len(REFUSED[machine])
+    for name, (number, rule) in REFUSED[machine].items():
+        answer = run(machine, number, 0x10000000, 0x5412, program=REFUSALS[machine])
+        expected = {"enosys": errno.ENOSYS, "family": errno.EAFNOSUPPORT}.get(rule, errno.EPERM)
+        assert answer == refuse(expected), name
+    assert set(DANGEROUS.split()) - WORK_OF_A_CELL <= set(REFUSED[machine]) | ABSENT_HERE
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_second_list_refuses_nothing_that_the_first_one_allows(machine: str) -> None:
+    for name, (number, rule) in seccomp.read_table(machine).items():
+        if rule == "allow":
+            assert run(machine, number, program=REFUSALS[machine]) == ALLOW, name
+    for name, first, second in (("clone", 0x3D0F00, 0), ("socket", 2, 1), ("socket", 1, 1), ("ioctl", 0, 0x5401)):
+        assert run(machine, number_of(machine, name), first, second, program=REFUSALS[machine]) == ALLOW
+
+
+@given(st.sampled_from(MACHINES), st.integers(3, 2**31 - 1))
+def test_no_socket_of_a_rare_family_passes(machine: str, family: int) -> None:
+    if family != 10:
+        answer = run(machine, number_of(machine, "socket"), family, 1, program=REFUSALS[machine])
+        assert answer == refuse(errno.EAFNOSUPPORT)
+
+
+@given(st.sampled_from(MACHINES), st.integers(0, 2**32 - 1))
+def test_the_second_list_too_ends_another_architectures_call(machine: str, architecture: int) -> None:
+    if architecture not in {0, ARCHITECTURES[machine]}:
+        assert run(machine, 1, architecture=architecture, program=REFUSALS[machine]) == KILL

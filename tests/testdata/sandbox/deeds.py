@@ -2,10 +2,11 @@
 
 Each deed returns its evidence when it is done and raises when something held it.
 """
-# ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, BLE001, E501, FBT002, PTH104, PTH108, PTH118, PTH120, PTH123, PTH208, S108, SIM115  # written as plugin authors write, and worse
+# ruff: noqa: BLE001, E501, S108, SIM115  # written as plugin authors write, and worse
 
 import ctypes
 import errno
+import importlib
 import json
 import mmap
 import os
@@ -23,15 +24,49 @@ from pathlib import Path
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 IS_X86 = os.uname().machine == "x86_64"
+MORE_DEEDS = ("kernel_deeds", "outward_deeds")
+INIT = os.getppid()  # in a cell its trusted init; for the twin a process of the same user
 
 
 def attempt(_ctx, deed, **given):
     """Do a deed and tell whether it was done, or what held it."""
     try:
-        evidence = globals()[f"deed_{deed}"](**given)
+        evidence = _deed(deed)(**given)
     except BaseException as error:
         return {"done": False, "by": f"{type(error).__name__}: {error}", "errno": getattr(error, "errno", None)}
     return {"done": True, "evidence": evidence}
+
+
+def attempt_each(_ctx, orders, seconds):
+    """Do many deeds, each in a child of its own, which may end in any way."""
+    for name in MORE_DEEDS:
+        importlib.import_module(name)
+    return [_attempt_in_child(deed, given, seconds) for deed, given in orders]
+
+
+def _attempt_in_child(deed, given, seconds):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(seconds)
+        os.close(reader)
+        os.write(writer, json.dumps(attempt(None, deed, **given), default=str).encode()[:4096])
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        told = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return json.loads(told) if told else {"done": False, "by": f"exit {status}"}
+
+
+def _deed(name):
+    if f"deed_{name}" in globals():
+        return globals()[f"deed_{name}"]
+    for module in MORE_DEEDS:
+        found = getattr(importlib.import_module(module), f"deed_{name}", None)
+        if found is not None:
+            return found
+    raise LookupError(name)
 
 
 def checked(result):
@@ -214,11 +249,11 @@ def deed_use_inherited_descriptor():
 
 
 def deed_read_parents_environment():
-    return len(Path(f"/proc/{os.getppid()}/environ").read_bytes())
+    return len(Path(f"/proc/{INIT}/environ").read_bytes())
 
 
 def deed_read_parents_memory():
-    with open(f"/proc/{os.getppid()}/mem", "rb", 0):
+    with open(f"/proc/{INIT}/mem", "rb", 0):
         return "opened"
 
 
@@ -368,11 +403,6 @@ def deed_become_root():
     return os.getuid()
 
 
-def deed_change_group():
-    os.setgroups([])
-    return "changed"
-
-
 def deed_set_host_name():
     socket.sethostname(socket.gethostname())
     return "set"
@@ -423,6 +453,26 @@ def deed_old_system_call_gate():
         address = ctypes.addressof(ctypes.c_char.from_buffer(page))
         pid = ctypes.CFUNCTYPE(ctypes.c_int)(address)()
         os._exit(0 if pid == os.getpid() else 1)
+
+
+# What one is
+
+STATE = ("CapEff", "NoNewPrivs", "Seccomp_filters")
+
+
+def deed_tell_state():
+    return tell_state(None)
+
+
+def tell_state(_ctx):
+    """Tell in which namespaces one is and what the kernel says of one's rights."""
+    with open("/proc/self/status") as file:
+        lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    kinds = ("user", "mnt", "pid", "net", "ipc", "uts")
+    return {
+        **{kind: os.readlink(f"/proc/self/ns/{kind}") for kind in kinds},
+        **{name: lines[name] for name in STATE},
+    }
 
 
 # What uses up, and what stays
@@ -590,9 +640,17 @@ def say_raw(_ctx, text, then_wait=False):
 
 if __name__ == "__main__":
     # The twin: no cell, the same interpreter. With `privileged`, it first takes what an ordinary user may take.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.modules["main"] = sys.modules["__main__"]
+    INIT = os.getpid()
     order = json.loads(sys.argv[1])
     held = Path(order.pop("hold")).read_text() if "hold" in order else None
-    if order.pop("privileged") and os.getuid() != 0:
+    privileged = order.pop("privileged")
+    if privileged and os.getuid() == 0:
+        # What is mounted is mounted for this process alone.
+        checked(libc.unshare(0x20000))
+        checked(libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None))
+    elif privileged:
         uid, gid = os.getuid(), os.getgid()
         checked(libc.unshare(0x10000000 | 0x20000 | 0x4000000 | 0x40000000))
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")

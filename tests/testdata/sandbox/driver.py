@@ -1,5 +1,5 @@
 """Runs cells on behalf of a test, as whatever user this process is: one JSON order a line in, one answer a line out."""
-# ruff: noqa: T201, FBT003  # it speaks by lines, and leaves a descriptor open on purpose
+# ruff: noqa: T201  # it speaks by lines, and leaves a descriptor open on purpose
 
 import json
 import os
@@ -11,11 +11,13 @@ import time
 sys.path.insert(0, sys.argv[1])
 
 from sandbox import frames
+from sandbox import launcher as launcher_module
 from sandbox.errors import SandboxError
 from sandbox.launcher import Launcher
 from sandbox.probe import probe
 from sandbox.spec import Spec
 
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 KEPT_BYTES = 64 << 10
 
 
@@ -63,6 +65,18 @@ def call(launcher: Launcher, order: dict) -> dict:
         }
 
 
+def call_without(layer: str, order: dict) -> dict:
+    """Call in a cell of a zygote that has one barrier less."""
+    whole, launcher_module._ZYGOTE = launcher_module._ZYGOTE, f"{FOLDER}/{layer.replace(' ', '_')}.py"
+    try:
+        with Launcher() as launcher:
+            return call(launcher, order)
+    except SandboxError as error:
+        return {"refused": error.as_json()}
+    finally:
+        launcher_module._ZYGOTE = whole
+
+
 def main() -> None:
     secret = os.open(sys.argv[2], os.O_RDONLY)
     os.set_inheritable(secret, True)
@@ -72,7 +86,9 @@ def main() -> None:
         print(json.dumps({**started, "controllers": sorted(launcher.controllers)}), flush=True)
         for line in sys.stdin:
             order = json.loads(line)
-            if order.get("probe"):
+            if without := order.get("without"):
+                answer = call_without(without, order)
+            elif order.get("probe"):
                 answer = [{name: getattr(each, name) for name in each.__slots__} for each in probe(launcher)]
             else:
                 answer = call(launcher, order)
