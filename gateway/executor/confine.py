@@ -1,11 +1,12 @@
 """The one translation of a manifest's limits into what the sandbox enforces: the least of all wins."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.domain.manifest import Manifest
-from sandbox.spec import Limits, Spec
+from sandbox.spec import Limits, Mount, Spec
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
 _UIDS = 0x0FFF_FFFF
@@ -26,14 +27,34 @@ class Caps:
     output_bytes: int
 
 
-def confine(manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None) -> Spec:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """A file or folder of the host that a call may see, as it was judged: this very one, or none."""
+
+    source: str  # without symbolic links
+    target: str
+    identity: tuple[int, int]
+    writable: bool
+
+
+def confine(
+    manifest: Manifest,
+    snapshot: Path,
+    caps: Caps,
+    *,
+    timeout_s: float | None = None,
+    showings: Sequence[Showing] = (),
+) -> Spec:
     """Say how a plugin's call is confined; `timeout_s` can only shorten it."""
     asked = manifest.limits
     return Spec(
         plugin_id=manifest.plugin_id,
         code=str(snapshot),
         entry_point=manifest.entry_point,
-        mounts=(),
+        # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
+        mounts=tuple(
+            Mount(source=each.source, target=each.target, identity=each.identity, writable=False) for each in showings
+        ),
         uid=host_uid(manifest.plugin_id),
         limits=Limits(
             timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, timeout_s or caps.timeout_s, caps.timeout_s),
