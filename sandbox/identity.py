@@ -31,16 +31,20 @@ def become(uid: int) -> None:
         raise SandboxError("user", f"uid {uid} did not hold")
 
 
-def enter_user_namespace(flags: int = 0) -> None:
-    """Enter a user namespace that knows this user alone (with `flags`: and other namespaces owned by it)."""
+def enter_user_namespace(flags: int = 0, *, known_as: tuple[int, int] | None = None) -> None:
+    """Enter a user namespace that knows this user alone (with `flags`: and other namespaces owned by it).
+
+    `known_as`: the uid and gid that it has in there; the same as outside unless told.
+    """
     uid, gid = os.getuid(), os.getgid()
+    inner_uid, inner_gid = known_as or (uid, gid)
     try:
         # WHY: a process that changed its user owns its own /proc files again only when it is dumpable.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         kernel.unshare(kernel.CLONE_NEWUSER | flags)
         _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{uid} {uid} 1")
-        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        _write("/proc/self/uid_map", f"{inner_uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{inner_gid} {gid} 1")
     except OSError as error:
         raise SandboxError.from_os("user namespace", error, fix=_USERNS_FIX) from None
 

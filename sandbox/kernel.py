@@ -22,7 +22,11 @@ PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT =
 
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
-_MOUNT_SETATTR, _CLOSE_RANGE = 442, 436  # the same number on every architecture since Linux 5.0
+# The same number on every architecture since Linux 5.0.
+_OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 428, 429, 436, 437, 442
+_AT_EMPTY_PATH, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 0x1000, 1, 4
+_ATTR_IDMAP = 0x0010_0000
+_RESOLVE_NO_LINKS = 0x02 | 0x04  # neither symbolic nor magic ones
 _CAPABILITY_VERSION_3 = 0x20080522
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
@@ -45,7 +49,7 @@ def syscall(number: int, *arguments: Argument) -> int:
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """Attach a file system."""
-    _call("mount", target, source.encode(), target.encode(), _text(kind), flags, _text(options))
+    _call("mount", target, os.fsencode(source), os.fsencode(target), _text(kind), flags, _text(options))
 
 
 def unmount(target: str, flags: int = 0) -> None:
@@ -59,7 +63,35 @@ def set_mount_flags(target: str, flags: int, *, recursive: bool = True) -> None:
     attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
     how = _AT_RECURSIVE if recursive else 0
     try:
-        syscall(_MOUNT_SETATTR, _AT_FDCWD, target.encode(), how, attributes, len(attributes))
+        syscall(_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), how, attributes, len(attributes))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+
+
+def open_without_links(path: str) -> int:
+    """Open a path as a mere place, following not one link on the way."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_LINKS)
+    try:
+        return syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def copy_mount(place: int) -> int:
+    """Take a copy of the mount at an open place, without the mounts below it; it is attached nowhere yet."""
+    return syscall(_OPEN_TREE, place, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | os.O_CLOEXEC)
+
+
+def set_copy_flags(copy: int, flags: int, owners: int | None = None) -> None:
+    """Add flags to a mount that is attached nowhere yet; `owners`: a user namespace by which files change owner."""
+    attributes = struct.pack("=QQQQ", flags | (0 if owners is None else _ATTR_IDMAP), 0, 0, owners or 0)
+    syscall(_MOUNT_SETATTR, copy, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+
+
+def attach_mount(copy: int, target: str) -> None:
+    """Attach a mount that was attached nowhere."""
+    try:
+        syscall(_MOVE_MOUNT, copy, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     except OSError as error:
         raise OSError(error.errno, error.strerror, target) from None
 

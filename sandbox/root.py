@@ -9,10 +9,10 @@ import stat
 import sys
 from dataclasses import dataclass
 
-from sandbox import kernel
+from sandbox import kernel, shown
 from sandbox.errors import SandboxError
 from sandbox.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
-from sandbox.spec import Mount, Spec
+from sandbox.spec import Spec
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _MASKED = ("site-packages", "dist-packages")
@@ -22,10 +22,9 @@ _INODES_LEAST, _INODES_MOST, _BYTES_PER_INODE = 256, 65536, 4096
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What every cell sees alike: folders below `tree`, by name; `new` is where a cell builds its root."""
+    """What every cell sees alike: folders below `tree`; `new` is where a cell builds its root."""
 
     place: str
-    names: tuple[str, ...]
     libraries: tuple[str, ...]
 
     @property
@@ -52,7 +51,7 @@ def prepare_template(place: str) -> Template:
     try:
         kernel.mount("none", "/", None, MS_REC | MS_PRIVATE)
         kernel.mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m")
-        template = Template(place=place, names=(), libraries=library_folders())
+        template = Template(place=place, libraries=library_folders())
         os.mkdir(template.new)
         os.mkdir(template.tree)
         for folder in template.libraries:
@@ -63,7 +62,7 @@ def prepare_template(place: str) -> Template:
         kernel.set_mount_flags(place, MS_RDONLY, recursive=False)
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
-    return Template(place=place, names=tuple(sorted(os.listdir(template.tree))), libraries=template.libraries)
+    return template
 
 
 def enter_root(template: Template, spec: Spec, uid: int) -> None:
@@ -71,20 +70,29 @@ def enter_root(template: Template, spec: Spec, uid: int) -> None:
     try:
         # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
         code = _open_source(spec.code)
-        sources = [(each, _open_source(each.source)) for each in spec.mounts]
+        sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
         kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
-        for name in template.names:
-            os.mkdir(os.path.join(new, name))
-            kernel.mount(os.path.join(template.tree, name), os.path.join(new, name), None, MS_BIND | MS_REC)
+        for folder in (*template.libraries, "/dev"):
+            # WHY: each by itself, so that beside it there is room for what the plugin was granted.
+            os.makedirs(new + folder)
+            kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
         _own_folders(new, spec, uid)
         _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
         for mount, source in sources:
-            _add(mount, source, new)
+            _check_place(mount.target, template)
+            make_place(new + mount.target, is_folder=shown.is_folder(source, mount))
+            shown.show(source, mount, new + mount.target, uid)
         kernel.set_mount_flags(new, MS_RDONLY, recursive=False)
         _swap_roots(new)
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
+
+
+def _check_place(target: str, template: Template) -> None:
+    for folder in template.libraries:
+        if (folder + "/").startswith(target + "/") or (target + "/").startswith(folder + "/"):
+            raise SandboxError("mount", f"`{target}`: the cell has its own `{folder}` there")
 
 
 def _own_folders(new: str, spec: Spec, uid: int) -> None:
@@ -114,16 +122,11 @@ def _open_source(path: str) -> int:
         raise SandboxError.from_os("mount", error, detail=f"`{path}`") from None
 
 
-def _add(mount: Mount, source: int, new: str) -> None:
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    _bind_open(source, new + mount.target, flags if mount.writable else flags | MS_RDONLY)
-
-
 def _bind_open(source: int, target: str, flags: int) -> None:
     kind = os.fstat(source).st_mode
     if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
         raise SandboxError("mount", f"`{target}`: only folders and plain files can be shown in a cell")
-    _make_place(target, is_folder=stat.S_ISDIR(kind))
+    make_place(target, is_folder=stat.S_ISDIR(kind))
     kernel.mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
     kernel.set_mount_flags(target, flags)
     os.close(source)
@@ -132,7 +135,7 @@ def _bind_open(source: int, target: str, flags: int) -> None:
 def _bind(source: str, target: str, flags: int) -> None:
     if not os.path.exists(source):
         raise SandboxError("mount", f"`{source}` does not exist")
-    _make_place(target, is_folder=os.path.isdir(source))
+    make_place(target, is_folder=os.path.isdir(source))
     kernel.mount(source, target, None, MS_BIND | MS_REC)
     kernel.set_mount_flags(target, flags)
 
@@ -145,7 +148,8 @@ def _mask(folder: str) -> None:
             kernel.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "mode=0755,size=4k")
 
 
-def _make_place(target: str, *, is_folder: bool) -> None:
+def make_place(target: str, *, is_folder: bool) -> None:
+    """Make the folder or empty file that something is mounted on."""
     if is_folder:
         os.makedirs(target, exist_ok=True)
         return

@@ -12,7 +12,9 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRY_POINT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py")
 _MAX_ID = 0xFFFF_FFFE  # the highest is what the kernel says for "unchanged"
 _MAX_BYTES = 1 << 50
+_MAX_IDENTITY = (1 << 64) - 1
 _MAX_MOUNTS = 64
+_TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
 _RESERVED = ("/proc", "/sys", "/dev", "/plugin", "/run", "/scratch")
 
 
@@ -24,16 +26,25 @@ class SpecError(ValueError):
 class Mount:
     """A file or folder of the host that the cell sees at `target`."""
 
-    source: str
+    source: str  # without symbolic links
     target: str
     writable: bool = False
+    identity: tuple[int, int] | None = None  # the device and inode that were judged; anything else there is refused
 
     def __post_init__(self) -> None:
         _check_path("a mount's source", self.source)
         _check_path("a mount's target", self.target)
-        if self.target == "/" or _lies_in(self.target, _RESERVED):
-            raise SpecError(f"a mount's target `{self.target}`: {', '.join(_RESERVED)} and `/` belong to the cell")
+        if self.target in _TAKEN or _lies_in(self.target, _RESERVED):
+            raise SpecError(
+                f"a mount's target `{self.target}`: {', '.join(_RESERVED)}, `/tmp` and `/` belong to the cell"
+            )
         _check_type("writable", self.writable, bool)
+        if self.identity is not None:
+            if not isinstance(self.identity, list | tuple) or len(self.identity) != 2:  # noqa: PLR2004  # a pair
+                raise SpecError("a mount's identity: a device and an inode")
+            for number in self.identity:
+                _check_range("a mount's identity", number, 0, _MAX_IDENTITY)
+            object.__setattr__(self, "identity", tuple(self.identity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ class Manifest:
     entry_point: str
     sandbox: bool
     limits: Limits
+    file_access: tuple[str, ...]  # canonical paths that the plugin wants to open by itself
     declared_tier: Tier
     code_review_required: bool
     monitored: bool  # its calls are benchmarked without being asked

@@ -49,6 +49,7 @@ class RunResult:
     stdout: str = ""  # the beginning of what the plugin printed
     logs: tuple[str, ...] = ()
     asks: tuple[dict[str, Json], ...] = field(default=())  # what it asked for: decision id, op, effect
+    files: dict[str, Json] | None = None  # which of the host's files its cell saw; None: its manifest names none
 
     @property
     def success(self) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,24 @@ class Caps:
     egress_bytes: int = 256 << 20  # through a relay, both ways together
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """A file or folder of the host that a call may see, as it was judged: this very one, or none."""
+
+    source: str  # without symbolic links
+    target: str
+    identity: tuple[int, int]
+    writable: bool
+
+
 def confine(
-    manifest: Manifest, snapshot: Path, caps: Caps, *, timeout_s: float | None = None, relay: bool = False
+    manifest: Manifest,
+    snapshot: Path,
+    caps: Caps,
+    *,
+    timeout_s: float | None = None,
+    showings: Sequence[Showing] = (),
+    relay: bool = False,
 ) -> Spec:
     """Say how a plugin's call is confined; `timeout_s` can only shorten it, with `relay` there is a way out."""
     asked = manifest.limits
@@ -41,8 +58,15 @@ def confine(
         plugin_id=manifest.plugin_id,
         code=str(snapshot),
         entry_point=manifest.entry_point,
-        # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.
-        mounts=(Mount(source=os.path.realpath(certifi.where()), target=CERTIFICATES),) if relay else (),
+        # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
+        mounts=(
+            *(
+                Mount(source=each.source, target=each.target, identity=each.identity, writable=False)
+                for each in showings
+            ),
+            # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.
+            *((Mount(source=os.path.realpath(certifi.where()), target=CERTIFICATES),) if relay else ()),
+        ),
         relay=relay,
         uid=host_uid(manifest.plugin_id),
         limits=Limits(

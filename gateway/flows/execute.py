@@ -1,5 +1,6 @@
 """To execute: ask twice (the caller, the plugin), record, run in the sandbox, record how it ended."""
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
-from gateway.domain.names import parse_plugin_id, plugin_subject
+from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.domain.permission import Kind, Level
 from gateway.domain.record import Record, Resolution
@@ -35,6 +36,7 @@ from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
+from gateway.flows.show_files import Sight, find_sight, watch_sight
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
@@ -216,11 +218,14 @@ class _Run:
         if refused is not None:
             await record_decisions(parts, recorded, self.context)
             raise denied(refused)
+        sight = await find_sight(parts, self.plugin, self.call, self.context)
         intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
-        await record_decisions(parts, recorded, self.context, intent)
+        await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)
         # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
         try:
-            result = self._stopped(decisions) or self._checked(await self._run())
+            result = self._stopped([*decisions, *sight.decisions]) or self._checked(await self._run(sight))
+            if self.plugin.manifest.file_access:
+                result = replace(result, files=sight.as_json())
         except (HostCannotKeepError, OverloadedError) as error:
             _log.error("execution %s of %s did not run: %s", self.execution_id, self.plugin.id, error)
             await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
@@ -259,16 +264,17 @@ class _Run:
         policy, rule = self.parts.policy.get(), decision.verdict.rule
         if policy is None or rule is None or standing(self.parts, decision.request) is not None:
             return False
-        held = self.parts.registry.holds.held_grants(self.plugin.id)
+        held = self.parts.registry.holds.held_grants(split_subject(decision.request.subject)[1])
         return rule.id not in held and any(each.id == rule.id for each in policy.candidates(decision.request))
 
-    async def _run(self) -> RunResult:
+    async def _run(self, sight: Sight) -> RunResult:
         spec = confine(
             self.plugin.manifest,
             snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
             self.parts.caps,
             timeout_s=self.call.timeout_s,
             relay=needs_relay(self.parts, self.plugin),
+            showings=sight.showings,
         )
         job = Job(
             execution_id=self.execution_id,
@@ -290,7 +296,11 @@ class _Run:
         caps = self.parts.caps
         passing = Passing(carry=carrying_as(asking), connections=caps.connections, egress_bytes=caps.egress_bytes)
         depth = len(self.call.chain)
-        result = await self.parts.pool.run(job, spec, asking_as(asking), passing=passing, depth=depth)
+        watching = asyncio.create_task(watch_sight(self.parts, sight, self.context, self.execution_id))
+        try:
+            result = await self.parts.pool.run(job, spec, asking_as(asking), passing=passing, depth=depth)
+        finally:
+            watching.cancel()
         moved = asking.moved
         return replace(result, usage=replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in))
 
@@ -298,14 +308,8 @@ class _Run:
         capability = self.step.capability
         if not result.success or capability is None or fits(result.output, capability.return_type):
             return result
-        return RunResult(
-            outcome=Outcome.FAILED,
-            error=f"`{capability.name}` returned something that is not of type {capability.return_type}",
-            usage=result.usage,
-            stdout=result.stdout,
-            logs=result.logs,
-            asks=result.asks,
-        )
+        wrong = f"`{capability.name}` returned something that is not of type {capability.return_type}"
+        return replace(result, outcome=Outcome.FAILED, output=None, error=wrong)
 
     def _told(self, error: str) -> str:
         """Give the first line of an error as it is recorded: without the payload's texts, which may be secrets."""
@@ -337,6 +341,8 @@ class _Run:
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
         personal: dict[str, Json] = {} if result.error is None else {"error": self._told(result.error)}
+        if result.files is not None:
+            personal["files"] = result.files
         try:
             await self.parts.log.append(self._record(event_type, resolution, details, personal, ref=intent.event_id))
         except LogUnavailableError as error:

@@ -5,15 +5,17 @@ Giving needs a clean folder and waits for its record. Taking never waits: a dura
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.domain.caller import Caller
 from gateway.domain.grant import Grant
 from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import PluginId, plugin_subject
+from gateway.domain.permission import Kind
 from gateway.domain.record import Record
 from gateway.domain.request import Json
+from gateway.domain.scope import canonical_pattern
 from gateway.errors import ConflictError, HearthgateError, UnavailableError
 from gateway.flows.build_policy import build_granted
 from gateway.flows.event import event
@@ -24,6 +26,7 @@ from gateway.flows.tell import settle, tell
 from gateway.policy.changes import without_grants
 from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
 from gateway.policy.engine import PolicySet
+from gateway.policy.rule import EVERY
 from gateway.policy.text import GRANTS
 from gateway.policy_files import write_grants
 from gateway.registry.grants import grant_of
@@ -59,7 +62,7 @@ async def give_grants(
 
     `noted` is called when the record is durable, before the file is written; `undone` if the file then cannot be
     written, or the set not recorded: then the lines are taken out again, and the record is corrected by another.
-    What names no scope grants nothing and is left out.
+    What names no scope grants nothing and is left out; what names files is granted where links lead by now.
 
     Raises:
         PolicyBrokenError: the folder has errors, or the new lines would make some; nothing changed.
@@ -67,6 +70,7 @@ async def give_grants(
         LogUnavailableError: it could not be recorded; nothing changed.
     """
     plugin_id, reason = giving.plugin_id, giving.reason
+    wanted = await asyncio.to_thread(_resolved, parts, giving.wanted)
     text = await asyncio.to_thread(parts.folder.look)
     before = text.files.get(GRANTS, b"")
     at = parts.now()
@@ -79,7 +83,7 @@ async def give_grants(
             at=at,
             why=each.purpose or reason,
         )
-        for each in giving.wanted
+        for each in wanted
         if each.scope is not None
     )
     after = add_lines(before, [grant_line(grant) for grant in grants])
@@ -106,6 +110,25 @@ async def give_grants(
             await settle(parts, partial(_take_back, parts, grants, undone, by=caller.user_id), correction)
         raise
     return grants
+
+
+def _resolved(parts: Parts, wanted: Sequence[RequestedPermission]) -> list[RequestedPermission]:
+    """Give what is wanted, file scopes as they lie on the host: whoever moves a link later moves no right."""
+    return [
+        each
+        if each.scope in {None, EVERY} or each.permission.kind is not Kind.FILE
+        else _resolved_file(parts, each, str(each.scope))
+        for each in wanted
+    ]
+
+
+def _resolved_file(parts: Parts, wish: RequestedPermission, scope: str) -> RequestedPermission:
+    below = "/*" if scope.endswith("/*") else ""
+    path = str(parts.resources.files.resolve(scope.removesuffix("/*") or "/"))
+    found = canonical_pattern(Kind.FILE, f"{path.rstrip('/')}{below}" or path)
+    if found == scope:
+        return wish
+    return replace(wish, scope=found, purpose=f"{wish.purpose or 'files'} (asked for as {scope})")
 
 
 async def _take_back(parts: Parts, grants: Sequence[Grant], undone: Callable[[], None], *, by: str) -> None:

@@ -215,6 +215,7 @@ def _sandbox_json(result: RunResult) -> dict[str, Json]:
         "stdout": result.stdout,
         "logs": list(result.logs),
         "asks": list(result.asks),
+        "files": result.files,
     }
 
 

@@ -230,6 +230,7 @@ class _Reading:
         optional = tuple(self._permissions("optional_permissions", file.optional_permissions, optional=True))
         capabilities = tuple(self._capabilities())
         self._check_sandbox(permissions)
+        file_access = tuple(dict.fromkeys(self._file_access()))
         if self.problems:
             return None
         return Manifest(
@@ -245,6 +246,7 @@ class _Reading:
             entry_point=file.entry_point,
             sandbox=file.sandbox,
             limits=self._limits(),
+            file_access=file_access,
             declared_tier=Tier(file.risk_tier),
             code_review_required=file.code_review_required,
             monitored=file.performance_monitoring,
@@ -357,6 +359,13 @@ class _Reading:
         for index, path in enumerate(config.watch_paths):
             if path.startswith("/") or ".." in path.split("/"):
                 self.wrong(f"sandbox_config.watch_paths[{index}]", f"`{path}`: a path inside the plugin's folder")
+
+    def _file_access(self) -> Iterator[str]:
+        for index, text in enumerate(self.file.sandbox_config.file_access):
+            try:
+                yield manifest_scope(Kind.FILE, text).removesuffix("/*") or "/"
+            except MalformedError as error:
+                self.wrong(f"sandbox_config.file_access[{index}]", str(error))
 
     def _limits(self) -> Limits:
         config, limits = self.file.sandbox_config, self.file.resource_limits

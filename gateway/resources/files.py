@@ -29,6 +29,11 @@ class Files:
         named = (*_ALWAYS_FORBIDDEN, *(path.absolute() for path in forbidden))
         self._forbidden = tuple(dict.fromkeys(each for path in named for each in (path, path.resolve())))
 
+    @property
+    def forbidden(self) -> tuple[Path, ...]:
+        """What no plugin ever gets, and what contains or lies in it."""
+        return self._forbidden
+
     def resolve(self, path: str) -> Path:
         """Give the host path that `path` means, symbolic links followed; it need not exist.
 
