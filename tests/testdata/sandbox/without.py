@@ -91,6 +91,7 @@ def without_root() -> None:
 
     def enter_hosts_root(template: root.Template, spec: object, uid: int) -> None:
         new = template.new
+        own = {each.split("/")[1] for each in template.libraries}
         kernel.mount("tmpfs", new, "tmpfs", 0, "mode=0755,size=1m")
         for name in os.listdir("/"):
             place = os.path.join(new, name)
@@ -99,7 +100,7 @@ def without_root() -> None:
             elif os.path.isdir("/" + name):
                 os.mkdir(place)
                 # A folder that none but root may enter would keep the standard library out of reach.
-                is_closed = name in template.names and not os.stat("/" + name).st_mode & 1
+                is_closed = name in own and not os.stat("/" + name).st_mode & 1
                 source = os.path.join(template.tree, name) if is_closed else "/" + name
                 kernel.mount(source, place, None, kernel.MS_BIND | kernel.MS_REC)
         for name in ("plugin", "scratch"):
