@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.audit import canonical
+from gateway.audit import canonical, chunk
 from gateway.audit.checkpoint import LogKey
 from gateway.audit.decided import SAME_USER
 from gateway.audit.export import ExportRequest, begin_export
@@ -628,3 +628,30 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         verify_file(tmp_path / "nothing.jsonl")
     with pytest.raises(VerificationError, match="cannot be read"):
         verify_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"one\n",
+        b"one",
+        b"one\n\ntwo\n",
+        b"a" * 90 + b"\n" + b"b" * 10 + b"\nc\n",
+        b"a\n" + b"b" * 300 + b"\nc\nd",
+        b"a" * 300,
+    ],
+)
+def test_workers_find_the_lines_that_one_process_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(chunk, "CHUNK_BYTES", 16)
+    monkeypatch.setattr(chunk, "MAX_LINE_BYTES", 64)
+    path = tmp_path / "lines"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        read = list(chunk.read_chunks(file))
+        file.seek(0)
+        places = list(chunk.find_chunks(file))
+    assert [None if place is None else content[place[0] : sum(place)] for place in places] == read
