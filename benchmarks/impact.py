@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from msgspec import structs
+
 from benchmarks.workload import Workload, make_workload
 from gateway.app import init_home, open_house
 from gateway.domain.names import PLUGINS_GROUP, UserId
@@ -88,7 +90,7 @@ async def record(home: Path, workload: Workload) -> Mapping[str, tuple[str, ...]
         current.swap(policy.with_memberships(given, parts.registry.memory.next_generation()))
         for chunk in batches(workload):
             context = rng.choice(CONTEXTS)
-            decisions = [decide(parts, replace(request, user=rng.choice(USERS)), context) for request in chunk]
+            decisions = [decide(parts, structs.replace(request, user=rng.choice(USERS)), context) for request in chunk]
             await record_decisions(parts, decisions, context)
     return given
 

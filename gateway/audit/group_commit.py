@@ -1,8 +1,9 @@
-"""Group commit: records that arrive while a commit is under way are the next batch.
+"""Group commit: records that arrive together, or while a commit is under way, are one batch.
 
 Inserting happens on the event loop, only `COMMIT`, which waits for the disk, in the one writer thread; there
 are never two commits in flight. (SQLite takes and gives back the interpreter's lock at every step: a thread
-that inserted rows would fight the loop for each of them.)
+that inserted rows would fight the loop for each of them.) A batch is sealed as soon as the loop has nothing else to do:
+a commit costs as much as some ten records, so that many small ones cost more than they save.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ Result = TypeVar("Result")
 MAX_BACKLOG = 8192
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
 MAX_BATCH = 1024
+ENOUGH = 256  # records that are worth a commit, whoever else may come
+LINGER_S = 0.02  # and the longest that a record waits for others
+_QUIET_TURNS = 2  # of the loop: what is read in one turn is recorded in the next
 
 
 @dataclass(slots=True)
@@ -107,6 +111,7 @@ class GroupCommit:
         self._waiting: deque[Batch] = deque()
         self._flying: Batch | None = None
         self._scheduled = False
+        self._gathered, self._quiet, self._since = 0, 0, 0.0
         self._stopped = False
         self._paused = False  # while something is done between commits
         self._apart: asyncio.Future[Any] | None = None
@@ -249,9 +254,23 @@ class GroupCommit:
         if not self._waiting or len(self._waiting[-1].items) >= MAX_BATCH:
             self._waiting.append(Batch(asyncio.get_running_loop()))
         if not self._scheduled and self._flying is None and self.loop is not None:
-            self._scheduled = True
-            self.loop.call_soon(self._seal)
+            self._begin_to_gather(self.loop)
         return self._waiting[-1]
+
+    def _begin_to_gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled = True
+        self._gathered, self._quiet, self._since = -1, 0, loop.time()
+        loop.call_soon(self._gather, loop)
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Seal what waits, unless others are on their way to join it."""
+        count = self.counts.waiting
+        self._quiet = self._quiet + 1 if count == self._gathered else 0
+        self._gathered = count
+        if self._quiet < _QUIET_TURNS and count < ENOUGH and loop.time() - self._since < LINGER_S:
+            loop.call_soon(self._gather, loop)
+        else:
+            self._seal()
 
     def _seal(self) -> None:
         """Insert the next batch and hand its commit to the writer thread."""
@@ -273,20 +292,23 @@ class GroupCommit:
     def _commit(self, batch: Batch) -> None:
         """Commit; in the writer thread."""
         try:
-            self._store.commit()
+            self._store.sync()
         except Exception as error:  # noqa: BLE001 # SECURITY: as in `_seal`
             batch.error = error
         batch.finished.set()
         with suppress(RuntimeError):  # WHY: the loop may be closed; then `adopt` settles the batch.
             batch.loop.call_soon_threadsafe(self._settle, batch)
-        if batch.error is None:
-            self._book.add([note for _, note in batch.notes])
 
     def _settle(self, batch: Batch) -> None:
         """Tell the callers of `batch` what became of it, and go on with the next."""
         if self._flying is not batch:
             return
         self._flying = None
+        if batch.error is None:
+            try:
+                self._store.confirm()
+            except OSError as error:
+                batch.error = error
         if batch.error is not None:
             self._waiting.appendleft(batch)  # refused with all the others
             self._on_failure(batch.error)
@@ -296,8 +318,10 @@ class GroupCommit:
         self.counts.commits += 1
         if batch.notes:
             self.signed = batch.notes[-1]
+            self._work.put(partial(self._book.add, [note for _, note in batch.notes]))
         batch.accept()
-        self._seal()
+        if self._waiting and self.loop is not None and not self._scheduled:
+            self._begin_to_gather(self.loop)
 
     def _release(self, batch: Batch) -> None:
         self.counts.waiting -= len(batch.items)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from msgspec import Struct
+
 from gateway.audit import canonical
 from gateway.audit.canonical import encode_text, spell_text
 from gateway.audit.checkpoint import LogKey
@@ -39,8 +41,7 @@ _sha256 = hashlib.sha256
 _NO_DECISION = Decided()
 
 
-@dataclass(frozen=True, slots=True)
-class Personal:
+class Personal(Struct, frozen=True):
     """The values of a record that can be forgotten, spelt as members and grouped by where a line shows them.
 
     `names` are those that have a salt, in order, as JSON texts; `salts` their salts one after the other.

@@ -5,11 +5,12 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec.structs import replace
 
 from gateway.audit.book import CheckpointBook
 from gateway.audit.erase import Erased, forget_in_closed

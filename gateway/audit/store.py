@@ -221,14 +221,33 @@ class Store:
                 connection.execute("DELETE FROM intent WHERE id = ?", (ref,))
 
     def commit(self) -> None:
-        """Make what was written durable.
+        """Make what was written durable, and believe it.
 
         Raises:
             sqlite3.Error: it is not.
             OSError: it is in a file that is no longer at the log's path.
 
         """
-        self._connection.execute("COMMIT")
+        self.sync()
+        self.confirm()
+
+    def sync(self) -> None:
+        """Put what was written on the disk; it may be believed once `confirm` has been called, too.
+
+        Raises:
+            sqlite3.Error: it is not there.
+
+        """
+        # WHY: unlike an executed statement this lets go of the interpreter's lock once, and asks for it once.
+        self._connection.commit()
+
+    def confirm(self) -> None:
+        """Believe what is on the disk.
+
+        Raises:
+            OSError: it is in a file that is no longer at the log's path.
+
+        """
         if problem := self.misplaced():
             raise OSError(problem)
         self.key = self._signing

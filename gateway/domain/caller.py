@@ -1,12 +1,11 @@
 """Who is asking the gateway for something."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gateway.domain.names import OWNER, Subject, UserId, user_subject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """An authenticated user, and what their credential is for.
 
     `key_scopes` is None for the owner over the unix socket, whom no key narrows.

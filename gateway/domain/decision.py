@@ -1,10 +1,11 @@
 """A decision: the policy's answer to one request, with the rule that caused it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+
+from msgspec import Struct
 
 from gateway.domain.condition import Rate
 from gateway.domain.request import AccessRequest, Json
@@ -35,8 +36,7 @@ class Reason(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleRef:
+class RuleRef(Struct, frozen=True, kw_only=True):
     """A rule as a person finds it."""
 
     id: str
@@ -49,8 +49,7 @@ class RuleRef:
         return {"id": self.id, "file": self.file, "line": self.line, "why": self.why}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearMiss:
+class NearMiss(Struct, frozen=True, kw_only=True):
     """A rule that would have allowed but for a condition; `unmet` are the terms as written."""
 
     rule: RuleRef
@@ -68,16 +67,14 @@ class NearMiss:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Struct, frozen=True, kw_only=True):
     """A rate that an allow uses up, taken between deciding and recording."""
 
     rule_id: str
     rate: Rate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """What the rules say, before it is given an id and a time."""
 
     effect: Effect
@@ -85,12 +82,11 @@ class Verdict:
     rule: RuleRef | None = None
     near_misses: tuple[NearMiss, ...] = ()
     spoke: tuple[tuple[RuleRef, Effect], ...] = ()  # every rule that matched with its conditions met
-    counters: Mapping[str, int] = field(default_factory=dict)  # rule id -> how much of its rate was used
+    counters: Mapping[str, int] = {}  # rule id -> how much of its rate was used
     charge: Charge | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """A verdict with all that is needed to find, explain and replay it."""
 
     decision_id: str
@@ -104,7 +100,7 @@ class Decision:
     approval_id: str | None = None
     dry_run: bool = False
     mode: str = "enforce"
-    judged_by: Mapping[str, Json] = field(default_factory=dict)  # the facts, for replay; no part of the wire shape
+    judged_by: Mapping[str, Json] = {}  # the facts, for replay; no part of the wire shape
 
     @property
     def allowed(self) -> bool:

@@ -1,9 +1,10 @@
 """Records of the decision log: what happened, to whom, with what result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 from gateway.domain.decision import Decision
 from gateway.domain.request import Json
@@ -51,8 +52,7 @@ CATEGORY_OF: Mapping[str, Category] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One entry of the log.
 
     `details` is public. `personal` holds members that name or describe a person: the log commits to them
@@ -67,10 +67,10 @@ class Record:
     plugin_id: str | None = None
     user_id: str | None = None
     risk_score: int = 0
-    details: Mapping[str, Json] = field(default_factory=dict)
-    personal: Mapping[str, Json] = field(default_factory=dict)
+    details: Mapping[str, Json] = {}
+    personal: Mapping[str, Json] = {}
     decision: Decision | None = None
-    replay: Mapping[str, Json] = field(default_factory=dict)  # the facts the decision was judged by
+    replay: Mapping[str, Json] = {}  # the facts the decision was judged by
     trace_id: str | None = None
     ref: str | None = None  # the event this one belongs to: an outcome names its intent
 

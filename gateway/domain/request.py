@@ -1,8 +1,9 @@
 """What is asked, and the facts it is judged by."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from gateway.domain.condition import Rate
 from gateway.domain.names import Subject, UserId
@@ -12,8 +13,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 NO_ATTRIBUTES: Mapping[str, Json] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessRequest:
+class AccessRequest(Struct, frozen=True, kw_only=True):
     """The question whether `subject`, on behalf of `user`, may do `level` on `scope` of `kind`."""
 
     subject: Subject
@@ -38,8 +38,7 @@ def nothing_used(_rule_id: str, _rate: Rate) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """Everything besides the rules that a decision depends on; recorded, so that it can be replayed.
 
     `used` tells how much of a rule's rate this subject and user have used; asking consumes nothing.
@@ -50,5 +49,5 @@ class Facts:
     consent_id: str | None = None  # the consent that covers this request
     approval_id: str | None = None  # the approval of this exact call
     used: Callable[[str, Rate], int] = nothing_used
-    attributes: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, Json]] = {}
     # keys: subject resource action context args; what the gateway stores has already won over what was sent

@@ -1,7 +1,8 @@
 """Risk: a score from 0 to 100, the parts it is made of, and the tier it falls into."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 MAX_SCORE = 100
 
@@ -18,8 +19,7 @@ class Tier(StrEnum):
 TIER_ORDER = tuple(Tier)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RiskPart:
+class RiskPart(Struct, frozen=True, kw_only=True):
     """Something that adds to a score."""
 
     name: str
@@ -30,8 +30,7 @@ class RiskPart:
         return {"name": self.name, "points": self.points}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Risk:
+class Risk(Struct, frozen=True, kw_only=True):
     """A score with its parts; the score is their sum, at most 100."""
 
     score: int

@@ -4,7 +4,8 @@ Both are decided for each question, and recorded together. A right that stands i
 again by the same rules without conditions, is not written again for an hour: the answer names the decision that did.
 """
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
@@ -16,8 +17,7 @@ from gateway.flows.parts import Parts
 from gateway.flows.record import record_together
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """A request that somebody asks about, with what accompanies it; a dry run uses nothing up."""
 
     request: AccessRequest

@@ -1,8 +1,9 @@
 """To decide: gather the facts and ask the rules. Nothing is used up or recorded here."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from gateway.domain.condition import Consent, Rate
 from gateway.domain.decision import Decision, Effect, Reason, Verdict
@@ -21,13 +22,12 @@ from gateway.policy.rule import Rule
 _UNJUDGED = Risk(score=100, tier=Tier.CRITICAL)  # without a policy nothing is known to be harmless
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Struct, frozen=True, kw_only=True):
     """What accompanies a request; none of it can overrule what the gateway knows itself."""
 
     session_id: str | None = None
-    sent: Mapping[str, Json] = field(default_factory=dict)
-    args: Mapping[str, Json] = field(default_factory=dict)
+    sent: Mapping[str, Json] = {}
+    args: Mapping[str, Json] = {}
     trace_id: str | None = None
     execution_id: str | None = None
     at: datetime | None = None  # another moment than now, for questions that are not acted on
@@ -40,8 +40,7 @@ NO_CONTEXT = Context()
 _OWN_ROOTS = frozenset({"context", "args"})  # filled by what accompanies a question, not by members of these names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Struct, frozen=True, kw_only=True):
     """What the rules said of one request, and by what they judged it: a decision that has no name yet."""
 
     request: AccessRequest

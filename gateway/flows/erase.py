@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from gateway.audit.erase import Erased, Survey, acts, survey
 from gateway.audit.naming import Mentions
 from gateway.audit.query import LogReader
@@ -145,7 +147,7 @@ def _needs_two(parts: Parts) -> bool:
 async def _tell_asked(parts: Parts, caller: Caller, erasure: Erasure) -> None:
     record = _record(parts, erasure, Resolution.PENDING, {"step": "asked", "by_key": caller.key_id})
     try:
-        await parts.log.append(replace(record, personal={**record.personal, "holder": erasure.user_id}))
+        await parts.log.append(structs.replace(record, personal={**record.personal, "holder": erasure.user_id}))
     except LogUnavailableError:
         parts.registry.erasures.withdraw(erasure)
         raise
@@ -170,7 +172,7 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
     resumed = await _begun_before(parts, erasure)
     if not resumed:
         await parts.log.append(
-            replace(
+            structs.replace(
                 _record(parts, erasure, Resolution.PENDING, {"step": "begun", **facts}), event_id=str(erasure.event_id)
             )
         )
@@ -195,7 +197,7 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
         "resumed": resumed,
     }
     ended = _record(parts, erasure, Resolution.COMPLETED, {"step": "finished", **facts, **done})
-    await parts.log.append(replace(ended, ref=erasure.event_id))
+    await parts.log.append(structs.replace(ended, ref=erasure.event_id))
     parts.registry.erasures.end(erasure)
     return {"status": "erased", "event_id": ended.event_id, **facts, **done}
 

@@ -1,7 +1,8 @@
 """Records of what people do to the gateway."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.record import Record, Resolution

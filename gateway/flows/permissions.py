@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Effect, timestamp
 from gateway.domain.grant import Grant
@@ -118,7 +120,7 @@ async def deny_request(parts: Parts, caller: Caller, request_id: str, reason: st
     """
     request = await _answerable(parts, caller, request_id)
     await parts.log.append(
-        replace(
+        structs.replace(
             event(parts, caller, "permission_denied", request.plugin_id, {"request_id": request.id, "reason": reason}),
             resolution=Resolution.DENIED,
         )

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from gateway.domain.decision import Decision
 from gateway.domain.names import plugin_subject
 from gateway.domain.request import AccessRequest, Json
@@ -114,7 +116,7 @@ def _keeping_consent(asking: Asking, decision: Decision) -> Decision:
     WHY: used up, it would let none of the names be shown, for none of them could be read any more.
     """
     consent = asking.parts.registry.consents.get(decision.consent_id or "")
-    return replace(decision, consent_id=None) if consent is not None and consent.once else decision
+    return structs.replace(decision, consent_id=None) if consent is not None and consent.once else decision
 
 
 def _count_rest(passage: Passage, args: Mapping[str, Json], blob: bytes, done: Value) -> None:

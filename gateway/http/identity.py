@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from litestar import Request
 from litestar.types import Scope
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId, parse_user_id

@@ -1,11 +1,11 @@
 """The files of the decision log over HTTP."""
 
-from dataclasses import replace
 from typing import Any
 
 from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.flows.keep_log import rotate_log

@@ -4,11 +4,11 @@ What a record does not hold is never guessed: a decision that needs it cannot be
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.domain.condition import Attribute, Compare
 from gateway.domain.decision import Charge, Effect, Reason, Verdict

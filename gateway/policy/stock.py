@@ -23,10 +23,8 @@ _CONDITION = 5
 _TRIES = 20
 
 
-class QuietFacts(Facts):
+class QuietFacts(Facts, frozen=True, kw_only=True):
     """Facts that Casbin's request log cannot spell out."""
-
-    __slots__ = ()
 
     def __str__(self) -> str:
         return "facts"

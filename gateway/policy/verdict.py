@@ -1,8 +1,9 @@
 """The verdict on a request: which of the rules that cover it speak, and what keeps the others from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Charge, Effect, NearMiss, Reason, RuleRef, Verdict

@@ -242,7 +242,7 @@ def test_a_rotation_that_could_not_be_committed_keeps_the_old_key(
             raise sqlite3.OperationalError("disk I/O error")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "commit", fail)
+            patch.setattr(Store, "sync", fail)
             with pytest.raises(LogUnavailableError):
                 await log.rotate_key(record(event_type="key_rotated"))
         await log.append(record())

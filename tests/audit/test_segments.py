@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.audit import rotation
 from gateway.audit.decisions import count_records, read_allows, read_decisions

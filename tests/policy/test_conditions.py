@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Effect, Reason
@@ -32,7 +33,7 @@ def test_hours_are_those_on_the_wall_of_the_zone(text: str, holidays: list[str],
 
 @pytest.mark.parametrize(("text", "want"), COMPARISONS["rows"].items())
 def test_a_comparison_that_cannot_be_told_refuses(text: str, want: str) -> None:
-    facts = dataclasses.replace(FACTS, attributes=COMPARISONS["attributes"])
+    facts = structs.replace(FACTS, attributes=COMPARISONS["attributes"])
     term = parse_term(text, {})
     answers = {effect: isinstance(meet(term, facts, effect=effect), Met) for effect in (Effect.ALLOW, Effect.DENY)}
     wanted = {"yes": (True, True), "no": (False, False), "unknown": (False, True)}[want]
@@ -59,7 +60,7 @@ def test_a_term_is_met_only_by_what_it_asks_for(text: str, facts: dict[str, obje
     term = parse_term(text, {})
     before = meet(term, FACTS)
     assert (before.reason if isinstance(before, Unmet) else None) is reason
-    assert isinstance(meet(term, dataclasses.replace(FACTS, **facts)), Met)  # type: ignore[arg-type]
+    assert isinstance(meet(term, structs.replace(FACTS, **facts)), Met)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("text", "per_s"), [("60s", 60), ("1m", 60), ("2h", 7200), ("1d", 86400)])
@@ -67,7 +68,7 @@ def test_a_rate_counts_per_rule(text: str, per_s: int) -> None:
     term = parse_term(f"rate(3/{text})", {})
     assert term == Rate(count=3, per_s=per_s)
     counts = {"busy": 3, "idle": 2}
-    facts = dataclasses.replace(FACTS, used=lambda rule_id, _rate: counts[rule_id])
+    facts = structs.replace(FACTS, used=lambda rule_id, _rate: counts[rule_id])
     assert isinstance(meet(term, facts, rule_id="idle"), Met)
     assert meet(term, facts, rule_id="busy") == Unmet(
         reason=Reason.RATE_LIMITED, sentence=f"3 of 3 calls in {per_s} s are used"
@@ -84,7 +85,7 @@ def test_a_moment_without_a_zone_refuses(text: str) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [], {}, b"x", object()])
 @pytest.mark.parametrize("operator", ["==", "!=", "<", ">="])
 def test_values_that_are_no_values_refuse(value: object, operator: str) -> None:
-    facts = dataclasses.replace(FACTS, attributes={"context": {"x": value}})  # type: ignore[dict-item]
+    facts = structs.replace(FACTS, attributes={"context": {"x": value}})  # type: ignore[dict-item]
     term = parse_term(f"context.x {operator} 5", {})
     assert isinstance(meet(term, facts), Unmet)
     assert isinstance(meet(term, facts, effect=Effect.DENY), Met)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from msgspec import structs
 
 from gateway.domain.condition import Rate
 from gateway.domain.decision import Effect, Reason
@@ -70,7 +71,7 @@ def policy(build: Build) -> PolicySet:
 
 @pytest.fixture
 def risky(noon: Facts) -> Facts:
-    return dataclasses.replace(noon, risk=50)
+    return structs.replace(noon, risk=50)
 
 
 @pytest.mark.parametrize(("asked", "want"), VERDICTS, ids=[asked for asked, _ in VERDICTS])
@@ -83,7 +84,7 @@ def test_the_verdict_names_effect_reason_and_rule(
 
 
 def test_a_near_miss_names_what_is_missing(policy: PolicySet, ask: Ask, noon: Facts) -> None:
-    at_night = dataclasses.replace(noon, at=datetime.fromisoformat("2026-11-23T23:00:00+00:00"))
+    at_night = structs.replace(noon, at=datetime.fromisoformat("2026-11-23T23:00:00+00:00"))
     verdict = policy.decide(ask("plugin:notes", "vault", "read", "user_data/diary"), at_night)
     assert [(miss.rule.id, miss.unmet) for miss in verdict.near_misses] == [
         ("notes-diary", ("business_hours", "consent")),
@@ -96,7 +97,7 @@ def test_a_near_miss_names_what_is_missing(policy: PolicySet, ask: Ask, noon: Fa
 
 
 def test_a_deny_that_is_unmet_does_not_speak(policy: PolicySet, ask: Ask, noon: Facts) -> None:
-    safe = dataclasses.replace(noon, attributes={"context": {"safe": True}})
+    safe = structs.replace(noon, attributes={"context": {"safe": True}})
     verdict = policy.decide(ask("plugin:notes", "api", "read", "shop/cart"), safe)
     assert (verdict.effect, verdict.near_misses) == (Effect.ALLOW, ())
 
@@ -108,7 +109,7 @@ def test_only_an_allow_charges_its_rate_and_deciding_uses_nothing_up(policy: Pol
         asked.append(rule_id)
         return len(asked) - 1
 
-    facts = dataclasses.replace(noon, used=used)
+    facts = structs.replace(noon, used=used)
     request = ask("plugin:notes", "network", "read", "a.example.com")
     verdicts = [policy.decide(request, facts) for _ in range(3)]
     assert asked == ["notes-web"] * 3  # asked once for each decision
@@ -129,10 +130,10 @@ def test_a_request_that_is_not_canonical_is_an_error_and_never_passes(
 
 
 def test_whatever_breaks_while_deciding_is_a_deny(policy: PolicySet, ask: Ask, noon: Facts) -> None:
-    broken = dataclasses.replace(noon, used=lambda _rule, _rate: 1 // 0)
+    broken = structs.replace(noon, used=lambda _rule, _rate: 1 // 0)
     verdict = policy.decide(ask("plugin:notes", "network", "read", "a.example.com"), broken)
     assert (verdict.effect, verdict.reason) == (Effect.DENY, Reason.CONDITION)
-    nonsense = dataclasses.replace(ask("plugin:notes", "vault", "read", "notes"), subject=None)  # type: ignore[arg-type]
+    nonsense = structs.replace(ask("plugin:notes", "vault", "read", "notes"), subject=None)  # type: ignore[arg-type]
     assert policy.decide(nonsense, noon).reason is Reason.ERROR
 
 
@@ -213,7 +214,7 @@ def test_what_is_stored_wins_over_what_was_sent(build: Build, ask: Ask, noon: Fa
     attributes = policy.attributes(request, sent)
     assert attributes["subject"] == {"clearance": "low", "id": "alice", "type": "user"}
     assert attributes["resource"] == {"owner": "alice", "id": "1", "type": "todo"}
-    assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).reason is Reason.CONDITION
+    assert policy.decide(request, structs.replace(noon, attributes=attributes)).reason is Reason.CONDITION
 
 
 def test_people_settle_consents_of_their_own_whatever_the_caller_sends(build: Build, ask: Ask, noon: Facts) -> None:
@@ -221,4 +222,4 @@ def test_people_settle_consents_of_their_own_whatever_the_caller_sends(build: Bu
     for whose, effect in (("bob", Effect.ALLOW), ("alice", Effect.DENY)):
         request = ask("user:bob", "gateway", "write", f"consents/{whose}")
         attributes = policy.attributes(request, {"resource": {"user": "bob"}, "subject": {"id": whose}})
-        assert policy.decide(request, dataclasses.replace(noon, attributes=attributes)).effect is effect
+        assert policy.decide(request, structs.replace(noon, attributes=attributes)).effect is effect

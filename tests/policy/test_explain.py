@@ -1,6 +1,7 @@
-import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
+
+from msgspec import structs
 
 from gateway.domain.decision import Decision, Reason
 from gateway.domain.names import UserId
@@ -26,7 +27,7 @@ def decision(policy: PolicySet, request: AccessRequest, facts: Facts) -> Decisio
 
 def test_a_near_miss_is_told_in_sentences_from_the_json_alone(build: Build, ask: Ask, noon: Facts) -> None:
     policy = build("p, diary, plugin:notes, vault, read, user_data/*, consent, allow, the diary")
-    request = dataclasses.replace(ask("plugin:notes", "vault", "read", "user_data/x"), user=UserId("alice"))
+    request = structs.replace(ask("plugin:notes", "vault", "read", "user_data/x"), user=UserId("alice"))
     assert explain(decision(policy, request, noon).as_json()) == [
         "`plugin:notes`, on behalf of `alice`, may not read `user_data/x` of kind vault.",
         "Rule `diary` (rules/90-here.csv:1) would allow it, but not every one of its conditions holds.",
