@@ -90,6 +90,8 @@ class Line:
         self.head: Head | None = None
         self._near: h11.Connection
         self._idle: asyncio.Timeout | None = None
+        self._down: asyncio.Task[None] | None = None  # what brings the answer, while there is one
+        self._sent_all = self._deserted = False
         self.answered = False  # whether a byte of an answer was sent
 
     async def read_head(self) -> Head | None:
@@ -133,6 +135,7 @@ class Line:
             while data := await self._read():
                 await self._send_on(far, data)
             far.writer.write_eof()
+            self._end_sending()
 
         async def down() -> None:
             while data := await far.reader.read(READ_BYTES):
@@ -142,7 +145,7 @@ class Line:
 
         async with self._watched():
             await self._write(_ESTABLISHED)
-            await _together(up(), down(), asyncio.FIRST_EXCEPTION)
+            await self._both(up(), down(), asyncio.FIRST_EXCEPTION)
 
     async def exchange(self, outgoing: Outgoing, far: Far, told: Callable[[int], None]) -> None:
         """Send one request on and give its answer back; `told` gets the answer's status.
@@ -157,7 +160,7 @@ class Line:
         async with self._watched():
             await self._send_on(far, head)
             # WHY: a server may answer before it has all; a body that is broken ends both.
-            await _together(self._upload(client, far), self._download(client, far, told), asyncio.FIRST_COMPLETED)
+            await self._both(self._upload(client, far), self._download(client, far, told), asyncio.FIRST_COMPLETED)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer no, unless an answer has begun."""
@@ -171,6 +174,12 @@ class Line:
                 left = _UNREAD_BYTES
                 while left > 0 and (data := await self._reader.read(READ_BYTES)):
                     left -= len(data)
+
+    def desert(self) -> None:
+        """Say that nobody is left to read: it ends when what was sent has gone on."""
+        self._deserted = True
+        if self._sent_all and self._down is not None:
+            self._down.cancel()
 
     async def close(self) -> None:
         """Send what is left to send, and let go, soon."""
@@ -201,6 +210,7 @@ class Line:
             raise MalformedError("a second request on the same connection")
         # WHY: trailers are not sent on: some servers take them for headers.
         await self._send_on(far, client.send(h11.EndOfMessage()))
+        self._end_sending()
 
     async def _download(self, client: h11.Connection, far: Far, told: Callable[[int], None]) -> None:
         while not isinstance(event := _next(client, UnavailableError), h11.EndOfMessage):
@@ -223,6 +233,26 @@ class Line:
         except h11.LocalProtocolError as error:
             raise UnavailableError(f"the answer is not HTTP: {error}") from None
         await self._write(data)
+
+    def _end_sending(self) -> None:
+        self._sent_all = True
+        if self._deserted:
+            self.desert()
+
+    async def _both(self, up: Coroutine[Any, Any, None], down: Coroutine[Any, Any, None], until: str) -> None:
+        """Run both ways at once; the first error ends both, and the answer is waited for unless nobody reads it."""
+        sending, self._down = asyncio.ensure_future(up), asyncio.ensure_future(down)
+        try:
+            await asyncio.wait({sending, self._down}, return_when=until)
+            if sending.done():
+                sending.result()
+            await asyncio.wait({self._down})
+            if not self._down.cancelled():
+                self._down.result()
+        finally:
+            for task in (sending, self._down):
+                task.cancel()
+            await asyncio.gather(sending, self._down, return_exceptions=True)
 
     async def _read(self) -> bytes:
         try:
@@ -268,21 +298,6 @@ class Line:
 
 class _LeftError(Exception):
     """The cell's own end is closed."""
-
-
-async def _together(up: Coroutine[Any, Any, None], down: Coroutine[Any, Any, None], until: str) -> None:
-    """Run both ways at once; the first error ends both, and `down` is always waited for."""
-    tasks = (asyncio.ensure_future(up), asyncio.ensure_future(down))
-    try:
-        await asyncio.wait(tasks, return_when=until)
-        for task in tasks:
-            if task.done():
-                task.result()
-        await tasks[1]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _next(connection: h11.Connection, blame: type[HearthgateError]) -> object:

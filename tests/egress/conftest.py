@@ -54,6 +54,11 @@ class Internet:
     echoed: list[bytes] = field(default_factory=list)
     echoes: list[socket.socket] = field(default_factory=list)
 
+    @property
+    def doors(self) -> tuple[tuple[str, int], ...]:
+        """Give the schemes and ports of the web servers."""
+        return ("http", self.http), ("https", self.https)
+
     async def resolve(self, host: str, _port: int) -> Sequence[str]:
         """Answer as a name server would."""
         self.looked_up.append(host)
