@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.domain.request import Json
-from gateway.executor.line import READ_BYTES, Budget, Line, Refusal
+from gateway.executor.far import Budget
+from gateway.executor.line import READ_BYTES, Line, Refusal
 
 _BREATH_S = 0.1
 _FAREWELL_S = 0.25

@@ -175,6 +175,7 @@ def internet(tmp_path: Path, pki: tuple[Path, Path]) -> Iterator[Internet]:
     context.load_cert_chain(server_pem)
     secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
     echo = socket.create_server(("127.0.0.1", 0))
+    echo.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
     world.http, world.https, world.echo = plain.server_port, secure.server_port, echo.getsockname()[1]
     threads = [threading.Thread(target=each.serve_forever, args=(0.01,)) for each in (plain, secure)]
     threads.append(threading.Thread(target=_echo, args=(echo, world)))
