@@ -69,7 +69,7 @@ class Internet:
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Tells what it was asked; `/to/URL` sends on, `/headers` tells the headers, `/large/N` gives so many bytes."""
+    """Tells what it was asked; `/to/URL` sends on; `/headers`, `/feed` and `/large/N` give what they say."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -88,6 +88,8 @@ class _Answers(BaseHTTPRequestHandler):
             status, headers["Location"] = 302, self.path.removeprefix("/to/")
         elif self.path.startswith("/headers"):
             told = "\n".join(f"{name.lower()}: {value}" for name, value in self.headers.items()).encode()
+        elif self.path.startswith("/feed"):
+            told = b'{"items": [{"title": "rain"}, {"title": "sun"}, {"title": "snow"}]}'
         elif self.path.startswith("/large/"):
             told = b"x" * int(self.path.rsplit("/", 1)[1])
         else:
