@@ -17,5 +17,5 @@ def headlines(ctx, feed, most):
             items = json.load(answer)["items"]
     except urllib.error.HTTPError as refused:
         raise RuntimeError(f"{feed}: {refused.code} {refused.reason}") from None
-    ctx.log(f"{len(items)} items in {feed}")
+    ctx.log(f"{len(items)} items")
     return [item["title"] for item in items[:most]]
