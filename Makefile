@@ -6,7 +6,7 @@ SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
 .PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks
-.PHONY: bench-policy bench-edits bench-impact bench-log bench-log-files bench-query bench-export
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -60,6 +60,9 @@ bench-log-files: setup-dev
 
 bench-impact: setup
 	$(BIN)/python -m benchmarks.impact
+
+bench-egress: setup
+	$(BIN)/python -m benchmarks.egress
 
 bench-edits: setup
 	$(BIN)/python -m benchmarks.edits

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox import frames
+from sandbox import frames, relay
 from sandbox.errors import ProtocolError, SandboxError
 from sandbox.launcher import Ending, Launcher
 from sandbox.spec import Limits, Spec
@@ -84,6 +84,24 @@ class _Probe:
         )
         return json.loads(done.stdout) if done.returncode == 0 else None
 
+    def speaks_through_door(self) -> bool:
+        """Have a cell say something at its door, and answer it."""
+        spec = Spec(plugin_id="probe", code=self.code, uid=_PROBE_UID, relay=True, require_cgroup=False)
+        with self.launcher.spawn(spec) as cell:
+            if cell.door is None:
+                return False
+            frames.write_frame(cell.channel, {"t": "call", "function": "speak", "kwargs": {"port": relay.PORT}})
+            for sock in (cell.door, cell.channel):
+                sock.settimeout(_PATIENCE_S)
+            with contextlib.suppress(OSError, ProtocolError):
+                connection, _address = cell.door.accept()
+                with connection:
+                    connection.settimeout(_PATIENCE_S)
+                    connection.sendall(connection.recv(1))
+                told = frames.read_frame(cell.channel)
+                return told is not None and told[0].get("value") == "x"
+            return False
+
     def is_gone_after_kill(self) -> bool:
         """Kill a cell that resists and leaves a daemon; its output ends only when nobody is left to print."""
         spec = Spec(plugin_id="probe", code=self.code, uid=_PROBE_UID, require_cgroup=False)
@@ -123,6 +141,7 @@ def _proven(probe: _Probe) -> Iterator[Guarantee]:
     yield Guarantee(name="cell", held=True, mandatory=True, detail="a plugin's function runs and answers")
     yield from _judge_look(told["value"], control, probe.launcher)
     yield _resisting_tree(probe)
+    yield _relay(probe)
     yield from _limits(probe)
 
 
@@ -180,6 +199,16 @@ def _landlock(inside: Mapping[str, Any], launcher: Launcher) -> Guarantee:
 def _resisting_tree(probe: _Probe) -> Guarantee:
     held = probe.is_gone_after_kill()
     return _mandatory("kill_whole_tree", held, "a cell that ignores signals and left a daemon is gone after a kill")
+
+
+def _relay(probe: _Probe) -> Guarantee:
+    """Tell whether a cell has its one way out, without which no plugin that asks for network runs."""
+    try:
+        held, detail = probe.speaks_through_door(), "a cell speaks through its own door"
+    except SandboxError as error:
+        held, detail = False, str(error)
+    fix = "" if held else "run as root with CAP_NET_ADMIN, or as an ordinary user who may make user namespaces"
+    return Guarantee(name="relay", held=held, mandatory=False, detail=detail, fix=fix)
 
 
 def _limits(probe: _Probe) -> Iterator[Guarantee]:

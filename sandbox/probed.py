@@ -14,6 +14,7 @@ _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
 _STATUS_LINES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters")
 _NEW_USER_NAMESPACE = 0x1000_0000
 _PAGE = 4096
+_SPEAK_S = 5
 _FORKS_AT_MOST = 64
 
 
@@ -33,6 +34,13 @@ def look(_ctx: object, *, port: int, secret: str) -> dict[str, Any]:
         "root_listed": _tried(lambda: os.listdir("/")),
         "new_namespace": _tried(_enter_namespace),
     }
+
+
+def speak(_ctx: object, *, port: int) -> str:
+    """Say something at the door, and tell what came back."""
+    with socket.create_connection(("127.0.0.1", port), _SPEAK_S) as connection:
+        connection.sendall(b"x")
+        return connection.recv(1).decode()
 
 
 def fill(_ctx: object, *, size: int) -> int:

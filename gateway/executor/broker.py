@@ -122,7 +122,7 @@ class Conversation:
             task.cancel()
         await asyncio.gather(*self._asks, return_exceptions=True)
         if self._relay is not None:
-            await self._relay.close()
+            await (self._relay.finish() if self._kill_reason is None else self._relay.close())
 
     async def _talk(self) -> tuple[Outcome, Json, str | None]:
         reader, self._writer = await asyncio.open_connection(sock=self._cell.channel)
@@ -139,6 +139,8 @@ class Conversation:
             )
             decoder = Decoder()
             while data := await reader.read(_READ_BYTES):
+                if self._kill_reason is not None:
+                    break  # WHY: what a cell says while it is ended, as when its connections are cut, is no result
                 for header, blob in decoder.feed(data):
                     match header.get("t"):
                         case "result":

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.domain.request import Json
-from gateway.executor.line import READ_BYTES, Budget, Line, Refusal
+from gateway.executor.far import Budget
+from gateway.executor.line import READ_BYTES, Line, Refusal
 
 _BREATH_S = 0.1
+_FAREWELL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +44,30 @@ class Relay:
         self._budget = Budget(passing.egress_bytes)
         self._places = asyncio.Semaphore(passing.connections)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lines: set[Line] = set()
         self._open = True
         door.settimeout(0)
-        self._keep(asyncio.create_task(self._take_all()))
+        self._taking = asyncio.create_task(self._take_all())
 
     def stop(self) -> None:
         """Let go of every connection now, and take no more."""
         self._open = False
-        for task in self._tasks:
+        for task in (self._taking, *self._tasks):
             task.cancel()
+
+    async def finish(self) -> None:
+        """Let what a cell that is gone has sent go on, for a moment, then close."""
+        self._taking.cancel()
+        for line in self._lines:
+            line.desert()
+        if self._open and self._tasks:
+            await asyncio.wait(self._tasks, timeout=_FAREWELL_S)
+        await self.close()
 
     async def close(self) -> None:
         """Stop, and wait until nothing is left of it."""
         self.stop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._taking, *self._tasks, return_exceptions=True)
         self._door.close()
 
     async def _take_all(self) -> None:
@@ -72,11 +84,9 @@ class Relay:
             except asyncio.CancelledError:
                 self._places.release()
                 raise
-            self._keep(asyncio.create_task(self._take(sock)))
-
-    def _keep(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            task = asyncio.create_task(self._take(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _take(self, sock: socket.socket) -> None:
         try:
@@ -88,6 +98,7 @@ class Relay:
             self._places.release()
 
     async def _serve(self, line: Line) -> None:
+        self._lines.add(line)
         try:
             carried = await self._passing.carry(line)
             if carried.note:
@@ -97,4 +108,5 @@ class Relay:
             elif self._open:
                 await line.refuse(carried.refusal)
         finally:
+            self._lines.discard(line)
             line.abort()

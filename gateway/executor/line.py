@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import h11
 
 from gateway.domain.request import Json
-from gateway.errors import HearthgateError, MalformedError, TooLargeError, UnavailableError
+from gateway.errors import MalformedError, UnavailableError
+from gateway.executor.far import Budget, Far, Outgoing, for_client, next_event, take_in
 from gateway.executor.head import END, MAX_HEAD_BYTES, Head, parse_head, unfit
 
 READ_BYTES = 64 << 10
@@ -19,11 +20,8 @@ _IDLE_S = 60.0  # without a byte in either direction
 _FAREWELL_S = 2.0
 _UNREAD_BYTES = 1 << 20  # of a refused request's body, taken so that the refusal is read
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer"})
 _MAX_ANSWER_HEAD = 64 << 10
 _GO_ON = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-
-Count = Callable[[int, int], None]  # bytes sent, bytes received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,41 +45,6 @@ class Refusal:
         return "\r\n".join(lines).encode("ascii") + END + (b"" if bare else body)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """A plain request as it is sent on."""
-
-    method: str
-    target: str
-    headers: Sequence[tuple[str, str]]
-
-
-@dataclass(slots=True)
-class Budget:
-    """How many bytes the connections of a call may still move, in both directions together."""
-
-    left: int
-
-    def take(self, count: int) -> None:
-        """Take some.
-
-        Raises:
-            TooLargeError: they are used up.
-        """
-        self.left -= count
-        if self.left < 0:
-            raise TooLargeError("the call has moved all the bytes that it may: [sandbox] max_egress_mb is the bound")
-
-
-@dataclass(frozen=True, slots=True)
-class Far:
-    """The connection to the other machine; what passes is counted."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    count: Count
-
-
 class Line:
     """One connection of a cell; `read_head` first, then one of `tunnel`, `exchange` and `refuse`."""
 
@@ -90,6 +53,8 @@ class Line:
         self.head: Head | None = None
         self._near: h11.Connection
         self._idle: asyncio.Timeout | None = None
+        self._down: asyncio.Task[None] | None = None  # what brings the answer, while there is one
+        self._sent_all = self._deserted = False
         self.answered = False  # whether a byte of an answer was sent
 
     async def read_head(self) -> Head | None:
@@ -133,6 +98,7 @@ class Line:
             while data := await self._read():
                 await self._send_on(far, data)
             far.writer.write_eof()
+            self._end_sending()
 
         async def down() -> None:
             while data := await far.reader.read(READ_BYTES):
@@ -142,7 +108,7 @@ class Line:
 
         async with self._watched():
             await self._write(_ESTABLISHED)
-            await _together(up(), down(), asyncio.FIRST_EXCEPTION)
+            await self._both(up(), down(), asyncio.FIRST_EXCEPTION)
 
     async def exchange(self, outgoing: Outgoing, far: Far, told: Callable[[int], None]) -> None:
         """Send one request on and give its answer back; `told` gets the answer's status.
@@ -157,7 +123,7 @@ class Line:
         async with self._watched():
             await self._send_on(far, head)
             # WHY: a server may answer before it has all; a body that is broken ends both.
-            await _together(self._upload(client, far), self._download(client, far, told), asyncio.FIRST_COMPLETED)
+            await self._both(self._upload(client, far), self._download(client, far, told), asyncio.FIRST_COMPLETED)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer no, unless an answer has begun."""
@@ -171,6 +137,12 @@ class Line:
                 left = _UNREAD_BYTES
                 while left > 0 and (data := await self._reader.read(READ_BYTES)):
                     left -= len(data)
+
+    def desert(self) -> None:
+        """Say that nobody is left to read: it ends when what was sent has gone on."""
+        self._deserted = True
+        if self._sent_all and self._down is not None:
+            self._down.cancel()
 
     async def close(self) -> None:
         """Send what is left to send, and let go, soon."""
@@ -188,29 +160,30 @@ class Line:
 
     async def _upload(self, client: h11.Connection, far: Far) -> None:
         near = self._near
-        while not isinstance(event := _next(near, MalformedError), h11.EndOfMessage):
+        while not isinstance(event := next_event(near, MalformedError), h11.EndOfMessage):
             if isinstance(event, h11.Data):
                 await self._send_on(far, client.send(event))
             elif event is h11.NEED_DATA:
                 if near.they_are_waiting_for_100_continue:
                     await self._write(near.send(_GO_ON))
-                _take_in(near, await self._read(), MalformedError)
+                take_in(near, await self._read(), MalformedError)
             else:
                 raise MalformedError("a body that breaks off")
         if near.trailing_data[0]:
             raise MalformedError("a second request on the same connection")
         # WHY: trailers are not sent on: some servers take them for headers.
         await self._send_on(far, client.send(h11.EndOfMessage()))
+        self._end_sending()
 
     async def _download(self, client: h11.Connection, far: Far, told: Callable[[int], None]) -> None:
-        while not isinstance(event := _next(client, UnavailableError), h11.EndOfMessage):
+        while not isinstance(event := next_event(client, UnavailableError), h11.EndOfMessage):
             if event is h11.NEED_DATA:
                 data = await far.reader.read(READ_BYTES)
                 self._pass(far, 0, len(data))
-                _take_in(client, data, UnavailableError)
+                take_in(client, data, UnavailableError)
             elif isinstance(event, h11.Response):
                 told(event.status_code)
-                await self._answer(_for_client(event))
+                await self._answer(for_client(event))
             elif isinstance(event, h11.Data):
                 await self._answer(event)
             elif not isinstance(event, h11.InformationalResponse):
@@ -223,6 +196,26 @@ class Line:
         except h11.LocalProtocolError as error:
             raise UnavailableError(f"the answer is not HTTP: {error}") from None
         await self._write(data)
+
+    def _end_sending(self) -> None:
+        self._sent_all = True
+        if self._deserted:
+            self.desert()
+
+    async def _both(self, up: Coroutine[Any, Any, None], down: Coroutine[Any, Any, None], until: str) -> None:
+        """Run both ways at once; the first error ends both, and the answer is waited for unless nobody reads it."""
+        sending, self._down = asyncio.ensure_future(up), asyncio.ensure_future(down)
+        try:
+            await asyncio.wait({sending, self._down}, return_when=until)
+            if sending.done():
+                sending.result()
+            await asyncio.wait({self._down})
+            if not self._down.cancelled():
+                self._down.result()
+        finally:
+            for task in (sending, self._down):
+                task.cancel()
+            await asyncio.gather(sending, self._down, return_exceptions=True)
 
     async def _read(self) -> bytes:
         try:
@@ -268,44 +261,3 @@ class Line:
 
 class _LeftError(Exception):
     """The cell's own end is closed."""
-
-
-async def _together(up: Coroutine[Any, Any, None], down: Coroutine[Any, Any, None], until: str) -> None:
-    """Run both ways at once; the first error ends both, and `down` is always waited for."""
-    tasks = (asyncio.ensure_future(up), asyncio.ensure_future(down))
-    try:
-        await asyncio.wait(tasks, return_when=until)
-        for task in tasks:
-            if task.done():
-                task.result()
-        await tasks[1]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _next(connection: h11.Connection, blame: type[HearthgateError]) -> object:
-    try:
-        return connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise blame(f"not HTTP: {error}") from None
-
-
-def _take_in(connection: h11.Connection, data: bytes, blame: type[HearthgateError]) -> None:
-    try:
-        connection.receive_data(data)
-    except h11.RemoteProtocolError as error:
-        raise blame(f"not HTTP: {error}") from None
-
-
-def _for_client(event: h11.Response) -> h11.Response:
-    """Give an answer's head without what belongs to the connection it came over."""
-    named = {
-        word.strip() for name, value in event.headers if name == b"connection" for word in value.lower().split(b",")
-    }
-    dropped = _HOP_BY_HOP | named
-    if any(name == b"transfer-encoding" for name, _ in event.headers):
-        dropped |= {b"transfer-encoding", b"content-length"}
-    kept = [(name, value) for name, value in event.headers if name not in dropped]
-    return h11.Response(status_code=event.status_code, reason=event.reason, headers=[*kept, (b"connection", b"close")])

@@ -11,8 +11,9 @@ from gateway.domain.request import Json
 from gateway.domain.scope import canonical_scope, split_host_port
 from gateway.errors import DeniedError, HearthgateError, MalformedError, UnavailableError
 from gateway.executor.egress import Carried, Carry
+from gateway.executor.far import Far, Outgoing
 from gateway.executor.head import Head
-from gateway.executor.line import Far, Line, Outgoing, Refusal
+from gateway.executor.line import Line, Refusal
 from gateway.flows.decide import Context
 from gateway.flows.deeds import Asking, Peer, names_private
 from gateway.flows.metering import metered

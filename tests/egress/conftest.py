@@ -54,6 +54,11 @@ class Internet:
     echoed: list[bytes] = field(default_factory=list)
     echoes: list[socket.socket] = field(default_factory=list)
 
+    @property
+    def doors(self) -> tuple[tuple[str, int], ...]:
+        """Give the schemes and ports of the web servers."""
+        return ("http", self.http), ("https", self.https)
+
     async def resolve(self, host: str, _port: int) -> Sequence[str]:
         """Answer as a name server would."""
         self.looked_up.append(host)
@@ -64,7 +69,7 @@ class Internet:
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Tells what it was asked; `/to/URL` sends on, `/headers` tells the headers, `/large/N` gives so many bytes."""
+    """Tells what it was asked; `/to/URL` sends on; `/headers`, `/feed` and `/large/N` give what they say."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -83,6 +88,8 @@ class _Answers(BaseHTTPRequestHandler):
             status, headers["Location"] = 302, self.path.removeprefix("/to/")
         elif self.path.startswith("/headers"):
             told = "\n".join(f"{name.lower()}: {value}" for name, value in self.headers.items()).encode()
+        elif self.path.startswith("/feed"):
+            told = b'{"items": [{"title": "rain"}, {"title": "sun"}, {"title": "snow"}]}'
         elif self.path.startswith("/large/"):
             told = b"x" * int(self.path.rsplit("/", 1)[1])
         else:
@@ -170,6 +177,7 @@ def internet(tmp_path: Path, pki: tuple[Path, Path]) -> Iterator[Internet]:
     context.load_cert_chain(server_pem)
     secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
     echo = socket.create_server(("127.0.0.1", 0))
+    echo.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
     world.http, world.https, world.echo = plain.server_port, secure.server_port, echo.getsockname()[1]
     threads = [threading.Thread(target=each.serve_forever, args=(0.01,)) for each in (plain, secure)]
     threads.append(threading.Thread(target=_echo, args=(echo, world)))

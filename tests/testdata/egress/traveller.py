@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 CA = "/plugin/ca.pem"
+KEPT = []
 
 
 def execute(ctx, payload):
@@ -29,6 +30,13 @@ def by_urllib(method, url, body=None):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=context))
     with opener.open(opened, timeout=15) as answer:
         return {"status": answer.status, "body": answer.read().decode()}
+
+
+def size(url, count):
+    """Send so many bytes and tell how many came back."""
+    context = ssl.create_default_context(cafile=CA)
+    with urllib.request.urlopen(url, data=b"x" * count, timeout=15, context=context) as answer:
+        return len(answer.read())
 
 
 def by_requests(method, url, body=None):
@@ -114,6 +122,9 @@ def flood(count, url):
     """Open connections that say nothing, half a head, or leave at once; then ask for something plain."""
     kept = []
     for number in range(count):
+        if len(kept) == 40:
+            while kept:
+                kept.pop().close()
         line = socket.socket()
         line.setblocking(False)
         line.connect_ex(("127.0.0.1", 3128))
@@ -136,3 +147,28 @@ def flood(count, url):
 
 def nap(seconds):
     time.sleep(seconds)
+
+
+def beside_a_slow_one(url):
+    with socket.create_connection(("127.0.0.1", 3128), 15) as slow:
+        slow.sendall(b"GET http://x")
+        other = by_urllib("GET", url)
+        return {"slow": slow.recv(13).decode(), "other": other}
+
+
+def many(count, url):
+    """Ask at once on so many connections."""
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(count) as threads:
+        return [each["status"] for each in threads.map(lambda _: by_urllib("GET", url), range(count))]
+
+
+def leave_open(count, target):
+    """Open tunnels and end without closing them."""
+    for _ in range(count):
+        line = socket.create_connection(("127.0.0.1", 3128), 15)
+        line.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        line.recv(65536)
+        KEPT.append(line)
+    return len(KEPT)
