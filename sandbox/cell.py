@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox import cgroup, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp
+from sandbox import cgroup, disk, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
 
@@ -89,7 +89,7 @@ def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
     if spec.relay:
         relay.hand_over(relay.open_door(), CHANNEL)
     uid = spec.uid if os.getuid() == 0 else os.getuid()
-    root.enter_root(kit.template, spec, uid)
+    disk.hand_over(root.enter_root(kit.template, spec, uid), CHANNEL)
     identity.drop_privileges(kit.last_capability, spec.uid)
     # SECURITY: what is the same user inside must not look into the trusted init.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)

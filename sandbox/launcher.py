@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from sandbox import relay
+from sandbox import disk, relay
 from sandbox.errors import SandboxError
 from sandbox.spec import Spec
 
@@ -42,10 +42,11 @@ class Cell:
     """A confined process that waits for one call.
 
     `channel` carries frames, `output` what it prints, `status` a last line when it is gone; `door`, where its
-    specification says so, listens for connections that its processes make.
+    specification says so, listens for connections that its processes make; `disk` is what it wrote.
     """
 
     door: socket.socket | None = None
+    disk = disk.NO_DISK
 
     def __init__(
         self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int, heard: bytes = b""
@@ -83,8 +84,8 @@ class Cell:
     def close(self) -> None:
         """End the cell and let go of every descriptor."""
         self.kill()
-        for sock in (self.channel, self.output, self.status):
-            sock.close()
+        for end in (self.channel, self.output, self.status, self.disk):
+            end.close()
         self._release()
 
     def _release(self) -> None:
@@ -149,12 +150,12 @@ class Launcher:
                 sock.close()
             raise
         cell = Cell(*ours, handle, heard)
-        if spec.relay:
-            try:
-                cell.door = relay.receive(cell.channel)
-            except SandboxError:
-                cell.close()
-                raise
+        try:
+            cell.door = relay.receive(cell.channel) if spec.relay else None
+            cell.disk = disk.receive(cell.channel)
+        except SandboxError:
+            cell.close()
+            raise
         return cell
 
     def close(self) -> None:

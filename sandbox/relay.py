@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
+from sandbox import handed
 from sandbox.errors import SandboxError
 
 ADDRESS, PORT = "127.0.0.1", 3128
@@ -22,8 +23,6 @@ _WAITING = 16  # connections that the kernel keeps until they are taken
 _BUFFER_BYTES = 128 << 10  # of each direction of a connection; without a bound the kernel goes up to megabytes
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 _REQUEST = struct.Struct("16sh22x")
-_HANDED = b"d"
-_DESCRIPTOR = struct.Struct("i")
 
 
 def open_door() -> socket.socket:
@@ -49,26 +48,10 @@ def open_door() -> socket.socket:
 
 def hand_over(door: socket.socket, descriptor: int) -> None:
     """Send the door through a stream's descriptor, before anybody else can write there, and let go of it."""
-    channel = socket.socket(fileno=descriptor)
-    try:
-        with door:
-            socket.send_fds(channel, [_HANDED], [door.fileno()])
-    except OSError as error:
-        raise SandboxError.from_os("relay", error, detail="the door was not taken") from None
-    finally:
-        channel.detach()
+    with door:
+        handed.hand_over(door.fileno(), descriptor, "relay")
 
 
 def receive(channel: socket.socket) -> socket.socket:
     """Take the door that `hand_over` sent; it has arrived when the cell is ready."""
-    try:
-        # SECURITY: one byte, the first: it was sent before the plugin's process existed; no later one is taken as it.
-        # WHY: not `recv_fds`, which passes no flags on.
-        data, told, _flags, _address = channel.recvmsg(
-            1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        )
-    except OSError as error:
-        raise SandboxError.from_os("relay", error, detail="no door came") from None
-    if data != _HANDED or [each[:2] for each in told] != [(socket.SOL_SOCKET, socket.SCM_RIGHTS)]:
-        raise SandboxError("relay", "no door came")
-    return socket.socket(fileno=_DESCRIPTOR.unpack(told[0][2])[0])
+    return socket.socket(fileno=handed.take(channel, "relay"))

@@ -65,8 +65,12 @@ def prepare_template(place: str) -> Template:
     return template
 
 
-def enter_root(template: Template, spec: Spec, uid: int) -> None:
-    """Build this cell's root and move into it; afterwards the host's files have no name here."""
+def enter_root(template: Template, spec: Spec, uid: int) -> int:
+    """Build this cell's root and move into it; afterwards the host's files have no name here.
+
+    Gives a descriptor of the disk that holds all that the cell can write: its folder `scratch`, and for each
+    writable mount a folder `changed-<n>` of what differs from its source.
+    """
     try:
         # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
         code = _open_source(spec.code)
@@ -77,16 +81,22 @@ def enter_root(template: Template, spec: Spec, uid: int) -> None:
             # WHY: each by itself, so that beside it there is room for what the plugin was granted.
             os.makedirs(new + folder)
             kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
-        _own_folders(new, spec, uid)
+        disk = _own_folders(new, spec, uid)
         _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
-        for mount, source in sources:
+        for number, (mount, source) in enumerate(sources):
             _check_place(mount.target, template)
             make_place(new + mount.target, is_folder=shown.is_folder(source, mount))
-            shown.show(source, mount, new + mount.target, uid)
+            if mount.writable:
+                shown.show_writable(source, mount, new, number, uid)
+            else:
+                shown.show(source, mount, new + mount.target, uid)
+        kernel.unmount(new + shown.DISK, kernel.MNT_DETACH)
+        os.rmdir(new + shown.DISK)
         kernel.set_mount_flags(new, MS_RDONLY, recursive=False)
         _swap_roots(new)
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
+    return disk
 
 
 def _check_place(target: str, template: Template) -> None:
@@ -95,16 +105,23 @@ def _check_place(target: str, template: Template) -> None:
             raise SandboxError("mount", f"`{target}`: the cell has its own `{folder}` there")
 
 
-def _own_folders(new: str, spec: Spec, uid: int) -> None:
+def _own_folders(new: str, spec: Spec, uid: int) -> int:
     for name in ("plugin", "proc", "scratch"):
         os.mkdir(os.path.join(new, name))
     os.symlink("scratch", os.path.join(new, "tmp"))
     hidden = MS_NOSUID | MS_NODEV | MS_NOEXEC
     inodes = max(_INODES_LEAST, min(_INODES_MOST, spec.limits.scratch_bytes // _BYTES_PER_INODE))
-    options = f"mode=0700,uid={uid},gid={uid},size={spec.limits.scratch_bytes},nr_inodes={inodes}"
-    kernel.mount("tmpfs", new + "/scratch", "tmpfs", hidden, options)
+    disk = new + shown.DISK
+    os.mkdir(disk)
+    # INVARIANT: one file system for all that a cell writes, so that one size bounds all of it.
+    kernel.mount("tmpfs", disk, "tmpfs", hidden, f"mode=0755,size={spec.limits.scratch_bytes},nr_inodes={inodes}")
+    os.mkdir(disk + "/scratch", 0o700)
+    os.chown(disk + "/scratch", uid, uid if os.getuid() == 0 else -1)
+    kernel.mount(disk + "/scratch", new + "/scratch", None, MS_BIND)
+    kernel.set_mount_flags(new + "/scratch", hidden)
     # SECURITY: of /proc only what belongs to processes, and of those only one's own.
     kernel.mount("proc", new + "/proc", "proc", hidden, "hidepid=invisible,subset=pid")
+    return os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _swap_roots(new: str) -> None:

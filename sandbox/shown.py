@@ -11,7 +11,10 @@ from sandbox.errors import SandboxError
 from sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from sandbox.spec import Mount
 
+DISK = "/.disk"  # within a root that is being built: what holds all that a cell writes
+_LOWER = "/.lower"
 _BARRIER = "mount"
+_PLAIN = ",redirect_dir=nofollow,metacopy=off,index=off,xino=off"  # so that what is written lies there as plain files
 
 
 def open_source(mount: Mount) -> int:
@@ -45,9 +48,39 @@ def is_folder(source: int, mount: Mount) -> bool:
     return stat.S_ISDIR(kind)
 
 
+def show_writable(source: int, mount: Mount, new: str, number: int, uid: int) -> None:
+    """Mount an open folder as `show` does, under a layer of the cell's own disk that takes what is written to it."""
+    if not is_folder(source, mount):
+        raise SandboxError(_BARRIER, f"`{mount.source}`: only a folder can be written to")
+    lower, changed, work = new + _LOWER, f"{DISK}/changed-{number}", f"{DISK}/work-{number}"
+    owned = os.fstat(source)
+    for folder in (_LOWER, changed, work):
+        os.mkdir(new + folder)
+    os.chmod(new + changed, stat.S_IMODE(owned.st_mode) & 0o777)
+    owner = uid if os.getuid() == 0 else owned.st_uid
+    os.chown(new + changed, owner, uid if os.getuid() == 0 else -1)
+    show(source, mount, lower, uid)
+    # WHY: relative, for a blank or a comma in a path would be another option.
+    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    os.chdir(new)
+    layers = f"lowerdir={_LOWER[1:]},upperdir={changed[1:]},workdir={work[1:]}"
+    whose = "" if os.getuid() == 0 else ",userxattr"
+    try:
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        kernel.mount("overlay", new + mount.target, "overlay", flags, layers + _PLAIN + whose)
+    except OSError as error:
+        # INVARIANT: a folder of the host is never written to directly, for nothing would bound how much.
+        fix = "this kernel cannot layer it: grant `file_read`, and let the plugin write with `ctx.files`"
+        raise SandboxError.from_os(_BARRIER, error, detail=f"`{mount.source}` to be written", fix=fix) from None
+    os.fchdir(before)
+    os.close(before)
+    kernel.unmount(lower, kernel.MNT_DETACH)
+    os.rmdir(lower)
+
+
 def show(source: int, mount: Mount, target: str, uid: int) -> None:
     """Mount an open source on a target, without what is mounted below it; where root runs cells, its owner is `uid`."""
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (0 if mount.writable else MS_RDONLY)
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY
     try:
         copy = kernel.copy_mount(source)
     except OSError as error:

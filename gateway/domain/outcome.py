@@ -24,6 +24,7 @@ class Usage:
     wall_s: float
     cpu_s: float | None = None
     memory_peak_bytes: int | None = None
+    disk_bytes: int | None = None  # what lay on its disk when it ended
     bytes_out: int = 0  # what its asks and connections moved, as the traffic log counts it
     bytes_in: int = 0
 
@@ -33,6 +34,7 @@ class Usage:
             "wall_s": self.wall_s,
             "cpu_s": self.cpu_s,
             "memory_peak_bytes": self.memory_peak_bytes,
+            "disk_bytes": self.disk_bytes,
             "bytes_out": self.bytes_out,
             "bytes_in": self.bytes_in,
         }

@@ -107,7 +107,12 @@ class Conversation:
             outcome=outcome,
             output=output,
             error=error,
-            usage=Usage(wall_s=wall_s, cpu_s=ending.cpu_s, memory_peak_bytes=ending.memory_peak_bytes),
+            usage=Usage(
+                wall_s=wall_s,
+                cpu_s=ending.cpu_s,
+                memory_peak_bytes=ending.memory_peak_bytes,
+                disk_bytes=self._cell.disk.used_bytes(),
+            ),
             stdout=self._printed.decode("utf-8", "replace"),
             logs=tuple(self._logs),
             asks=tuple(self._notes),

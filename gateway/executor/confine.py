@@ -61,7 +61,7 @@ def confine(
         # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
         mounts=(
             *(
-                Mount(source=each.source, target=each.target, identity=each.identity, writable=False)
+                Mount(source=each.source, target=each.target, identity=each.identity, writable=each.writable)
                 for each in showings
             ),
             # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.

@@ -1,18 +1,20 @@
 """Runs calls in fresh cells, at most so many at once, and ends the ones that may no longer run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.errors import HostCannotKeepError, OverloadedError, UnavailableError
 from gateway.executor.broker import Ask, Conversation, Job
 from gateway.executor.egress import Passing
+from sandbox.disk import Disk
 from sandbox.errors import SandboxError
 from sandbox.launcher import Cell, Launcher
 from sandbox.spec import Spec
 
 _RETRY_AFTER_S = 1
+Finish = Callable[[RunResult, Disk], Awaitable[RunResult]]
 
 
 class Pool:
@@ -39,8 +41,19 @@ class Pool:
         """The calls that run or wait for a cell."""
         return tuple(self._jobs.values())
 
-    async def run(self, job: Job, spec: Spec, ask: Ask, *, passing: Passing | None = None, depth: int = 0) -> RunResult:
+    async def run(
+        self,
+        job: Job,
+        spec: Spec,
+        ask: Ask,
+        *,
+        passing: Passing | None = None,
+        depth: int = 0,
+        finish: Finish | None = None,
+    ) -> RunResult:
         """Run one call to its end; `passing` serves its relay, `depth` counts the calls that wait for it.
+
+        `finish` is called when the cell is gone, with what it left on its disk, and gives the result in the end.
 
         Raises:
             OverloadedError: too many wait already; nothing ran.
@@ -58,7 +71,7 @@ class Pool:
         try:
             await self._take(slots)
             try:
-                return await self._run_in_cell(job, spec, ask, passing)
+                return await self._run_in_cell(job, spec, ask, passing, finish)
             finally:
                 slots.release()
         finally:
@@ -74,7 +87,9 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    async def _run_in_cell(self, job: Job, spec: Spec, ask: Ask, passing: Passing | None) -> RunResult:
+    async def _run_in_cell(
+        self, job: Job, spec: Spec, ask: Ask, passing: Passing | None, finish: Finish | None
+    ) -> RunResult:
         if (why := self._doomed.get(job.execution_id)) is not None:
             return _never_began(why)
         try:
@@ -89,8 +104,10 @@ class Pool:
             # SECURITY: a revocation that came while the cell was made must not miss it.
             if (why := self._doomed.get(job.execution_id)) is not None:
                 conversation.kill(why)
-            return await conversation.run()
+            result = await conversation.run()
+            return result if finish is None else await finish(result, cell.disk)
         finally:
+            cell.disk.close()
             self._conversations.pop(job.execution_id, None)
 
     async def _spawn(self, spec: Spec) -> Cell:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
@@ -34,12 +35,15 @@ from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
+from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
 from gateway.flows.show_files import Sight, find_sight, watch_sight
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
+from sandbox.disk import Disk
+from sandbox.spec import Spec
 
 MAX_BATCH = 100
 _MIN_SECRET_CHARS = 6  # shorter texts are words of any sentence
@@ -223,9 +227,9 @@ class _Run:
         await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)
         # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
         try:
-            result = self._stopped([*decisions, *sight.decisions]) or self._checked(await self._run(sight))
+            result = self._stopped([*decisions, *sight.decisions]) or await self._run(sight)
             if self.plugin.manifest.file_access:
-                result = replace(result, files=sight.as_json())
+                result = replace(result, files={**sight.as_json(), **(result.files or {})})
         except (HostCannotKeepError, OverloadedError) as error:
             _log.error("execution %s of %s did not run: %s", self.execution_id, self.plugin.id, error)
             await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=_NOTHING))
@@ -298,11 +302,19 @@ class _Run:
         depth = len(self.call.chain)
         watching = asyncio.create_task(watch_sight(self.parts, sight, self.context, self.execution_id))
         try:
-            result = await self.parts.pool.run(job, spec, asking_as(asking), passing=passing, depth=depth)
+            finish = partial(self._finish, sight, spec)
+            result = await self.parts.pool.run(
+                job, spec, asking_as(asking), passing=passing, depth=depth, finish=finish
+            )
         finally:
             watching.cancel()
         moved = asking.moved
         return replace(result, usage=replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in))
+
+    async def _finish(self, sight: Sight, spec: Spec, result: RunResult, disk: Disk) -> RunResult:
+        checked = self._checked(result)
+        context = replace(self.context, execution_id=self.execution_id)
+        return await keep_written(self.parts, sight, context, checked, disk, spec.limits.scratch_bytes)
 
     def _checked(self, result: RunResult) -> RunResult:
         capability = self.step.capability

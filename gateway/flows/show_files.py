@@ -24,8 +24,7 @@ from gateway.resources.mount_table import is_at_or_below
 from gateway.resources.views import View, Views, own_place
 
 _LOOKED_AT_EVERY_S = 0.5
-_LEVELS = (Level.READ,)  # the highest that is allowed is what is shown
-_MOST = Level.WRITE
+_LEVELS = (Level.WRITE, Level.READ)  # the higher that is allowed is what is shown
 MOST_SHOWN = 32
 
 
@@ -113,7 +112,7 @@ async def watch_sight(parts: Parts, sight: Sight, context: Context, execution_id
         policy = parts.policy.get()
         for each in sight.shown:
             for decision in each.decisions:
-                why = _why_not(parts, policy, decision.request, each.view, context, sight.views)
+                why = why_not(parts, policy, decision.request, each.view, context, sight.views)
                 if why is not None:
                     parts.pool.kill(
                         lambda job: job.execution_id == execution_id,
@@ -146,7 +145,7 @@ class _Looking:
         return [
             rule.scope
             for each in self.subjects
-            for rule in file_rules(self.policy, plugin_subject(each), _MOST, Effect.DENY)
+            for rule in file_rules(self.policy, plugin_subject(each), _LEVELS[0], Effect.DENY)
         ]
 
     def look(self, target: str) -> View:
@@ -168,7 +167,8 @@ class _Looking:
         """
         scope = canonical_scope(Kind.FILE, str(view.path))
         why = ""
-        for level in _LEVELS:
+        # WHY: a plain file is replaced, not written into, and so is shown to be read alone.
+        for level in _LEVELS if view.is_folder else _LEVELS[-1:]:
             judged = [self._judge(each, level, scope) for each in self.subjects]
             refused = next((found for each in judged if (found := self._why_not(each, view)) is not None), None)
             if refused is None:
@@ -199,9 +199,10 @@ class _NotShownError(HearthgateError):
     """A path is left to `ctx.files`."""
 
 
-def _why_not(
+def why_not(
     parts: Parts, policy: PolicySet | None, request: AccessRequest, view: View, context: Context, views: Views
 ) -> str | None:
+    """Tell why a view may not be shown by now; None: it still may."""
     return (
         "no policy is in force" if policy is None else _why_not_all(parts, judge(parts, request, context), view, views)
     )

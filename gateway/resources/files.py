@@ -2,8 +2,7 @@
 
 import os
 import secrets
-import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,16 +106,10 @@ class Files:
             raise _too_large(path, MAX_FILE_BYTES)
         self._refuse_forbidden(path)
         with open_folder(path.parent, self._identities()) as folder, told(path):
-            before = _existing(folder, path)
-            temporary = f".{secrets.token_hex(8)}.part"
-            try:
-                _write_new(folder, temporary, data, before)
-                os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
-            _sync_folder(folder)
+            before = existing(folder, path)
+            kept = None if before is None else (before.st_uid, before.st_gid, before.st_mode & 0o777)
+            put_in_place(folder, path.name, [data], kept)
+            sync_folder(folder)
 
     def _refuse_forbidden(self, path: Path) -> None:
         if not path.is_absolute() or ".." in path.parts or path == Path("/") or self.is_forbidden(path):
@@ -156,7 +149,13 @@ def _names(folder: int, path: Path) -> list[str]:
     return sorted(name for name in names if name.isprintable())
 
 
-def _existing(folder: int, path: Path) -> os.stat_result | None:
+def existing(folder: int, path: Path) -> os.stat_result | None:
+    """Look at the file that is to be replaced, by its name in an open folder; None: there is none.
+
+    Raises:
+        DeniedError: it is not a regular file, or has several names.
+        OSError: it is a symbolic link.
+    """
     try:
         status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -168,23 +167,37 @@ def _existing(folder: int, path: Path) -> os.stat_result | None:
     return status
 
 
-def _write_new(folder: int, name: str, data: bytes, before: os.stat_result | None) -> None:
+def put_in_place(folder: int, name: str, parts: Iterable[bytes], kept: tuple[int, int, int] | None) -> None:
+    """Put a file in place of the one of that name, whole or not at all; `kept`: its uid, gid and mode."""
+    temporary = f".{secrets.token_hex(8)}.part"
+    try:
+        _write_new(folder, temporary, parts, kept)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _write_new(folder: int, name: str, parts: Iterable[bytes], kept: tuple[int, int, int] | None) -> None:
     file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-        if before is not None:
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file, before.st_uid, before.st_gid)
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(file, view) :]
+        if kept is not None:
+            if kept[:2] != (os.geteuid(), os.getegid()):
+                os.fchown(file, *kept[:2])
             # SECURITY: never setuid, setgid or sticky, whatever the file had.
-            os.fchmod(file, stat.S_IMODE(before.st_mode) & 0o777)
+            os.fchmod(file, kept[2] & 0o777)
         os.fsync(file)
     finally:
         os.close(file)
 
 
-def _sync_folder(folder: int) -> None:
+def sync_folder(folder: int) -> None:
+    """Make the names in an open folder durable."""
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(readable)

@@ -129,7 +129,7 @@ def test_a_stream_without_a_door_is_an_error() -> None:
         with pytest.raises(SandboxError, match="relay"):
             relay.receive(ours)
         theirs.sendall(b"d")
-        with pytest.raises(SandboxError, match="no door came"):
+        with pytest.raises(SandboxError, match="nothing was handed over"):
             relay.receive(ours)
 
 

@@ -106,14 +106,16 @@ def test_a_mount_shows_what_it_should_and_is_written_only_where_it_may(host: Any
         (shared / name).mkdir()
         (shared / name).chmod(0o777)
         (shared / name / "file").write_text("before")
-        (shared / name / "file").chmod(0o666)
+        (shared / name / "file").chmod(0o600)
+        for path in (shared / name, shared / name / "file"):
+            os.chown(path, host.uid, host.uid)
     mounts = [
         {"source": str(shared / "r"), "target": "/data/r", "writable": False},
         {"source": str(shared / "w"), "target": "/data/w", "writable": True},
     ]
     spec = {"mounts": mounts}
     assert value(host.call("tried", code=looking, spec=spec, path="/data/w/file", text="after")) == ["before", 5]
-    assert (shared / "w" / "file").read_text() == "after"
+    assert (shared / "w" / "file").read_text() == "before", "it was written to the cell's own disk"
     read, written = value(host.call("tried", code=looking, spec=spec, path="/data/r/file", text="after"))
     assert read == "before"
     assert written in {"Read-only file system", "Permission denied"}
