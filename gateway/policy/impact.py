@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from gateway.domain.condition import Compare, RiskAtMost
-from gateway.domain.decision import Effect, Reason, RuleRef, Verdict, timestamp
+from gateway.domain.decision import Effect, Reason, RuleRef, timestamp
 from gateway.domain.names import split_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.policy.engine import PolicySet
@@ -159,28 +159,43 @@ class Replay:
         key = (recorded.kind, recorded.level, recorded.scope)
         question = asker.questions.get(key)
         if question is None:
-            question = _bounded(asker.questions, MOST_QUESTIONS)[key] = self._question(asker, layer, recorded.request)
-        if not question.alike:
-            try:
-                before = question.before.judge(layer.now, recorded)
-                after = question.after.judge(layer.edited, recorded, risk=question.risk)
-            except NotKeptError as error:
-                self.found.lacks(str(error))
-                return
-            if before.effect is not after.effect:
-                self.found.flip(_flip(recorded, before, after))
+            request = recorded.request
+            question = _Question(Asked(layer.edited, request), self._new_risk(asker, request))
+            _bounded(asker.questions, MOST_QUESTIONS)[key] = question
+        try:
+            flip = self._flip(layer, question, recorded)
+        except NotKeptError as error:
+            self.found.lacks(str(error))
+            return
         self.found.replayed += 1
+        if flip is not None:
+            self.found.flip(flip)
 
-    def _question(self, asker: "_Asker", layer: "_Layer", request: AccessRequest) -> "_Question":
-        before, after = Asked(layer.now, request), Asked(layer.edited, request)
-        risk = self._new_risk(asker, request)
+    def _flip(self, layer: "_Layer", question: "_Question", recorded: Recorded) -> Flip | None:
+        if recorded.policy_version == self._now.version and recorded.reason is not Reason.ERROR:
+            # WHY: the policy in force made this decision itself; what it said need not be judged again to be known.
+            after = question.after.judge(layer.edited, recorded, risk=question.risk)
+            if recorded.allowed is (after.effect is Effect.ALLOW):
+                return None
+        if question.before is None:
+            question.before = Asked(layer.now, recorded.request)
+            question.alike = self._alike(question.before, question.after, question.risk)
+        if question.alike:
+            return None
+        before = question.before.judge(layer.now, recorded)
+        after = question.after.judge(layer.edited, recorded, risk=question.risk)
+        if before.effect is after.effect:
+            return None
+        rule = after.rule or before.rule
+        return Flip(recorded=recorded, before=before.effect, after=after.effect, rule=rule, reason=after.reason)
+
+    def _alike(self, before: Asked, after: Asked, risk: int | None) -> bool:
         terms = [term for rule in before.rules for _, term in rule.condition.terms]
-        alike = (
+        return (
             {_said(rule) for rule in before.rules} == {_said(rule) for rule in after.rules}
             and (self._same_entities or not any(isinstance(term, Compare) for term in terms))
             and (risk is None or not any(isinstance(term, RiskAtMost) for term in terms))
         )
-        return _Question(before, after, risk, alike)
 
     def _new_risk(self, asker: "_Asker", request: AccessRequest) -> int | None:
         """Give the score of a request where the edit changes it, else None: the recorded one stands."""
@@ -191,11 +206,16 @@ class Replay:
         return None if now == edited else edited
 
 
-class _Question(NamedTuple):
-    before: Asked
-    after: Asked
-    risk: int | None  # where the edit scores it otherwise
-    alike: bool
+class _Question:
+    """A question of somebody to the edited policy; to the one in force it is put only where it matters."""
+
+    __slots__ = ("after", "alike", "before", "risk")
+
+    def __init__(self, after: Asked, risk: int | None) -> None:
+        self.after = after
+        self.risk = risk  # where the edit scores it otherwise
+        self.before: Asked | None = None
+        self.alike = False
 
 
 class _Asker:
@@ -252,8 +272,3 @@ def _bounded(kept: dict[Key, Kept], most: int = MOST_KEPT) -> dict[Key, Kept]:
 
 def _said(rule: Rule) -> tuple[object, ...]:
     return rule.id, rule.effect, frozenset(rule.condition.terms)
-
-
-def _flip(recorded: Recorded, before: Verdict, after: Verdict) -> Flip:
-    rule = after.rule or before.rule
-    return Flip(recorded=recorded, before=before.effect, after=after.effect, rule=rule, reason=after.reason)

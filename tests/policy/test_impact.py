@@ -126,6 +126,10 @@ def judged(policy: PolicySet, recorded: Recorded, memberships: tuple[str, ...], 
     return judge_again(policy.with_memberships(given, 1), replace(recorded, facts=facts)).effect
 
 
+def judged_now(now: PolicySet, recorded: Recorded) -> bool:
+    return judged(now, recorded, recorded.facts.memberships, recorded.facts.risk) is Effect.ALLOW
+
+
 def judged_by_both(now: PolicySet, then: PolicySet, recorded: Recorded) -> tuple[Effect, Effect]:
     """Judge a decision by both policies, each with the tier that it gives where they give different ones."""
     before = after = recorded.facts.memberships
@@ -173,7 +177,10 @@ def test_a_replay_finds_what_judging_everything_by_both_finds(
     assume(all(each.ok for each in both))
     now, then = (build_policy_set(each, memberships={}, generation=1) for each in both)
     replay = Replay(now, then)
-    recorded = decisions((10, 40), standing)
+    recorded = [
+        each if number % 2 else replace(each, policy_version=now.version, allowed=judged_now(now, each))
+        for number, each in enumerate(decisions((10, 40), standing))
+    ]
     replay.add(recorded[:100])
     replay.add(recorded[100:])
     found = replay.finish()
