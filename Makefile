@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
-.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query bench-export
+.PHONY: demo test check lint types floors tests test-casbin test-pycasbin bench-policy bench-impact bench-log-files setup setup-dev lock clean bench-edits bench-log soak bench-query bench-export
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -51,6 +51,9 @@ bench-export: setup-dev
 
 bench-log-files: setup-dev
 	$(BIN)/python -m benchmarks.log_files
+
+bench-impact: setup
+	$(BIN)/python -m benchmarks.impact
 
 bench-edits: setup
 	$(BIN)/python -m benchmarks.edits

@@ -66,36 +66,13 @@ async def give_grants(
         ConflictError: grants.csv was edited meanwhile; nothing is in force that was not before.
         LogUnavailableError: it could not be recorded; nothing changed.
     """
-    plugin_id, reason = giving.plugin_id, giving.reason
-    text = await asyncio.to_thread(read_policy_folder, parts.policies)
-    before = text.files.get(GRANTS, b"")
-    at = parts.now()
-    grants = tuple(
-        grant_of(
-            each,
-            number=parts.registry.grants.number(),
-            plugin_id=plugin_id,
-            by=caller.user_id,
-            at=at,
-            why=each.purpose or reason,
-        )
-        for each in giving.wanted
-        if each.scope is not None
-    )
-    after = add_lines(before, [grant_line(grant) for grant in grants])
-    policy = await asyncio.to_thread(
-        build_granted,
-        parts,
-        text,
-        after,
-        joining=[plugin_id] if giving.joining else [],
-        new_grants=frozenset(grant.id for grant in grants),
-    )
+    prepared = await asyncio.to_thread(_prepare, parts, giving, by=caller.user_id)
+    plugin_id, grants, policy = giving.plugin_id, prepared.grants, prepared.policy
     await parts.log.append(*records)
     parts.registry.grants.add(grants)
     try:
         noted()
-        await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
+        await asyncio.to_thread(write_grants, parts.policies, expected=prepared.before, new=prepared.after)
         further = giving.in_force(grants)
         await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}", further=further)
     except BaseException:
@@ -106,6 +83,42 @@ async def give_grants(
             await settle(parts, partial(_take_back, parts, grants, undone, by=caller.user_id), correction)
         raise
     return grants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    grants: tuple[Grant, ...]
+    before: bytes
+    after: bytes
+    policy: PolicySet
+
+
+def _prepare(parts: Parts, giving: Giving, *, by: str) -> _Prepared:
+    # WHY: all in one visit to a thread, for each way there and back is time that the approval waits.
+    text = read_policy_folder(parts.policies, parts.policy_files, whole=False)
+    before = text.files.get(GRANTS, b"")
+    at = parts.now()
+    grants = tuple(
+        grant_of(
+            each,
+            number=parts.registry.grants.number(),
+            plugin_id=giving.plugin_id,
+            by=by,
+            at=at,
+            why=each.purpose or giving.reason,
+        )
+        for each in giving.wanted
+        if each.scope is not None
+    )
+    after = add_lines(before, [grant_line(grant) for grant in grants])
+    policy = build_granted(
+        parts,
+        text,
+        after,
+        joining=[giving.plugin_id] if giving.joining else [],
+        new_grants=frozenset(grant.id for grant in grants),
+    )
+    return _Prepared(grants=grants, before=before, after=after, policy=policy)
 
 
 async def _take_back(parts: Parts, grants: Sequence[Grant], undone: Callable[[], None], *, by: str) -> None:

@@ -46,7 +46,7 @@ async def open_policy(parts: Parts, *, by: str) -> None:
     """
     last = parts.registry.memory.last_policy()
     try:
-        text = await asyncio.to_thread(read_policy_folder, parts.policies)
+        text = await asyncio.to_thread(read_policy_folder, parts.policies, parts.policy_files)
         same = last is not None and last.version == text.version
         policy = await asyncio.to_thread(build, parts, text, generation=last.generation if same and last else None)
     except HearthgateError as error:
@@ -91,7 +91,7 @@ async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
     async with parts.editing:
         author = Author(name=by or parts.owner, known_by="verb" if by else "file owner")
         try:
-            text = await asyncio.to_thread(read_policy_folder, parts.policies)
+            text = await asyncio.to_thread(read_policy_folder, parts.policies, parts.policy_files)
             current = parts.policy.get()
             if current is not None and text.version == current.version and not parts.policy.problems:
                 return Reload(activated=False, generation=current.generation, problems=())
