@@ -13,7 +13,12 @@ from gateway.policy.text import GRANTS, PolicyText
 _TIMEOUT_S = 5
 _SHA256_HEX = 64
 # SECURITY: nothing that a repository's own settings name is run: no file system monitor, no hook, no signature check;
-# and the files are compared here, for `git status` would run its filters.
+# and the files are compared here, for `git status` would run its filters. An object that is not there is not fetched,
+# for fetching runs programs: an empty list of protocols, unlike a setting, cannot be widened by the repository.
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0",
+}  # fmt: skip
 _GIT = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "log.showSignature=false")
 
 
@@ -67,7 +72,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(  # noqa: S603 (a fixed program with fixed arguments)
             [program, "-C", str(folder), *_GIT, *arguments],
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_CONFIG_NOSYSTEM": "1"},
+            env=_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_S,

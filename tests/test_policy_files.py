@@ -3,13 +3,15 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import ConflictError, PolicyUnreadableError
 from gateway.policy.parse import parse_policy
-from gateway.policy_files import KnownFolder, read, read_policy_folder, starter_folder, write, write_grants, write_text
+from gateway.policy_files import KeptFiles, read, read_policy_folder, starter_folder, write, write_grants, write_text
+from gateway.policy_files.kept import STEP_S, Mark
 
 
 @pytest.fixture
@@ -217,72 +219,97 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert [entry.name for entry in tmp_path.iterdir()] == ["new.toml"]
 
 
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
 @pytest.fixture
-def resting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files rest long enough at once; the kernel alone sets when a file was altered."""
-    monkeypatch.setattr(read, "_RESTING_NS", -1_000_000_000)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which files are opened to be read."""
+    names: list[str] = []
+    read_file = read._read_file
+
+    def noting(path: Path, mark: Mark) -> bytes:
+        names.append(path.name)
+        return read_file(path, mark)
+
+    monkeypatch.setattr(read, "_read_file", noting)
+    return names
 
 
-@pytest.mark.usefixtures("resting")
-def test_a_look_gives_what_reading_anew_gives_whatever_was_done_to_a_file(folder: Path) -> None:
-    known = KnownFolder(folder)
-    known.read()
-    rules = folder / "rules" / "50-more.csv"
-    lines = [b"p, a, plugin:x, vault, read, a, -, allow, one\n", b"p, a, plugin:x, vault, read, b, -, allow, two\n"]
-
-    def replace_by_rename() -> None:
-        (folder / ".new").write_bytes(lines[1])
-        os.utime(folder / ".new", ns=(rules.stat().st_atime_ns, rules.stat().st_mtime_ns))
-        (folder / ".new").rename(rules)
-
-    def rewrite_keeping_its_time() -> None:
-        before = rules.stat()
-        rules.write_bytes(lines[0])
-        os.utime(rules, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    for deed in (
-        lambda: rules.write_bytes(lines[0]),
-        replace_by_rename,
-        rewrite_keeping_its_time,
-        lambda: rules.write_bytes(lines[0] * 2),
-        rules.unlink,
-        lambda: rules.write_bytes(lines[1]),
-    ):
-        deed()
-        assert known.look() == read_policy_folder(folder), deed
+def test_files_that_rest_are_not_read_again(folder: Path, opened: list[str]) -> None:
+    clock = Clock()
+    kept = KeptFiles(clock)
+    text = read_policy_folder(folder, kept)
+    clock.at_s = STEP_S
+    read_policy_folder(folder, kept, whole=False)
+    opened.clear()
+    (folder / "rules" / "90-more.csv").write_bytes(b"# more\n")
+    again = read_policy_folder(folder, kept, whole=False)
+    assert opened == ["90-more.csv"]
+    assert again.files == {**text.files, "rules/90-more.csv": b"# more\n"}
+    assert all(again.files[name] is data for name, data in text.files.items())
+    assert read_policy_folder(folder, kept).version == again.version
+    assert sorted(opened[1:]) == sorted(path.rpartition("/")[2] for path in again.files)
 
 
-@pytest.mark.usefixtures("resting")
-def test_a_look_reads_nothing_that_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = KnownFolder(folder)
-    before = known.read()
-    monkeypatch.setattr(read, "_read_file", lambda *_: pytest.fail("read again"))
-    again = known.look()
-    assert all(again.files[name] is data for name, data in before.files.items())
-
-
-def test_a_file_that_changed_a_moment_before_it_was_read_is_read_again(
+def test_an_edit_that_leaves_every_mark_as_it_was_is_seen_within_a_step_of_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two edits within a tick of the file system's clock bear the same mark.
-    known = KnownFolder(folder)
-    known.read()
-    read_again: list[str] = []
-    real = read._read_file
-    monkeypatch.setattr(read, "_read_file", lambda path, mark: read_again.append(path.name) or real(path, mark))
-    known.look()
-    assert "roles.csv" in read_again
+    marks = read.mark_of
+
+    def coarse(state: os.stat_result) -> Mark:
+        return replace(marks(state), changed_ns=0, altered_ns=0)
+
+    monkeypatch.setattr(read, "mark_of", coarse)
+    clock = Clock()
+    kept = KeptFiles(clock)
+    file = folder / "rules" / "90-more.csv"
+    for at_s, word in ((0.0, b"# one\n"), (STEP_S / 2, b"# two\n"), (STEP_S * 0.99, b"# six\n"), (STEP_S, b"# ten\n")):
+        clock.at_s = at_s
+        with file.open("r+b" if file.exists() else "wb") as same:
+            same.write(word)
+        assert read_policy_folder(folder, kept, whole=False).files["rules/90-more.csv"] == word
 
 
-def test_a_look_refuses_what_reading_refuses(folder: Path) -> None:
-    known = KnownFolder(folder)
-    known.read()
-    (folder / "roles.csv").chmod(0o666)
-    with pytest.raises(PolicyUnreadableError, match="cannot be believed"):
-        known.look()
+def test_edits_in_place_one_after_the_other_are_all_seen(folder: Path) -> None:
+    kept = KeptFiles()
+    file = folder / "rules" / "90-more.csv"
+    file.write_bytes(b"# 000\n")
+    for number in range(300):
+        with file.open("r+b") as same:
+            same.write(b"# %03d\n" % number)
+        assert read_policy_folder(folder, kept, whole=False).files["rules/90-more.csv"] == b"# %03d\n" % number
 
 
-def test_the_same_bytes_stay_the_same_object(folder: Path) -> None:
-    known = KnownFolder(folder)
-    before, again = known.read(), known.read()
-    assert all(again.files[name] is data for name, data in before.files.items())
+@pytest.mark.parametrize("edit", ["in place", "renamed over", "touched back", "gone", "a link to another"])
+def test_an_edit_of_a_file_that_rested_is_seen(folder: Path, edit: str) -> None:
+    clock = Clock()
+    kept = KeptFiles(clock)
+    file, other = folder / "rules" / "90-more.csv", folder / "rules" / "91-more.csv"
+    file.write_bytes(b"# one\n")
+    other.write_bytes(b"# two\n")
+    for at_s in (0.0, STEP_S, 2 * STEP_S):
+        clock.at_s = at_s
+        read_policy_folder(folder, kept, whole=False)
+    state = file.stat()
+    if edit == "renamed over":
+        other.rename(file)
+    elif edit == "gone":
+        file.unlink()
+    elif edit == "a link to another":
+        file.unlink()
+        file.symlink_to(other)
+    else:
+        with file.open("r+b") as same:
+            same.write(b"# two\n")
+        if edit == "touched back":
+            os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    expected = None if edit == "gone" else b"# two\n"
+    assert read_policy_folder(folder, kept, whole=False).files.get("rules/90-more.csv") == expected

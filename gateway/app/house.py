@@ -45,7 +45,6 @@ from gateway.http.doors import Refusals
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
-from gateway.policy_files import KnownFolder
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
@@ -162,7 +161,6 @@ def _parts(
         home=home,
         owner=owner_name(),
         policy=CurrentPolicy(),
-        folder=KnownFolder(home / "policies"),
         log=record[0],
         index=record[1],
         forgetting=[record[1].forget],

@@ -28,7 +28,7 @@ from gateway.policy.encode import add_lines, drop_rules, encode_field, rule_line
 from gateway.policy.engine import PolicySet
 from gateway.policy.rule import EVERY
 from gateway.policy.text import GRANTS
-from gateway.policy_files import write_grants
+from gateway.policy_files import read_policy_folder, write_grants
 from gateway.registry.grants import grant_of
 from gateway.registry.holds import new_hold
 
@@ -69,37 +69,13 @@ async def give_grants(
         ConflictError: grants.csv was edited meanwhile; nothing is in force that was not before.
         LogUnavailableError: it could not be recorded; nothing changed.
     """
-    plugin_id, reason = giving.plugin_id, giving.reason
-    wanted = await asyncio.to_thread(_resolved, parts, giving.wanted)
-    text = await asyncio.to_thread(parts.folder.look)
-    before = text.files.get(GRANTS, b"")
-    at = parts.now()
-    grants = tuple(
-        grant_of(
-            each,
-            number=parts.registry.grants.number(),
-            plugin_id=plugin_id,
-            by=caller.user_id,
-            at=at,
-            why=each.purpose or reason,
-        )
-        for each in wanted
-        if each.scope is not None
-    )
-    after = add_lines(before, [grant_line(grant) for grant in grants])
-    policy = await asyncio.to_thread(
-        build_granted,
-        parts,
-        text,
-        after,
-        joining=[plugin_id] if giving.joining else [],
-        new_grants=frozenset(grant.id for grant in grants),
-    )
+    prepared = await asyncio.to_thread(_prepare, parts, giving, by=caller.user_id)
+    plugin_id, grants, policy = giving.plugin_id, prepared.grants, prepared.policy
     await parts.log.append(*records)
     parts.registry.grants.add(grants)
     try:
         noted()
-        await asyncio.to_thread(write_grants, parts.policies, expected=before, new=after)
+        await asyncio.to_thread(write_grants, parts.policies, expected=prepared.before, new=prepared.after)
         further = giving.in_force(grants)
         await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}", further=further)
     except BaseException:
@@ -110,6 +86,42 @@ async def give_grants(
             await settle(parts, partial(_take_back, parts, grants, undone, by=caller.user_id), correction)
         raise
     return grants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    grants: tuple[Grant, ...]
+    before: bytes
+    after: bytes
+    policy: PolicySet
+
+
+def _prepare(parts: Parts, giving: Giving, *, by: str) -> _Prepared:
+    # WHY: all in one visit to a thread, for each way there and back is time that the approval waits.
+    text = read_policy_folder(parts.policies, parts.policy_files, whole=False)
+    before = text.files.get(GRANTS, b"")
+    at = parts.now()
+    grants = tuple(
+        grant_of(
+            each,
+            number=parts.registry.grants.number(),
+            plugin_id=giving.plugin_id,
+            by=by,
+            at=at,
+            why=each.purpose or giving.reason,
+        )
+        for each in _resolved(parts, giving.wanted)
+        if each.scope is not None
+    )
+    after = add_lines(before, [grant_line(grant) for grant in grants])
+    policy = build_granted(
+        parts,
+        text,
+        after,
+        joining=[giving.plugin_id] if giving.joining else [],
+        new_grants=frozenset(grant.id for grant in grants),
+    )
+    return _Prepared(grants=grants, before=before, after=after, policy=policy)
 
 
 def _resolved(parts: Parts, wanted: Sequence[RequestedPermission]) -> list[RequestedPermission]:

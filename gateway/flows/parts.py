@@ -17,7 +17,7 @@ from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
-from gateway.policy_files import KnownFolder
+from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
@@ -79,7 +79,6 @@ class Parts:
     home: Path
     owner: str
     policy: CurrentPolicy
-    folder: KnownFolder  # of the policy files
     log: DecisionLog
     index: Following
     registry: Registry
@@ -102,6 +101,7 @@ class Parts:
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # the gateway stops: what streams on ends
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
+    policy_files: KeptFiles = field(default_factory=KeptFiles)  # read at start, and by who holds `editing`
 
     @property
     def policies(self) -> Path:

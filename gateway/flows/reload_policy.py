@@ -18,6 +18,7 @@ from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.text import GRANTS, PolicyText
 from gateway.policy_author import Author, author_of
+from gateway.policy_files import read_policy_folder
 from gateway.registry.memory import LastPolicy
 
 _TOLD_PROBLEMS = 50
@@ -45,7 +46,7 @@ async def open_policy(parts: Parts, *, by: str) -> None:
     """
     last = parts.registry.memory.last_policy()
     try:
-        text = await asyncio.to_thread(parts.folder.read)
+        text = await asyncio.to_thread(read_policy_folder, parts.policies, parts.policy_files)
         same = last is not None and last.version == text.version
         policy = await asyncio.to_thread(build, parts, text, generation=last.generation if same and last else None)
     except HearthgateError as error:
@@ -90,7 +91,7 @@ async def reload_policy(parts: Parts, *, by: str | None, why: str) -> Reload:
     async with parts.editing:
         author = Author(name=by or parts.owner, known_by="verb" if by else "file owner")
         try:
-            text = await asyncio.to_thread(parts.folder.read)
+            text = await asyncio.to_thread(read_policy_folder, parts.policies, parts.policy_files)
             current = parts.policy.get()
             if current is not None and text.version == current.version and not parts.policy.problems:
                 return Reload(activated=False, generation=current.generation, problems=())

@@ -35,7 +35,7 @@ def with_grants(policy: PolicySet, grants: bytes, ids: GrantIds, *, generation: 
         replace(
             policy.parsed,
             text=policy.parsed.text.with_file(GRANTS, grants),
-            rules=policy.parsed.rules + tuple(added),
+            rules=policy.parsed.rules + added,
         ),
         problems.sorted(),
     )

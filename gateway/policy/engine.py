@@ -127,13 +127,13 @@ class PolicySet:
         compiled = self._compiled
         if compiled is None:
             return build_policy_set(parsed, memberships=self.memberships, generation=generation)
-        numbered = [*self.numbered, *[None] * sum(number >= len(self.numbered) for number in new)]
-        rows = [*compiled.rows, *[()] * (len(numbered) - len(self.numbered))]
-        for number, rule in new.items():
-            numbered[number], rows[number] = rule, row_of(rule)
-        for number in gone:
-            numbered[number] = None
         added = [number for number in new if number >= len(self.numbered)]
+        rows = [*compiled.rows, *[()] * len(added)]
+        for number, rule in new.items():
+            rows[number] = row_of(rule)
+        # WHY: while no number is left out the rules are their own list, and each copy touches every rule there is.
+        shared = not gone and len(added) == len(new) and len(self.numbered) == len(self.rules)
+        numbered = parsed.rules if shared else self._renumbered(gone, new, added)
         compiled = compiled.with_rows(rows, added=added, dropped=gone)
         left = [*self.enforcer.model["p"]["p"].policy, *(rows[number] for number in added)]
         if gone:
@@ -143,6 +143,16 @@ class PolicySet:
             left += [rows[number] for number in range(first, len(rows)) if numbered[number] is not None]
         enforcer = derive_enforcer(left, self.roles, parsed.calendars, compiled)
         return PolicySet(parsed=parsed, roles=self.roles, generation=generation, enforcer=enforcer, numbered=numbered)
+
+    def _renumbered(
+        self, gone: Collection[int], new: Mapping[int, Rule], added: Collection[int]
+    ) -> Sequence[Rule | None]:
+        numbered = [*self.numbered, *[None] * len(added)]
+        for number, rule in new.items():
+            numbered[number] = rule
+        for number in gone:
+            numbered[number] = None
+        return numbered
 
     def grants(self) -> list[tuple[int, Rule]]:
         """Give the numbered rules that approvals wrote: they are the last of a set."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -174,9 +175,11 @@ class Replay:
     def _flip(self, layer: "_Layer", question: "_Question", recorded: Recorded) -> Flip | None:
         if recorded.policy_version == self._now.version and recorded.reason is not Reason.ERROR:
             # WHY: the policy in force made this decision itself; what it said need not be judged again to be known.
-            after = question.after.judge(layer.edited, recorded, risk=question.risk)
-            if recorded.allowed is (after.effect is Effect.ALLOW):
-                return None
+            # What the record lacks is told only below, for where both say the same nothing is lacking.
+            with suppress(NotKeptError):
+                after = question.after.judge(layer.edited, recorded, risk=question.risk)
+                if recorded.allowed is (after.effect is Effect.ALLOW):
+                    return None
         if question.before is None:
             question.before = Asked(layer.now, recorded.request)
             question.alike = self._alike(question.before, question.after, question.risk)

@@ -199,6 +199,10 @@ def _canonical(kind: str, pattern: str, reading: _Reading) -> str | None:
 def _opaque(kind: str, pattern: str, reading: _Reading) -> str | None:
     if pattern == EVERY:
         return pattern
+    if pattern.startswith("*.") and pattern.endswith("/*"):
+        # SECURITY: one of the two stars would be taken literally, and a deny like this would deny nothing.
+        reading.error(f"scope '{pattern[:80]}': one `*` a scope: it is exact, `a/*`, `*.b` or `*`")
+        return None
     try:
         canonical_scope(kind, pattern.removesuffix("/*").removeprefix("*."))
     except HearthgateError as error:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from gateway.policy_files.read import KnownFolder, read_policy_folder
+from gateway.policy_files.kept import KeptFiles
+from gateway.policy_files.read import read_policy_folder
 from gateway.policy_files.write import finish_edit, write_grants, write_policy_file, write_policy_files, write_text
 
 __all__ = [
-    "KnownFolder",
+    "KeptFiles",
     "finish_edit",
     "read_policy_folder",
     "starter_folder",

@@ -6,12 +6,12 @@ What the text means is for `gateway.policy.parse` to say.
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import Place, PolicyUnreadableError, Problem
 from gateway.policy.text import PolicyText
+from gateway.policy_files.kept import KeptFiles, Mark, mark_of
 
 # While this file is there, an edit of several files is under way, or was broken off.
 EDIT = ".edit"
@@ -21,7 +21,6 @@ MAX_FOLDER_BYTES = 64 * 1024 * 1024
 MAX_FILES = 2000
 _TRIES = 10
 _PAUSE_S = 0.02
-_RESTING_NS = 3_000_000_000  # more than the coarsest file system's clock
 _FOLDERS = ("rules", "tests")
 _TEMPORARY_SUFFIXES = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig", ".rej", ".part")
 
@@ -34,75 +33,21 @@ class _HalfEditedError(Exception):
     """The files are partly those before an edit and partly those after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """What tells one state of a file from another."""
-
-    inode: int
-    size: int
-    changed_ns: int
-    altered_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A file as it was read; `settled` if no later change of it can bear the same mark."""
-
-    mark: _Mark
-    data: bytes
-    settled: bool
-
-
-class KnownFolder:
-    """A policies folder that is read again and again; any thread may read."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._seen: dict[str, _Seen] = {}
-
-    def read(self) -> PolicyText:
-        """Read every file as `read_policy_folder` does."""
-        return self._read({})
-
-    def look(self) -> PolicyText:
-        """Read the files that may say something else than when they were read last, and give all.
-
-        Raises:
-            PolicyUnreadableError: as `read_policy_folder`.
-
-        """
-        return self._read({name: seen for name, seen in self._seen.items() if seen.settled})
-
-    def _read(self, known: Mapping[str, _Seen]) -> PolicyText:
-        before = self._seen
-        seen = _read_patiently(self._folder, known)
-        for name, each in seen.items():
-            older = before.get(name)
-            # WHY: the same bytes as the same object, so that snapshots of many megabytes are compared at a glance.
-            if older is not None and older.data == each.data:
-                seen[name] = replace(each, data=older.data)
-        self._seen = seen
-        return _text_of(seen)
-
-
-def read_policy_folder(folder: Path) -> PolicyText:
+def read_policy_folder(folder: Path, kept: KeptFiles | None = None, *, whole: bool = True) -> PolicyText:
     """Read every policy file of a folder as one snapshot.
 
-    The folder may be edited while it is read; a snapshot whose files changed meanwhile is read again.
+    The folder may be edited while it is read; a snapshot whose files changed meanwhile is read again. What was read
+    is remembered in `kept`; unless `whole`, a file that cannot have changed since is taken from there.
 
     Raises:
         PolicyUnreadableError: it is no folder, keeps changing, is too large, or others may write to it.
 
     """
-    return _text_of(_read_patiently(folder, {}))
-
-
-def _read_patiently(folder: Path, known: Mapping[str, _Seen]) -> dict[str, _Seen]:
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_PAUSE_S)
         try:
-            return _read_once(folder, known)
+            return _read_once(folder, kept or KeptFiles(), whole=whole)
         except _HalfEditedError:
             continue
         except (_ChangedError, FileNotFoundError):
@@ -116,40 +61,32 @@ def _read_patiently(folder: Path, known: Mapping[str, _Seen]) -> dict[str, _Seen
     raise _unreadable(folder, folder, "the files keep changing while they are read")
 
 
-def _text_of(seen: Mapping[str, _Seen]) -> PolicyText:
-    return PolicyText({name: each.data for name, each in seen.items()})
-
-
 def is_half_edited(folder: Path) -> bool:
     """Tell whether an edit of several files is under way, or was broken off."""
     return os.path.lexists(folder / EDIT)
 
 
-def _read_once(folder: Path, known: Mapping[str, _Seen]) -> dict[str, _Seen]:
+def _read_once(folder: Path, kept: KeptFiles, *, whole: bool) -> PolicyText:
     root = folder.resolve(strict=True)
     _refuse_open_folders(folder, root)
     # SECURITY: some files of an edit without the others could allow what neither the old nor the new policy does.
     if is_half_edited(root):
         raise _HalfEditedError
-    # SECURITY: two changes within a tick of the file system's clock bear one mark; only what rested longer is known.
-    resting_ns = time.time_ns() - _RESTING_NS
+    begun_s = kept.now_s()
     before = _list(folder, root)
+    listed_s = kept.now_s()
     _refuse_size(folder, before)
-    files = {
-        name: seen
-        if (seen := known.get(name)) is not None and seen.mark == mark
-        else _Seen(mark, _read_file(path, mark), settled=max(mark.altered_ns, mark.changed_ns) < resting_ns)
-        for name, (path, mark) in before.items()
-    }
+    known = {} if whole else kept.settled(before)
+    files = {name: known[name] if name in known else _read_file(path, mark) for name, (path, mark) in before.items()}
     if is_half_edited(root):
         raise _HalfEditedError
     if _list(folder, root) != before:
         raise _ChangedError
-    return files
+    return PolicyText(kept.keep(before, files, begun_s=begun_s, listed_s=listed_s))
 
 
-def _list(folder: Path, root: Path) -> dict[str, tuple[Path, _Mark]]:
-    found: dict[str, tuple[Path, _Mark]] = {}
+def _list(folder: Path, root: Path) -> dict[str, tuple[Path, Mark]]:
+    found: dict[str, tuple[Path, Mark]] = {}
     problems: list[Problem] = []
     for path in _entries(root):
         name = path.relative_to(root).as_posix()
@@ -164,7 +101,7 @@ def _list(folder: Path, root: Path) -> dict[str, tuple[Path, _Mark]]:
         elif _is_open(state.st_mode):
             problems.append(_problem(name, f"anybody may write it: chmod o-w {path}"))
         else:
-            found[name] = (real, _mark(state))
+            found[name] = (real, mark_of(state))
     if problems:
         raise PolicyUnreadableError(f"the policy files in {folder} cannot be believed", problems=problems)
     return found
@@ -181,15 +118,11 @@ def _is_temporary(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith(_TEMPORARY_SUFFIXES)
 
 
-def _mark(state: os.stat_result) -> _Mark:
-    return _Mark(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-
-
-def _read_file(path: Path, mark: _Mark) -> bytes:
+def _read_file(path: Path, mark: Mark) -> bytes:
     # SECURITY: a pipe put in the file's place must not make the gateway wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
-        if _mark(os.fstat(descriptor)) != mark:
+        if mark_of(os.fstat(descriptor)) != mark:
             raise _ChangedError
         data = file.read(mark.size + 1)
     if len(data) != mark.size:
@@ -197,7 +130,7 @@ def _read_file(path: Path, mark: _Mark) -> bytes:
     return data
 
 
-def _refuse_size(folder: Path, found: dict[str, tuple[Path, _Mark]]) -> None:
+def _refuse_size(folder: Path, found: dict[str, tuple[Path, Mark]]) -> None:
     problems = [
         _problem(name, f"{mark.size} bytes: at most {MAX_FILE_BYTES}")
         for name, (_, mark) in found.items()
