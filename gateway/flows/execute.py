@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from msgspec import structs
+
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
 from gateway.domain.lifecycle import State, legal_verbs
@@ -313,7 +315,7 @@ class _Run:
 
     async def _finish(self, sight: Sight, spec: Spec, result: RunResult, disk: Disk) -> RunResult:
         checked = self._checked(result)
-        context = replace(self.context, execution_id=self.execution_id)
+        context = structs.replace(self.context, execution_id=self.execution_id)
         return await keep_written(self.parts, sight, context, checked, disk, spec.limits.scratch_bytes)
 
     def _checked(self, result: RunResult) -> RunResult:
