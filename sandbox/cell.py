@@ -110,7 +110,7 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
         )
     rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
     if spec.relay:
-        os.environ.update(relay.ENVIRONMENT)
+        os.environ.update(relay.environment(certificates=spec.certificates is not None))
     landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
     seccomp.apply(kit.filters[spec.single_process, spec.relay])
     os.write(REPORT, _READY)
@@ -120,9 +120,10 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
 
 def _reaches(spec: Spec, template: root.Template) -> list[landlock.Reach]:
     readable = (*template.libraries, "/plugin", "/proc", *(each.target for each in spec.mounts))
+    trusted = () if spec.certificates is None else (relay.CERTIFICATES,)
     written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
     return [
-        *(landlock.Reach(path, landlock.READ) for path in readable),
+        *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted)),
         *(landlock.Reach(path, landlock.READ | landlock.WRITE_FILE) for path in root.DEVICES),
         *(landlock.Reach(path, landlock.WRITE) for path in written),
     ]

@@ -13,16 +13,18 @@ from sandbox import handed
 from sandbox.errors import SandboxError
 
 ADDRESS, PORT = "127.0.0.1", 3128
-CERTIFICATES = "/trust/cert.pem"  # where a cell that has a door may be shown whom to trust
+CERTIFICATES = "/trust/cert.pem"  # where a cell is shown whom to trust
 _URL = f"http://{ADDRESS}:{PORT}"
-ENVIRONMENT: Mapping[str, str] = {
-    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _URL),
-    "SSL_CERT_FILE": CERTIFICATES,
-}
+_PROXY: Mapping[str, str] = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _URL)
 _WAITING = 16  # connections that the kernel keeps until they are taken
 _BUFFER_BYTES = 128 << 10  # of each direction of a connection; without a bound the kernel goes up to megabytes
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 _REQUEST = struct.Struct("16sh22x")
+
+
+def environment(*, certificates: bool) -> Mapping[str, str]:
+    """Give the environment by which ordinary clients find the door, and whom they may trust behind it."""
+    return {**_PROXY, "SSL_CERT_FILE": CERTIFICATES} if certificates else _PROXY
 
 
 def open_door() -> socket.socket:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sandbox import kernel, shown
 from sandbox.errors import SandboxError
 from sandbox.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+from sandbox.relay import CERTIFICATES
 from sandbox.spec import Spec
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
@@ -74,6 +75,7 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
     try:
         # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
         code = _open_source(spec.code)
+        trusted = None if spec.certificates is None else _open_source(spec.certificates)
         sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
         kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
@@ -83,6 +85,8 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
             kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
         disk = _own_folders(new, spec, uid)
         _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
+        if trusted is not None:
+            _bind_open(trusted, new + CERTIFICATES, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
         for number, (mount, source) in enumerate(sources):
             _check_place(mount.target, template)
             make_place(new + mount.target, is_folder=shown.is_folder(source, mount))

@@ -15,7 +15,7 @@ _MAX_BYTES = 1 << 50
 _MAX_IDENTITY = (1 << 64) - 1
 _MAX_MOUNTS = 64
 _TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
-_RESERVED = ("/proc", "/sys", "/dev", "/plugin", "/run", "/scratch")
+_RESERVED = ("/proc", "/sys", "/dev", "/plugin", "/run", "/scratch", "/trust")
 
 
 class SpecError(ValueError):
@@ -81,6 +81,7 @@ class Spec:
     mounts: tuple[Mount, ...] = ()
     limits: Limits = field(default_factory=Limits)
     relay: bool = False  # one way out: connections to the cell's own loopback, taken by whoever ordered the cell
+    certificates: str | None = None  # whom it may trust there: a file of the host that everybody may read
     single_process: bool = False  # threads, but no child: then the process limits bound all there is
     require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
 
@@ -94,6 +95,8 @@ class Spec:
         _check_range("uid", self.uid, 1, _MAX_ID)
         _check_type("limits", self.limits, Limits)
         _check_type("relay", self.relay, bool)
+        if self.certificates is not None:
+            _check_path("certificates", self.certificates)
         _check_type("single_process", self.single_process, bool)
         _check_type("require_cgroup", self.require_cgroup, bool)
         if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):

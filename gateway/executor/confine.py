@@ -9,7 +9,6 @@ from pathlib import Path
 import certifi
 
 from gateway.domain.manifest import Manifest
-from sandbox.relay import CERTIFICATES
 from sandbox.spec import Limits, Mount, Spec
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
@@ -59,15 +58,13 @@ def confine(
         code=str(snapshot),
         entry_point=manifest.entry_point,
         # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
-        mounts=(
-            *(
-                Mount(source=each.source, target=each.target, identity=each.identity, writable=each.writable)
-                for each in showings
-            ),
-            # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.
-            *((Mount(source=os.path.realpath(certifi.where()), target=CERTIFICATES),) if relay else ()),
+        mounts=tuple(
+            Mount(source=each.source, target=each.target, identity=each.identity, writable=each.writable)
+            for each in showings
         ),
         relay=relay,
+        # WHY: whom the gateway's own requests trust, for a cell sees nothing of the host's certificates.
+        certificates=os.path.realpath(certifi.where()) if relay else None,
         uid=host_uid(manifest.plugin_id),
         limits=Limits(
             timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, timeout_s or caps.timeout_s, caps.timeout_s),

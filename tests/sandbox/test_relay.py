@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ def speak(ctx, word):
 
 def environment(ctx):
     return dict(os.environ)
+
+def read(ctx, path):
+    with open(path) as file:
+        return file.read()
 
 def flood(ctx, count):
     kept, refused = [], 0
@@ -98,11 +103,19 @@ def test_what_is_connected_to_the_door_is_taken_by_who_ordered_the_cell(
             _end(cell.door)
 
 
-def test_the_environment_names_the_door_and_nothing_else(launcher: Launcher, spec_of: Callable[..., Spec]) -> None:
+def test_the_environment_names_the_door_and_nothing_else(
+    launcher: Launcher, spec_of: Callable[..., Spec], tmp_path: Path
+) -> None:
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:3128")
     with launcher.spawn(spec_of(SPEAK, relay=True)) as cell:
+        assert call(cell, "environment") == proxies
+    trust = tmp_path / "trusted.pem"
+    trust.write_text("somebody")
+    with launcher.spawn(spec_of(SPEAK, relay=True, certificates=str(trust))) as cell:
         told = call(cell, "environment")
-    assert told == dict(relay.ENVIRONMENT)
-    assert set(told) == {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE"}
+        assert told == {**proxies, "SSL_CERT_FILE": relay.CERTIFICATES}
+    with launcher.spawn(spec_of(SPEAK, relay=True, certificates=str(trust))) as cell:
+        assert call(cell, "read", path=relay.CERTIFICATES) == "somebody"
     with launcher.spawn(spec_of(SPEAK)) as cell:
         assert call(cell, "environment") == {}
         assert cell.door is None
