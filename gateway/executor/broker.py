@@ -159,12 +159,8 @@ class Conversation:
                             return Outcome.FAILED, None, _sentence(header)
                         case "ask":
                             await self._take_ask(header, blob)
-                        case "refused":
-                            self._take_refusal(header)
-                        case "log":
-                            self._note_log(header)
-                        case "progress":
-                            self._note_log({"level": "progress", "message": header.get("message")})
+                        case "log" | "progress" | "refused" as kind:
+                            self._hear(kind, header)
                         case other:
                             raise ProtocolError(f"a frame of type {str(other)[:40]!r}")
         except (ConnectionError, BrokenPipeError):
@@ -184,6 +180,15 @@ class Conversation:
         task = asyncio.create_task(self._answer(number, op, arguments, blob))
         self._asks.add(task)
         task.add_done_callback(self._asks.discard)
+
+    def _hear(self, kind: str, header: Mapping[str, object]) -> None:
+        match kind:
+            case "refused":
+                self._take_refusal(header)
+            case "progress":
+                self._note_log({"level": "progress", "message": header.get("message")})
+            case _:
+                self._note_log(header)
 
     def _take_refusal(self, header: Mapping[str, object]) -> None:
         """Pass on what the plugin's own process tells of a refused try; it waits for nothing, and gets no answer."""
