@@ -42,6 +42,18 @@ class Channel:
         with self._lock:
             frames.write_frame(self._socket, header, blob)
 
+    def send_if_free(self, header: Mapping[str, object]) -> bool:
+        """Tell the gateway something if nobody is speaking with it; tells whether it was said."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            frames.write_frame(self._socket, header)
+        except OSError:
+            return True  # WHY: nobody listens any more, so there is nobody to tell it later either
+        finally:
+            self._lock.release()
+        return True
+
     def ask(self, op: str, arguments: Mapping[str, object], blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask the gateway and wait.
 

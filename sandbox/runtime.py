@@ -18,6 +18,7 @@ from typing import Any
 
 from sandbox import frames
 from sandbox.context import Channel, Context
+from sandbox.witness import Witness
 
 _PLUGIN = "/plugin"
 _TRACE_LINES = 20
@@ -33,8 +34,11 @@ def serve(descriptor: int, entry_point: str) -> int:
             return 0
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
         channel = Channel(sock)
+        witness = Witness(channel.send_if_free)
+        witness.watch()
         answer = _answer(call[0], channel, entry_point)
         _flush()
+        witness.flush()
         channel.send(answer)
     return 0
 

@@ -16,6 +16,8 @@ from sandbox.frames import Decoder, ProtocolError, encode
 from sandbox.launcher import Cell, Ending
 
 MAX_OUTSTANDING_ASKS = 16
+MAX_REFUSALS = 16  # that a call's process may tell of
+REFUSED = "refused"  # what is no ask: a try that the cell refused
 _KEPT_OUTPUT_BYTES = 64 << 10
 _KEPT_LOGS = 200
 _READ_BYTES = 64 << 10
@@ -62,6 +64,8 @@ class Conversation:
         self._logs: list[str] = []
         self._notes: list[dict[str, Json]] = []
         self._printed = bytearray()
+        self._refusals = 0
+        self._told: set[asyncio.Task[None]] = set()
         self._kill_reason: str | None = None
         self._asks: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
@@ -125,7 +129,8 @@ class Conversation:
     async def _end_asks(self) -> None:
         for task in self._asks:
             task.cancel()
-        await asyncio.gather(*self._asks, return_exceptions=True)
+        # WHY: not cancelled, for what was refused is recorded, also where the call ended by it.
+        await asyncio.gather(*self._asks, *self._told, return_exceptions=True)
         if self._relay is not None:
             await (self._relay.finish() if self._kill_reason is None else self._relay.close())
 
@@ -154,10 +159,8 @@ class Conversation:
                             return Outcome.FAILED, None, _sentence(header)
                         case "ask":
                             await self._take_ask(header, blob)
-                        case "log":
-                            self._note_log(header)
-                        case "progress":
-                            self._note_log({"level": "progress", "message": header.get("message")})
+                        case "log" | "progress" | "refused" as kind:
+                            self._hear(kind, header)
                         case other:
                             raise ProtocolError(f"a frame of type {str(other)[:40]!r}")
         except (ConnectionError, BrokenPipeError):
@@ -177,6 +180,28 @@ class Conversation:
         task = asyncio.create_task(self._answer(number, op, arguments, blob))
         self._asks.add(task)
         task.add_done_callback(self._asks.discard)
+
+    def _hear(self, kind: str, header: Mapping[str, object]) -> None:
+        match kind:
+            case "refused":
+                self._take_refusal(header)
+            case "progress":
+                self._note_log({"level": "progress", "message": header.get("message")})
+            case _:
+                self._note_log(header)
+
+    def _take_refusal(self, header: Mapping[str, object]) -> None:
+        """Pass on what the plugin's own process tells of a refused try; it waits for nothing, and gets no answer."""
+        self._refusals += 1
+        told = {name: header.get(name) for name in ("kind", "level", "scope")}
+        if self._refusals > MAX_REFUSALS or not all(isinstance(each, str) for each in told.values()):
+            return
+        task = asyncio.create_task(self._pass_on(cast("Mapping[str, Json]", told)))
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    async def _pass_on(self, told: Mapping[str, Json]) -> None:
+        await self._ask(REFUSED, told, b"")
 
     async def _answer(self, number: int, op: str, arguments: Mapping[str, Json], blob: bytes) -> None:
         answer = await self._ask(op, arguments, blob)

@@ -14,11 +14,12 @@ from gateway.domain.decision import Decision
 from gateway.domain.names import plugin_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.errors import HearthgateError, MalformedError
-from gateway.executor.broker import Answer, Ask, json_size
+from gateway.executor.broker import REFUSED, Answer, Ask, json_size
 from gateway.flows.decide import Context, decide
 from gateway.flows.deeds import DEEDS, Args, Asking, Value
 from gateway.flows.metering import metered
 from gateway.flows.record import record_decisions
+from gateway.flows.refusal import record_refusal
 from gateway.traffic.transfer import Passage
 
 _log = logging.getLogger("hearthgate.execute")
@@ -29,9 +30,12 @@ def asking_as(asking: Asking) -> Ask:
     """Give the function that answers the asks of one cell; who asks is fixed here."""
 
     async def ask(op: str, args: Mapping[str, Json], blob: bytes) -> Answer:
-        if (bound := overspent(asking)) is not None:
+        if op != REFUSED and (bound := overspent(asking)) is not None:
             return _failed(op, bound)
         try:
+            if op == REFUSED:
+                await record_refusal(asking, args)
+                return Answer(body={})
             return await use_resource(asking, op, args, blob)
         except HearthgateError as error:
             return _failed(op, error.message)

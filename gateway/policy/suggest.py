@@ -73,6 +73,18 @@ def way_in(decision: Decision) -> str:
     return rule_line(fields, why=f"asked for by decision {decision.decision_id}")
 
 
+def line_for(policy: PolicySet, request: AccessRequest, why: str) -> str:
+    """Spell the one rule that would allow a request, if nothing denies it."""
+    fields = (
+        _free_id(policy, request),
+        encode_field(request.subject),
+        request.kind,
+        request.level,
+        encode_field(request.scope),
+    )
+    return rule_line((*fields, "-", "allow"), why=why)
+
+
 def _eased(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss]) -> Iterator[str]:
     """Give the conditions of rules that nearly spoke, less what was not met, the one that asks for most first."""
     rules = {rule.id: rule for rule in policy.candidates(recorded.request)}

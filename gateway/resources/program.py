@@ -1,7 +1,8 @@
 """Runs one host program apart from the host; started as a script of its own, so it imports nothing of ours.
 
-The program sees the host's files read-only and without what is hidden from plugins, has no network, one
-empty folder to write to, no capability, and dies with everything it started when its first process ends.
+The program sees, read-only, the folders in which a system keeps its programs and what of /etc they need to start, and
+nothing else of the host; it has no network, one empty folder to write to, no capability, a list of system calls that
+are refused, and dies with everything it started when its first process ends.
 """
 
 import ctypes
@@ -10,6 +11,8 @@ import os
 import resource
 import signal
 import socket
+import stat
+import struct
 import sys
 from pathlib import Path
 
@@ -35,12 +38,18 @@ _SYS_MOUNT_SETATTR = 442  # the same on every architecture
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
 _AT_FDCWD = -100
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_MODE_FILTER = 2
 _NOBODY = 65534
 NOT_RUN = 125
 NOT_A_PROGRAM = "exec: "
 _MB = 1 << 20
 _FOLDER = "/tmp"  # noqa: S108 (its own, and where programs expect to write)
+# SECURITY: which file it reads is for its arguments to say, which no rule judges; so there is nothing else to be read.
+_SYSTEM = frozenset(
+    {"bin", "sbin", "usr", "lib", "lib32", "lib64", "libx32", "opt", "nix", "gnu", "etc", "dev", "proc"}
+)
+_OF_ETC = ("alternatives", "ld.so.cache", "localtime", "mime.types", "nsswitch.conf", "fonts", "ssl/certs")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LIMITS = {
     resource.RLIMIT_CORE: 0,
@@ -92,12 +101,38 @@ def _arrange_files(hidden: list[str]) -> None:
             _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=000")
         elif Path(path).exists():
             _mount("/dev/null", path, flags=_MS_BIND)
+    _hide_the_rest()
     # struct mount_attr: what to set, what to clear, how events spread, a user namespace
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     done = _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
     _checked(done, "mount_setattr")
     _mount("tmpfs", _FOLDER, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64m,mode=777")
     os.chdir(_FOLDER)
+
+
+def _hide_the_rest() -> None:
+    """Leave of the host's folders those of its programs, and of /etc what programs need to start."""
+    kept = {name: os.open(f"/etc/{name}", os.O_PATH | os.O_CLOEXEC) for name in _OF_ETC if Path("/etc", name).exists()}
+    for folder in sorted(Path("/").iterdir()):
+        if folder.name not in _SYSTEM and folder.is_dir() and not folder.is_symlink():
+            _mount("tmpfs", str(folder), "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=755")
+    _mount("tmpfs", "/etc", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=64k,mode=755")
+    for name, found in kept.items():
+        place = Path("/etc", name)
+        place.parent.mkdir(exist_ok=True)
+        if stat.S_ISDIR(os.fstat(found).st_mode):
+            place.mkdir()
+        else:
+            place.touch()
+        _mount(f"/proc/self/fd/{found}", str(place), flags=_MS_BIND | _MS_REC)
+        os.close(found)
+
+
+def _refuse_calls(code: bytes) -> None:
+    """Put a filter of system calls in force; what it refuses is refused to all that is started, too."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(instructions))
+    _checked(_libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(program), 0, 0), "prctl seccomp")
 
 
 def _give_up_rights(cpu_s: int) -> None:
@@ -140,6 +175,7 @@ def main(order: dict[str, object], report: int) -> int:
         os.close(int(str(order["program"])))
         return _pass_on(second)
     _give_up_rights(int(str(order["cpu_s"])))
+    _refuse_calls(bytes.fromhex(str(order["refused"])))
     argv = order["argv"]
     words = [str(word) for word in argv] if isinstance(argv, list) else []
     try:

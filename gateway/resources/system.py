@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundE
 from gateway.resources.apart import ProgramResult, run_apart
 from gateway.resources.places import Places
 from gateway.resources.walk import open_folder, refuse_special, told
+from sandbox import kernel, refusals
 
 # SECURITY: where sockets of other programs lie, as those of agents and of container engines.
 _HIDDEN = (Path("/run"), Path("/sys"), Path("/var/tmp"))  # noqa: S108 (hidden, not used)
@@ -25,8 +27,9 @@ _MAX_ARGUMENT_BYTES = 16 << 10
 class System:
     """Figures of the host by topic, and its programs.
 
-    `hidden` is what no plugin ever gets: a program sees empty folders there. It runs without network,
-    with the host's files read-only, an empty /tmp of its own to work in, and PATH as its whole environment.
+    `hidden` is what no plugin ever gets: a program sees empty folders there. It runs without network, sees the
+    system's own programs and libraries read-only and no other file of the host, has an empty /tmp of its own to work
+    in, and PATH as its whole environment.
     """
 
     def __init__(self, hidden: Sequence[Path] = (), disk: Path = Path("/")) -> None:
@@ -89,9 +92,19 @@ class System:
             raise ConflictError(f"`{path}` is another program by now", way_out="ask again")
         if any(path.is_relative_to(each) for each in self._hidden):
             raise DeniedError(f"`{path}` is never within a plugin's reach")
-        order: dict[str, Json] = {"argv": list(argv), "hidden": list(self._hidden), "cpu_s": int(timeout_s) + 1}
+        order: dict[str, Json] = {
+            "argv": list(argv),
+            "hidden": list(self._hidden),
+            "cpu_s": int(timeout_s) + 1,
+            "refused": _refused_calls(),
+        }
         with _open_program(path) as program, self._places.take(asker):
             return await run_apart(order, program, timeout_s, max_bytes)
+
+
+@cache
+def _refused_calls() -> str:
+    return refusals.build_filter(kernel.machine()).hex()
 
 
 def _some(figures: object, *names: str) -> dict[str, Json]:

@@ -67,13 +67,41 @@ def test_a_program_writes_in_its_own_folder_only_and_leaves_nothing(open_folder:
     assert not Path(open_folder.parent, "mine").exists()
 
 
-@pytest.mark.parametrize(("hidden", "sight"), [("/usr/share", "ls /usr/share"), ("/etc/passwd", "cat /etc/passwd")])
+@pytest.mark.parametrize(
+    ("hidden", "sight"), [("/usr/share", "ls /usr/share"), ("/etc/localtime", "cat /etc/localtime")]
+)
 def test_a_program_does_not_see_what_is_hidden(hidden: str, sight: str) -> None:
     assert shell(System(), sight).stdout  # the twin without the barrier
     system = System([Path(hidden)])
     assert shell(system, f"{sight}; umount {hidden}; {sight}; ls -A /run /sys /var/tmp /tmp | grep -v :").stdout == b""
     with pytest.raises(DeniedError):
         run(system, hidden)
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        "cat /etc/passwd",
+        "cat /etc/hostname",
+        "ls -A /home /root /var",
+        "cat {file}",
+        "ls -d {folder}",
+    ],
+)
+def test_a_program_reads_no_file_of_the_host_but_the_systems_own(sight: str) -> None:
+    folder = Path(__file__).parent
+    sight = sight.format(file=__file__, folder=folder)
+    twin = subprocess.run(["/bin/sh", "-c", sight], capture_output=True, check=False)
+    assert twin.stdout, "the twin without the barrier"
+    assert set(shell(System(), sight).stdout.decode().split()) <= {"/home:", "/root:", "/var:"}
+
+
+@pytest.mark.parametrize("deed", ["unshare --user true", "unshare --user --net true", "unshare --user --mount true"])
+def test_a_program_opens_no_namespace_of_its_own(deed: str) -> None:
+    assert subprocess.run(["/bin/sh", "-c", deed], capture_output=True, check=False).returncode == 0
+    result = shell(System(), deed)
+    assert result.exit_status != 0
+    assert b"not permitted" in result.stderr
 
 
 def test_a_program_has_no_network_and_sees_no_other_process() -> None:

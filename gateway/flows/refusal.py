@@ -1,0 +1,90 @@
+"""To record a refusal: what a plugin tried by itself and its cell refused, with what would have allowed it.
+
+Told by the plugin's own process, so it proves nothing: it is a hint for people, and nothing is decided by it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.domain.decision import Effect
+from gateway.domain.names import plugin_subject
+from gateway.domain.permission import LEVELS, Kind
+from gateway.domain.record import Record, Resolution
+from gateway.domain.request import AccessRequest, Json
+from gateway.domain.scope import canonical_scope
+from gateway.errors import HearthgateError
+from gateway.flows.decide import Judged, judge
+from gateway.flows.deeds import Asking
+from gateway.flows.parts import Parts
+from gateway.policy.suggest import line_for
+
+_INSTEAD: Mapping[str, str] = {
+    Kind.FILE: "name its folder in `sandbox_config.file_access`, or use `ctx.files`",
+    Kind.NETWORK: "use `ctx.http`, or a client that heeds the proxy of the environment",
+    Kind.SYSTEM: "use `ctx.system.run`",
+}
+
+
+async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
+    """Record what a plugin's own process tells of a try that its cell refused; what makes no sense is passed over."""
+    try:
+        request = await asyncio.to_thread(_request, asking, told)
+    except HearthgateError:
+        return
+    judged = judge(asking.parts, request)
+    await asking.parts.log.append(
+        Record(
+            event_id=asking.parts.event_id(),
+            at=asking.parts.now(),
+            event_type="permission_violation",
+            resolution=Resolution.REFUSED,
+            plugin_id=asking.plugin.id,
+            user_id=asking.user,
+            risk_score=judged.risk.score,
+            details={
+                "execution_id": asking.execution_id,
+                "why": "cell",
+                "permission": request.permission,
+                "told_by": "the plugin's own process",
+            },
+            personal={"scope": request.scope, **_way_in(asking.parts, judged, asking.execution_id)},
+            trace_id=asking.call.trace_id,
+        )
+    )
+
+
+def _request(asking: Asking, told: Mapping[str, Json]) -> AccessRequest:
+    kind, level, scope = str(told["kind"]), str(told["level"]), str(told["scope"])
+    if kind not in _INSTEAD or level not in LEVELS:
+        raise _SenselessError("a refusal of something that a cell does not refuse")
+    if kind == Kind.FILE:
+        scope = str(asking.parts.resources.files.resolve(scope))
+    elif kind == Kind.SYSTEM and scope.startswith("/"):
+        scope = asking.parts.resources.system.resolve_program(scope)
+    return AccessRequest(
+        subject=plugin_subject(asking.plugin.id),
+        user=asking.user,
+        kind=kind,
+        level=level,
+        scope=canonical_scope(kind, scope),
+    )
+
+
+def _way_in(parts: Parts, judged: Judged, execution_id: str) -> dict[str, Json]:
+    """Say what would have allowed it: a rule's line, or another way to do it."""
+    instead = _INSTEAD[judged.request.kind]
+    if judged.allowed:
+        return {"instead": f"the policy allows it: {instead}"}
+    policy = judged.policy
+    denies = [ref for ref, effect in judged.verdict.spoke if effect is Effect.DENY]
+    files = parts.resources.files
+    if judged.request.kind == Kind.FILE and files.is_forbidden(files.resolve(judged.request.scope)):
+        return {"instead": "nothing: no plugin ever gets that"}
+    if policy is None or denies:
+        named = f"rule `{denies[0].id}` ({denies[0].file}:{denies[0].line}) denies it" if denies else "no policy"
+        return {"instead": f"nothing: {named}"}
+    return {"would_allow": line_for(policy, judged.request, f"tried in execution {execution_id}"), "instead": instead}
+
+
+class _SenselessError(HearthgateError):
+    """What was told is no refusal."""

@@ -1,0 +1,127 @@
+"""What a plugin tries and its cell refuses is seen by people, with the one line that would allow it."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import gateway
+
+if TYPE_CHECKING:
+    from tests.conftest import Home
+
+TRIER = """\
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+
+
+def execute(ctx, payload):
+    found = []
+    for line in payload["do"]:
+        try:
+            found.append(repr(eval(line)))
+        except Exception as error:
+            found.append(type(error).__name__)
+    return found
+"""
+
+
+def violations(home: "Home") -> list[dict[str, Any]]:
+    return [row["details"] for row in home.records(event_type="permission_violation")]
+
+
+def begin(home: "Home", *lines: str) -> "Future[Any]":
+    alice = home.person("alice", "execute")
+    return alice.start("POST", "/v1/plugins/trier/execute", {"payload": {"do": lines}})
+
+
+def call(home: "Home", *lines: str) -> dict[str, Any]:
+    answer = begin(home, *lines).result(20)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("deed", "permission", "scope"),
+    [
+        ("open('/opt/thing')", "file_read", "/opt/thing"),
+        ("os.listdir('/opt')", "file_read", "/opt"),
+        ("open('/opt/new', 'w')", "file_write", "/opt/new"),
+        ("os.open(b'/opt/thing', os.O_RDONLY)", "file_read", "/opt/thing"),
+        ("urllib.request.urlopen('http://example.com/')", "network_read", "example.com"),
+        ("socket.create_connection(('192.0.2.7', 8443))", "network_read", "192.0.2.7:8443"),
+        ("subprocess.run(['/usr/bin/true'])", "system_execute", str(Path("/usr/bin/true").resolve())),
+        ("os.execv('/usr/bin/true', ['true'])", "system_execute", str(Path("/usr/bin/true").resolve())),
+    ],
+)
+def test_a_refused_try_is_a_record_with_the_line_that_would_allow_it(
+    home: "Home", deed: str, permission: str, scope: str
+) -> None:
+    home.install("trier", TRIER)
+    told = call(home, deed, deed)
+    (seen,) = [each for each in violations(home) if each["permission"] == permission]
+    assert (seen["scope"], seen["execution_id"]) == (scope, told["execution_id"])
+    kind, level = permission.split("_")
+    assert seen["would_allow"].startswith(f"p, trier-{kind}-{level}, plugin:trier, {kind}, {level}, {scope}, -, allow")
+    home.rules(seen["would_allow"] + "\n")
+    before = len(violations(home))
+    call(home, deed)
+    # What the proxy of the environment reaches is asked there by now, and is no violation.
+    assert all("the policy allows it" in each["instead"] for each in violations(home)[before:])
+
+
+def test_it_is_seen_while_the_call_runs(home: "Home") -> None:
+    home.install("trier", TRIER)
+    running = begin(home, "open('/opt/thing')", "time.sleep(30)")
+    home.until(lambda: violations(home), wait_s=5)
+    assert not running.done()
+    home.owner.post("/v1/lockdown", {"scope": "all", "reason": "enough"})
+    running.result(20)
+
+
+def test_what_is_denied_or_never_given_has_no_line(home: "Home") -> None:
+    home.rules("p, no, group:plugins, file, read, /opt/*, -, deny, x\n")
+    home.install("trier", TRIER)
+    call(home, "open('/opt/thing')", f"open('{gateway.__file__}')", "open('/sys/kernel/notes')")
+    found = violations(home)
+    assert [each.get("would_allow") for each in found] == [None] * 3
+    assert "rule `no`" in found[0]["instead"]
+    assert "no plugin ever gets that" in found[1]["instead"]
+
+
+def test_what_is_there_is_no_violation(home: "Home", tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "note").write_text("x")
+    home.install(
+        "trier",
+        TRIER,
+        wants=(f"file_read {tmp_path}/shared",),
+        sandbox_config={"file_access": [f"{tmp_path}/shared"]},
+    )
+    deeds = ["open('x', 'w').close()", "open('/dev/null')", "open('/plugin/main.py').read()", "__import__('xml.dom')"]
+    call(home, *deeds, f"open('{tmp_path}/shared/note').read()", f"open('{tmp_path}/shared/missing')")
+    assert violations(home) == []
+    call(home, f"open('{tmp_path}/shared/note', 'w')")
+    assert [each["permission"] for each in violations(home)] == ["file_write"]
+
+
+def test_a_flood_is_bounded_and_lies_are_only_words(home: "Home") -> None:
+    home.install("trier", TRIER)
+    told = call(home, "[open(f'/etc/{n}') if False else os.path.exists(os.devnull) for n in range(3)]")
+    assert told["success"]
+    call(home, *[f"open('/etc/{number}')" for number in range(40)])
+    assert len(violations(home)) == 16
+    lies = "ctx._channel.send({'t': 'refused', 'kind': %s, 'level': %s, 'scope': %s})"
+    for lie in (
+        ("'vault'", "'read'", "'x'"),
+        ("'file'", "'x'", "'/x'"),
+        ("'file'", "'read'", "'../x'"),
+        ("1", "2", "3"),
+    ):
+        call(home, lies % lie)
+    assert len(violations(home)) == 16
