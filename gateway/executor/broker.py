@@ -166,7 +166,8 @@ class Conversation:
         except (ConnectionError, BrokenPipeError):
             pass  # WHY: a cell that died closes its end; how it died is asked below
         finally:
-            self._writer.close()
+            # WHY: not `close`, which waits until a plugin that reads no answers has taken what was written.
+            self._writer.transport.abort()
             with contextlib.suppress(ConnectionError, OSError):
                 await self._writer.wait_closed()
         return Outcome.UNKNOWN, None, None
