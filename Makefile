@@ -31,6 +31,12 @@ tests: setup-dev
 attacks: setup-dev
 	$(BIN)/pytest -s tests/sandbox/test_attacks.py tests/sandbox/test_layers.py
 
+# The frame decoder against a coverage-guided fuzzer, for FUZZ_S seconds.
+FUZZ_S ?= 60
+fuzz:
+	@PYTHON=$(PYTHON) VENV=.venv-fuzz sh tools/setup requirements-fuzz.lock
+	.venv-fuzz/bin/python tools/fuzz_frames.py -max_total_time=$(FUZZ_S) -max_len=16384 -timeout=5 -rss_limit_mb=1024
+
 # A serving gateway killed a hundred times under load; the normal tests do it five times.
 soak: setup-dev
 	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
@@ -84,9 +90,10 @@ lock:
 	uv pip compile pyproject.toml --group build $(LOCK_WITH) --output-file requirements.lock
 	uv pip compile pyproject.toml --group build --group dev $(LOCK_WITH) --output-file requirements-dev.lock
 	uv pip compile pyproject.toml --group build --group bench $(LOCK_WITH) --output-file requirements-bench.lock
+	uv pip compile pyproject.toml --group build --group fuzz $(LOCK_WITH) --output-file requirements-fuzz.lock
 	mkdir -p .lock-pycasbin && sed 's/"casbin==1.43.0"/"pycasbin==2.8.0"/' pyproject.toml >.lock-pycasbin/pyproject.toml
 	uv pip compile .lock-pycasbin/pyproject.toml --group build --group dev $(LOCK_WITH) --output-file requirements-pycasbin.lock
 	rm -r .lock-pycasbin
 
 clean:
-	rm -rf $(VENV) .venv-pycasbin .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-fuzz .venv-pycasbin .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

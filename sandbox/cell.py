@@ -119,8 +119,9 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
 
 
 def _reaches(spec: Spec, template: root.Template) -> list[landlock.Reach]:
-    readable = (*template.libraries, "/plugin", "/proc", *(each.target for each in spec.mounts))
     trusted = () if spec.certificates is None else (relay.CERTIFICATES,)
+    packages = () if spec.packages is None else ("/packages",)
+    readable = (*template.libraries, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
     written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
     return [
         *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted)),

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 # Terminals, windows and old databases: of no use where there is no terminal, and much to map.
 _UNWANTED = ("_tkinter", "readline", "_curses", "_dbm", "_gdbm", "nis", "ossaudiodev", "spwd", "_test", "_xx", "xx")
 _FOR_THREADS = ("libgcc_s.so.1",)  # glibc loads it when a thread ends
+# What a wheel for Linux may expect of any system and the standard library does not.
+_FOR_PACKAGES = ("libstdc++.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 
 
 def preload() -> None:
     """Map every library that an extension module of the standard library needs."""
-    for path in (*_needed(), *_FOR_THREADS):
+    for path in (*_needed(), *_FOR_THREADS, *_FOR_PACKAGES):
         try:
             ctypes.CDLL(path)
         except OSError:

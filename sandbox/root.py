@@ -76,6 +76,7 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
         # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
         code = _open_source(spec.code)
         trusted = None if spec.certificates is None else _open_source(spec.certificates)
+        packages = None if spec.packages is None else _open_source(spec.packages)
         sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
         kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
@@ -87,6 +88,8 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
         _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
         if trusted is not None:
             _bind_open(trusted, new + CERTIFICATES, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if packages is not None:
+            _bind_open(packages, new + "/packages", MS_RDONLY | MS_NOSUID | MS_NODEV)
         for number, (mount, source) in enumerate(sources):
             _check_place(mount.target, template)
             make_place(new + mount.target, is_folder=shown.is_folder(source, mount))

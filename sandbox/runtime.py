@@ -21,6 +21,7 @@ from sandbox.context import Channel, Context
 from sandbox.witness import Witness
 
 _PLUGIN = "/plugin"
+_PACKAGES = "/packages"
 _TRACE_LINES = 20
 _LINE_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 2000
@@ -66,6 +67,8 @@ async def _awaited(value: Any) -> object:  # noqa: ANN401  # whatever the plugin
 
 
 def _load(entry_point: str) -> ModuleType:
+    # SECURITY: after the standard library, so that no package stands in for a module of it.
+    sys.path.append(_PACKAGES)
     sys.path.insert(0, _PLUGIN)
     sys.argv = [os.path.join(_PLUGIN, entry_point)]
     path = os.path.join(_PLUGIN, entry_point)

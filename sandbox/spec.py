@@ -15,7 +15,7 @@ _MAX_BYTES = 1 << 50
 _MAX_IDENTITY = (1 << 64) - 1
 _MAX_MOUNTS = 64
 _TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
-_RESERVED = ("/proc", "/sys", "/dev", "/plugin", "/run", "/scratch", "/trust")
+_RESERVED = ("/proc", "/sys", "/dev", "/packages", "/plugin", "/run", "/scratch", "/trust")
 
 
 class SpecError(ValueError):
@@ -78,6 +78,7 @@ class Spec:
     code: str  # the plugin's read-only snapshot, seen as /plugin
     uid: int  # who the plugin is on the host where the gateway runs as root; else its own user
     entry_point: str = "main.py"
+    packages: str | None = None  # what the plugin's code depends on, seen read-only as /packages
     mounts: tuple[Mount, ...] = ()
     limits: Limits = field(default_factory=Limits)
     relay: bool = False  # one way out: connections to the cell's own loopback, taken by whoever ordered the cell
@@ -91,6 +92,8 @@ class Spec:
         _check_path("code", self.code)
         if not isinstance(self.entry_point, str) or not _ENTRY_POINT.fullmatch(self.entry_point):
             raise SpecError(f"entry_point `{str(self.entry_point)[:40]}`: a Python file's name like `main.py`")
+        if self.packages is not None:
+            _check_path("packages", self.packages)
         # SECURITY: never 0; the plugin would own the gateway's files should every other barrier fall.
         _check_range("uid", self.uid, 1, _MAX_ID)
         _check_type("limits", self.limits, Limits)

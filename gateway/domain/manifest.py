@@ -68,6 +68,7 @@ class Manifest:
     capabilities: tuple[Capability, ...]
     hooks: Mapping[str, str]  # lifecycle event -> function
     entry_point: str
+    requirements: str | None  # a locked file in the plugin's folder, whose packages its code may import
     sandbox: bool
     limits: Limits
     file_access: tuple[str, ...]  # canonical paths that the plugin wants to open by itself

@@ -1,13 +1,16 @@
 """To adopt code: what lies in a plugin's folder becomes the snapshot that its calls run."""
 
 import asyncio
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, NoCodeError, NotFoundError
+from gateway.errors import ConflictError, HostCannotKeepError, MalformedError, NoCodeError, NotFoundError
 from gateway.flows.parts import Parts
-from gateway.registry.folder import PluginFolder, read_plugin_folder, store_snapshot
+from gateway.registry.folder import PluginFolder, read_plugin_folder, snapshot_path, store_snapshot
+from gateway.registry.packages import build_packages, packages_path
 from gateway.registry.plugins import Plugin
 
 _DEFAULT_ENTRY_POINT = "main.py"
@@ -36,6 +39,7 @@ async def read_code(parts: Parts, plugin_id: str, entry_point: str | None = None
         if not _has_code(folder, entry_point):
             return Code(manifest=folder.manifest, digest=None)
         store_snapshot(folder, parts.snapshots)
+        _build_packages(parts, folder)
         return Code(manifest=folder.manifest, digest=folder.digest)
 
     return await asyncio.to_thread(work)
@@ -72,6 +76,39 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
     if there.digest is not None:
         return there
     return parts.registry.plugins.adopt_code(plugin.id, code.digest, at=parts.now())
+
+
+def packages_of(parts: Parts, plugin: Plugin) -> str | None:
+    """Give where the packages of a plugin lie, None if it names none.
+
+    Raises:
+        HostCannotKeepError: they are not there for the Python that runs here.
+    """
+    name = plugin.manifest.requirements
+    if name is None or plugin.digest is None:
+        return None
+    path = _packages_of(snapshot_path(parts.snapshots, plugin.digest) / name, parts.packages)
+    if not path.is_dir():
+        raise HostCannotKeepError(
+            f"the packages of `{name}` are not built for this Python", way_out="uninstall the plugin and register it"
+        )
+    return str(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _packages_of(lock: Path, store: Path) -> Path:
+    # WHY: a snapshot never changes, so its lock is read once.
+    return packages_path(store, lock.read_bytes())
+
+
+def _build_packages(parts: Parts, folder: PluginFolder) -> None:
+    name = folder.manifest.get("requirements") if isinstance(folder.manifest, dict) else None
+    if name is None:
+        return
+    lock = next((content for path, _, content in folder.files if path == name), None)
+    if lock is None:
+        raise MalformedError(f"requirements: there is no file `{str(name)[:80]}` in the plugin's folder")
+    build_packages(str(name), lock, parts.packages)
 
 
 def _has_code(folder: PluginFolder, entry_point: str | None) -> bool:

@@ -30,7 +30,7 @@ from gateway.errors import (
 from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.executor.egress import Passing
-from gateway.flows.adopt_code import adopt_code
+from gateway.flows.adopt_code import adopt_code, packages_of
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
@@ -282,6 +282,7 @@ class _Run:
             relay=needs_relay(self.parts, self.plugin),
             showings=sight.showings,
         )
+        spec = replace(spec, packages=packages_of(self.parts, self.plugin))
         job = Job(
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,

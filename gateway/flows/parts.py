@@ -109,6 +109,11 @@ class Parts:
         return self.home / "policies"
 
     @property
+    def packages(self) -> Path:
+        """The folder of what plugins depend on."""
+        return self.home / "data" / "packages"
+
+    @property
     def snapshots(self) -> Path:
         """The store of plugin code that may run."""
         return self.home / "data" / "snapshots"

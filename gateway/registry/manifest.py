@@ -244,6 +244,7 @@ class _Reading:
             capabilities=capabilities,
             hooks={str(event): function for event, function in file.lifecycle_hooks.items()},
             entry_point=file.entry_point,
+            requirements=file.requirements,
             sandbox=file.sandbox,
             limits=self._limits(),
             file_access=file_access,

@@ -152,3 +152,44 @@ def test_a_connection_that_ends_is_no_frame_and_one_that_is_cut_is_an_error() ->
     with ours:
         theirs.close()
         assert read_frame(ours) is None
+
+
+def read_all(data: bytes) -> tuple[list[object], bool]:
+    ours, theirs = socket.socketpair()
+    found: list[object] = []
+    with ours, theirs:
+        theirs.sendall(data)
+        theirs.close()
+        try:
+            while (frame := read_frame(ours)) is not None:
+                found.append(frame)
+        except ProtocolError:
+            return found, True
+    return found, False
+
+
+def feed_all(data: bytes, size: int) -> tuple[list[object], bool]:
+    decoder, found = Decoder(), []
+    try:
+        for start in range(0, len(data), size):
+            for frame in decoder.feed(data[start : start + size]):
+                found.append(frame)  # noqa: PERF402  # those before an error count
+    except ProtocolError:
+        return found, True
+    return found, not decoder.is_between_frames
+
+
+@given(
+    st.lists(st.tuples(HEADERS, st.binary(max_size=30)), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
+    st.integers(0, 400),
+    st.integers(1, 20),
+)
+def test_frames_that_were_tampered_with_are_read_alike_by_both_readers(
+    frames: list[tuple[dict[str, object], bytes]], changes: list[tuple[int, int]], cut: int, size: int
+) -> None:
+    wire = bytearray(b"".join(encode(header, blob) for header, blob in frames))
+    for place, value in changes:
+        wire[place % len(wire)] = value
+    data = bytes(wire[: len(wire) - cut % len(wire)])
+    assert read_all(data) == feed_all(data, len(data)) == feed_all(data, size)
