@@ -42,60 +42,67 @@ class Relay:
     def __init__(self, door: socket.socket, passing: Passing, note: Callable[[Mapping[str, Json]], None]) -> None:
         self._door, self._passing, self._note = door, passing, note
         self._budget = Budget(passing.egress_bytes)
-        self._places = asyncio.Semaphore(passing.connections)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines: set[Line] = set()
+        self._loop = asyncio.get_running_loop()
         self._open = True
         door.settimeout(0)
-        self._taking = asyncio.create_task(self._take_all())
+        self._listen()
 
     def stop(self) -> None:
         """Let go of every connection now, and take no more."""
-        self._open = False
-        for task in (self._taking, *self._tasks):
+        self._shut()
+        for task in self._tasks:
             task.cancel()
 
     async def finish(self) -> None:
         """Let what a cell that is gone has sent go on, for a moment, then close."""
-        self._taking.cancel()
+        self._shut()
         for line in self._lines:
             line.desert()
-        if self._open and self._tasks:
+        if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FAREWELL_S)
         await self.close()
 
     async def close(self) -> None:
         """Stop, and wait until nothing is left of it."""
         self.stop()
-        await asyncio.gather(self._taking, *self._tasks, return_exceptions=True)
-        self._door.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _take_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._open:
-            await self._places.acquire()
-            try:
-                sock, _ = await loop.sock_accept(self._door)
-            except OSError:
-                # WHY: out of descriptors, or the connection is gone already; neither may end the relay or make it spin.
-                self._places.release()
-                await asyncio.sleep(_BREATH_S)
-                continue
-            except asyncio.CancelledError:
-                self._places.release()
-                raise
-            task = asyncio.create_task(self._take(sock))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _shut(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._door)
+            self._door.close()
+
+    def _listen(self) -> None:
+        if self._open and len(self._tasks) < self._passing.connections:
+            self._loop.add_reader(self._door, self._take_one)
+
+    def _take_one(self) -> None:
+        try:
+            sock, _ = self._door.accept()
+        except BlockingIOError:
+            return  # WHY: it left before it was taken
+        except OSError:
+            # WHY: out of descriptors, or the like: it may not end the relay, and not make it spin.
+            self._loop.remove_reader(self._door)
+            self._loop.call_later(_BREATH_S, self._listen)
+            return
+        task = self._loop.create_task(self._take(sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+        if len(self._tasks) >= self._passing.connections:
+            self._loop.remove_reader(self._door)
+
+    def _let_go(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._listen()
 
     async def _take(self, sock: socket.socket) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection(sock=sock, limit=READ_BYTES)
-                await self._serve(Line(reader, writer, self._budget))
-        finally:
-            sock.close()
-            self._places.release()
+        with sock, contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(sock=sock, limit=READ_BYTES)
+            await self._serve(Line(reader, writer, self._budget))
 
     async def _serve(self, line: Line) -> None:
         self._lines.add(line)

@@ -212,6 +212,7 @@ def _speak(connection: socket.socket, world: Internet) -> None:
             if data == b"held":
                 return  # and take nothing more
             connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
     except OSError:
         pass
 

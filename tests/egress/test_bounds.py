@@ -111,3 +111,27 @@ def _ended(connection: object) -> bool:
         return False
     except OSError:
         return True
+
+
+def test_a_client_that_has_no_more_to_say_hears_the_rest(travel: Travel, internet: "Internet") -> None:
+    home = travel()
+    told = home.person("alice", "execute").run("puppet", ["speak_and_listen", f"good.test:{internet.echo}"])
+    assert told == ["the last words"]
+
+
+def test_what_a_plugin_said_in_parting_arrives(travel: Travel, internet: "Internet") -> None:
+    home = travel()
+    home.person("alice", "execute").run("puppet", ["say_and_go", f"good.test:{internet.echo}"])
+    home.until(lambda: b"said in parting" in internet.echoed)
+
+
+def test_nobody_asks_on_when_the_call_is_over(travel: Travel, internet: "Internet") -> None:
+    home = travel()
+    url = f"http://good.test:{internet.http}/"
+    alice = home.person("alice", "execute")
+    alice.run("puppet", ["leave_a_daemon", url])
+    decided, asked = len(home.decided(kind="network")), len(internet.asked)
+    # Another call takes longer than the daemon would need for its next question.
+    assert alice.run("puppet", ["by_urllib", "GET", f"{url}last"])[0]["status"] == 200
+    assert len(home.decided(kind="network")) == decided + 1
+    assert [each for each in internet.asked[asked:] if "last" not in each] == []

@@ -1,6 +1,7 @@
 """Goes where the payload says, with an ordinary client, and tells what came of it."""
 # ruff: noqa: ANN001, ANN002, ANN201, ANN202, ARG001, BLE001, FBT003, S310  # written as plugin authors write
 
+import os
 import socket
 import ssl
 import time
@@ -172,3 +173,33 @@ def leave_open(count, target):
         line.recv(65536)
         KEPT.append(line)
     return len(KEPT)
+
+
+def speak_and_listen(target):
+    """Say something in a tunnel, have no more to say, and hear the rest."""
+    with socket.create_connection(("127.0.0.1", 3128), 15) as line:
+        line.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        line.recv(65536)
+        line.sendall(b"the last words")
+        line.shutdown(socket.SHUT_WR)
+        told = b""
+        while data := line.recv(100):
+            told += data
+        return told.decode()
+
+
+def say_and_go(target):
+    """Say something in a tunnel and end at once."""
+    with socket.create_connection(("127.0.0.1", 3128), 15) as line:
+        line.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        line.recv(65536)
+        line.sendall(b"said in parting")
+
+
+def leave_a_daemon(url):
+    """Leave a process behind that goes on asking."""
+    by_urllib("GET", url)
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            deed("by_urllib", "GET", url)
