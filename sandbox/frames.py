@@ -111,6 +111,13 @@ def read_frame(channel: socket.socket) -> Frame | None:
     return decode_header(body[:header_bytes]), body[header_bytes:]
 
 
+def read_answer(channel: socket.socket) -> Frame | None:
+    """Wait for the next frame that is no remark on something refused; None when the other side closed."""
+    while (frame := read_frame(channel)) is not None and frame[0].get("t") == "refused":
+        pass
+    return frame
+
+
 def _read_exactly(channel: socket.socket, size: int, *, may_end: bool) -> bytes | None:
     data = bytearray(size)
     view = memoryview(data)

@@ -67,7 +67,7 @@ class _Probe:
             cell.channel.settimeout(_PATIENCE_S)
             frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
             with contextlib.suppress(ConnectionError, ProtocolError, TimeoutError):
-                frame = frames.read_frame(cell.channel)
+                frame = frames.read_answer(cell.channel)
                 cell.kill()
                 return (None if frame is None else frame[0]), cell.wait(_PATIENCE_S)
             cell.kill()
@@ -98,7 +98,7 @@ class _Probe:
                 with connection:
                     connection.settimeout(_PATIENCE_S)
                     connection.sendall(connection.recv(1))
-                told = frames.read_frame(cell.channel)
+                told = frames.read_answer(cell.channel)
                 return told is not None and told[0].get("value") == "x"
             return False
 
