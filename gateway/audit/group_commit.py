@@ -179,9 +179,9 @@ class GroupCommit:
     def rename(self, old: Collection[str], new: Callable[[], str]) -> None:
         """Give a person another pseudonym in records that wait to be written, if there are any."""
         for item in (each for batch in self._waiting for each in batch.items):
-            for pseudonym in old:
+            for pseudonym in map(str.encode, old):
                 if pseudonym in item.head:
-                    item.head = item.head.replace(pseudonym, new())
+                    item.head = item.head.replace(pseudonym, new().encode())
 
     async def between_commits(
         self, work: Callable[[], Result], then: Callable[[Result], None] = lambda _result: None
