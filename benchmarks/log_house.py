@@ -18,6 +18,7 @@ import uvloop
 from benchmarks.log_workload import USER
 from benchmarks.typed_decisions import ask_typed
 from gateway.app import open_house
+from gateway.app.serve import calm_collector
 from gateway.audit.log import DecisionLog
 from gateway.domain.names import UserId
 from gateway.domain.record import Record
@@ -53,6 +54,7 @@ async def serve(home: Path, *, logged: bool) -> None:
         listeners = Listeners(asgi)
         _, port = listeners.listen_tcp("127.0.0.1", 0)
         await listeners.start()
+        calm_collector()
         told: dict[str, Any] = {"port": port, "key": secret, "key_id": key.id}
         print(json.dumps(told), flush=True)
         await ended.wait()

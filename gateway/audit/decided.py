@@ -1,25 +1,69 @@
-"""A decision as the log writes it: the committed text, and the values in it that name or describe a person.
-
-INVARIANT: members stand in canonical order. The text is put together from spelt pieces, most of them cached, for this
-is done for every decision; a test compares it with what the encoder makes of `Decision.as_json`.
-"""
+"""A decision as the log writes it: the committed text, and the values in it that name or describe a person."""
 
 from dataclasses import dataclass, field
 
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
 from gateway.audit import canonical
-from gateway.audit.canonical import clip, encode_text, spell_text
+from gateway.audit.canonical import clip, encode_text
 from gateway.audit.persons import Persons
-from gateway.domain.decision import Decision, RuleRef, timestamp
+from gateway.domain.decision import Decision, Effect, Reason, RuleRef, timestamp
 from gateway.domain.risk import Risk
 
 SAME_USER = "=user_id"
 SAME_SUBJECT = "=user:user_id"
-_SAME_USER = (("decision.user", SAME_USER),)
 _PLUGIN = "plugin:"
 _USER = "user:"
 _MAX_SAME = 8192  # characters; so a value that is the same as another is never too large to be kept
-_MAX_RULES = 8192
-_BOOL = {False: "false", True: "true"}
+# INVARIANT: sorted by code point, as the canonical spelling wants it, for every member of these structs is ASCII.
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class _Spoke(Struct, frozen=True, gc=False):
+    """A rule that matched, as a decision names it."""
+
+    effect: Effect
+    file: str
+    id: str
+    line: int
+    why: str
+
+
+class _Committed(Struct, frozen=True, kw_only=True):
+    """What the log commits to of a decision."""
+
+    approval_id: str | UnsetType
+    at: str
+    consent_id: str | UnsetType
+    decision_id: str
+    dry_run: bool
+    effect: Effect
+    generation: int
+    kind: str
+    level: str
+    mode: str
+    near_misses: tuple[()] | UnsetType
+    permission: str
+    policy_version: str
+    reason: Reason
+    risk: Risk
+    rule: RuleRef | None
+    spoke: list[_Spoke]
+    subject: str | UnsetType
+    subject_person: str | UnsetType
+    user: UnsetType | None
+    user_person: str | UnsetType
+
+
+class _Named(Struct, frozen=True, kw_only=True):
+    """A subject or a user: told as it is, by a pseudonym, or as the same as another value."""
+
+    told: str | UnsetType = UNSET
+    person: str | UnsetType = UNSET
+    value: bytes | None = None  # personal, with a commitment of its own
+    shown: bytes = b""
+    same: str | None = None
 
 
 @dataclass(slots=True)
@@ -30,7 +74,7 @@ class Decided:
     their names under `personal`, in canonical order.
     """
 
-    committed: str = "null"
+    committed: bytes = b"null"
     shown: str = ""
     values: dict[str, bytes] = field(default_factory=dict)
     same: tuple[tuple[str, str], ...] = ()
@@ -44,79 +88,76 @@ def spell_decision(decision: Decision, user_id: str | None, persons: Persons) ->
 
     """
     request, verdict = decision.request, decision.verdict
-    near, near_shown, values = '"near_misses":[],', "", {}
+    values: dict[str, bytes] = {}
+    shown: list[bytes] = []
     if verdict.near_misses:
         # WHY: its sentences may quote attributes of a person.
-        value = clip(canonical.spell([miss.as_json() for miss in verdict.near_misses]))
-        near, near_shown, values = "", f'"near_misses":{value.decode()},', {"decision.near_misses": value}
+        value = values["decision.near_misses"] = clip(canonical.spell([miss.as_json() for miss in verdict.near_misses]))
+        shown.append(b'"near_misses":%b' % value)
     scope = values["decision.scope"] = clip(encode_text(request.scope))
+    shown.append(b'"scope":%b' % scope)
     one = user_id if user_id is not None and len(user_id) <= _MAX_SAME else None
-    subject = _spell_subject(request.subject, one, persons)
-    user = _spell_user(request.user, one, persons)
-    values |= subject.values | user.values
-    rule = "null" if verdict.rule is None else _spell_rule(verdict.rule)
-    spoke = ",".join([f'{{"effect":"{effect!s}",{_spell_rule(ref)[1:]}' for ref, effect in verdict.spoke])
-    text = (
-        f'{{{_id("approval_id", decision.approval_id)}"at":"{timestamp(decision.at)}",'
-        f'{_id("consent_id", decision.consent_id)}"decision_id":{encode_text(decision.decision_id).decode()},'
-        f'"dry_run":{_BOOL[decision.dry_run]},"effect":"{verdict.effect!s}","generation":{decision.generation},'
-        f'"kind":{spell_text(request.kind)},"level":{spell_text(request.level)},"mode":{spell_text(decision.mode)},'
-        f'{near}"permission":{spell_text(request.permission)},"policy_version":{spell_text(decision.policy_version)},'
-        f'"reason":"{verdict.reason!s}","risk":{_spell_risk(decision.risk)},"rule":{rule},"spoke":[{spoke}]'
-        f"{subject.committed}{user.committed}}}"
+    subject, user = _name_subject(request.subject, one, persons), _name_user(request.user, one, persons)
+    same: list[tuple[str, str]] = []
+    for name, named in (("subject", subject), ("user", user)):
+        if named.shown:
+            shown.append(b'"%b":%b' % (name.encode(), named.shown))
+        if named.value is not None:
+            values[f"decision.{name}"] = named.value
+        if named.same is not None:
+            same.append((f"decision.{name}", named.same))
+    committed = _Committed(
+        approval_id=UNSET if decision.approval_id is None else decision.approval_id,
+        at=timestamp(decision.at),
+        consent_id=UNSET if decision.consent_id is None else decision.consent_id,
+        decision_id=decision.decision_id,
+        dry_run=decision.dry_run,
+        effect=verdict.effect,
+        generation=decision.generation,
+        kind=request.kind,
+        level=request.level,
+        mode=decision.mode,
+        near_misses=UNSET if verdict.near_misses else (),
+        permission=request.permission,
+        policy_version=decision.policy_version,
+        reason=verdict.reason,
+        risk=decision.risk,
+        rule=verdict.rule,
+        spoke=[_Spoke(effect, rule.file, rule.id, rule.line, rule.why) for rule, effect in verdict.spoke],
+        subject=subject.told,
+        subject_person=subject.person,
+        user=None if request.user is None else UNSET,
+        user_person=user.person,
     )
-    shown = f'{near_shown}"scope":{scope.decode()}{subject.shown}{user.shown}'
-    return Decided(text, shown, values, subject.same + user.same)
+    return Decided(_spell(committed), b",".join(shown).decode(), values, tuple(same))
 
 
-def _spell_subject(subject: str, user_id: str | None, persons: Persons) -> Decided:
-    """Spell the member `subject`, or what stands for it."""
+def _spell(committed: _Committed) -> bytes:
+    try:
+        return _encode(committed)
+    except UnicodeEncodeError:
+        return canonical.encode(canonical.tidy(msgspec.to_builtins(committed)))
+
+
+def _name_subject(subject: str, user_id: str | None, persons: Persons) -> _Named:
     if subject.startswith(_PLUGIN):
-        return Decided(f',"subject":{spell_text(subject)}')
+        return _Named(told=subject)
     value = clip(encode_text(subject))
-    shown = f',"subject":{value.decode()}'
-    if subject.startswith(_USER):
-        other = subject[len(_USER) :]
-        if other == user_id:
-            return Decided("", shown, same=(("decision.subject", SAME_SUBJECT),))
-        return Decided(f',"subject_person":"{persons.of(other)}"', shown, {"decision.subject": value})
-    return Decided("", shown, {"decision.subject": value})
+    if not subject.startswith(_USER):
+        return _Named(value=value, shown=value)
+    other = subject[len(_USER) :]
+    if other == user_id:
+        return _Named(shown=value, same=SAME_SUBJECT)
+    return _Named(person=persons.of(other), value=value, shown=value)
 
 
-def _spell_user(user: str | None, user_id: str | None, persons: Persons) -> Decided:
-    """Spell the member `user`, or what stands for it."""
+def _name_user(user: str | None, user_id: str | None, persons: Persons) -> _Named:
     if user is None:
-        return Decided(',"user":null')
+        return _NOBODY
     value = clip(encode_text(user))
-    shown = f',"user":{value.decode()}'
     if user == user_id:
-        return Decided("", shown, same=_SAME_USER)
-    return Decided(f',"user_person":"{persons.of(user)}"', shown, {"decision.user": value})
+        return _Named(shown=value, same=SAME_USER)
+    return _Named(person=persons.of(user), value=value, shown=value)
 
 
-def _id(name: str, value: str | None) -> str:
-    return "" if value is None else f'"{name}":{spell_text(value)},'
-
-
-def _spell_rule(rule: RuleRef) -> str:
-    known = _rules.get(id(rule))
-    # INVARIANT: the entry keeps its rule alive, so no other object has that identity.
-    if known is not None:
-        return known[1]
-    if len(_rules) >= _MAX_RULES:
-        _rules.clear()
-    return _rules.setdefault(id(rule), (rule, _make_rule(rule)))[1]
-
-
-def _make_rule(rule: RuleRef) -> str:
-    return (
-        f'{{"file":{spell_text(rule.file)},"id":{spell_text(rule.id)},"line":{rule.line},"why":{spell_text(rule.why)}}}'
-    )
-
-
-_rules: dict[int, tuple[RuleRef, str]] = {}
-
-
-def _spell_risk(risk: Risk) -> str:
-    parts = ",".join([f'{{"name":{spell_text(part.name)},"points":{part.points}}}' for part in risk.parts])
-    return f'{{"parts":[{parts}],"score":{risk.score},"tier":"{risk.tier!s}"}}'
+_NOBODY = _Named()

@@ -112,6 +112,7 @@ class GroupCommit:
         self._flying: Batch | None = None
         self._scheduled = False
         self._gathered, self._quiet, self._since = 0, 0, 0.0
+        self._alone = True  # the last batch was of one caller
         self._stopped = False
         self._paused = False  # while something is done between commits
         self._apart: asyncio.Future[Any] | None = None
@@ -179,9 +180,9 @@ class GroupCommit:
     def rename(self, old: Collection[str], new: Callable[[], str]) -> None:
         """Give a person another pseudonym in records that wait to be written, if there are any."""
         for item in (each for batch in self._waiting for each in batch.items):
-            for pseudonym in old:
+            for pseudonym in map(str.encode, old):
                 if pseudonym in item.head:
-                    item.head = item.head.replace(pseudonym, new())
+                    item.head = item.head.replace(pseudonym, new().encode())
 
     async def between_commits(
         self, work: Callable[[], Result], then: Callable[[Result], None] = lambda _result: None
@@ -260,7 +261,10 @@ class GroupCommit:
     def _begin_to_gather(self, loop: asyncio.AbstractEventLoop) -> None:
         self._scheduled = True
         self._gathered, self._quiet, self._since = -1, 0, loop.time()
-        loop.call_soon(self._gather, loop)
+        if self._alone:
+            loop.call_soon(self._seal)
+        else:
+            loop.call_soon(self._gather, loop)
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         """Seal what waits, unless others are on their way to join it."""
@@ -278,6 +282,7 @@ class GroupCommit:
         if self._flying is not None or not self._waiting or self._stopped or self._paused:
             return
         batch = self._waiting.popleft()
+        self._alone = len(batch.waiters) <= 1
         batch.first = self._store.head.size + 1
         self._flying = batch
         try:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from gateway.audit import canonical
 from gateway.audit.canonical import encode_text, spell_text
@@ -39,6 +40,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _sha256 = hashlib.sha256
 _NO_DECISION = Decided()
+_encode = msgspec.json.Encoder().encode
 
 
 class Personal(Struct, frozen=True):
@@ -54,12 +56,28 @@ class Personal(Struct, frozen=True):
     details: str
 
 
+class _Head(Struct, frozen=True, kw_only=True):
+    """The members of a committed record that sort before its number, in their order."""
+
+    category: str
+    decision: Raw
+    details: Raw
+    event_id: str
+    event_type: str
+    person: str | None
+    personal: Raw
+    plugin_id: str | None
+    ref: str | None
+    resolution: str
+    risk_score: int
+
+
 @dataclass(slots=True)
 class Prepared:
     """A record ready to be written, but for its number: `committed(seq)` gives the text the leaf hashes."""
 
-    head: str
-    tail: str
+    head: bytes
+    tail: bytes
     personal: Personal | None
     columns: tuple[object, ...]  # ts_us, id, event_type, category, plugin, effect, risk, resolution, ref, rule
     sign: bool = field(default=False)  # a checkpoint is wanted right behind this record
@@ -78,10 +96,10 @@ class Prepared:
         """When it happened, in microseconds since 1970."""
         return self.columns[0]  # type: ignore[return-value] # the first column is an integer by construction
 
-    def committed(self, seq: int) -> str:
+    def committed(self, seq: int) -> bytes:
         """Give the canonical text of the record as number `seq`."""
         # INVARIANT: `head` holds the members that sort before "seq", `tail` those that sort behind it.
-        return f'{self.head}"seq":{seq}{self.tail}'
+        return b'%b"seq":%d%b' % (self.head, seq, self.tail)
 
 
 def event_bytes(event_id: str) -> bytes:
@@ -114,20 +132,29 @@ def prepare(record: Record, persons: Persons) -> Prepared:
     if category is None:
         raise MalformedError(f"`{record.event_type[:80]}` is not an event type")
     event_id = event_bytes(record.event_id)
-    ref, ref_text = (None, "null") if record.ref is None else (event_bytes(record.ref), f'"{record.ref}"')
+    ref = None if record.ref is None else event_bytes(record.ref)
     user_id, decision = record.user_id, record.decision
     decided = _NO_DECISION if decision is None else spell_decision(decision, user_id, persons)
     values = _personal_values(record, decided)
-    commitments, personal = _commit(values, decided) if values else ("{}", None)
+    commitments, personal = _commit(values, decided) if values else (b"{}", None)
     plugin = None if record.plugin_id is None else canonical.tidy_text(record.plugin_id)
     risk = max(0, min(MAX_SCORE, int(record.risk_score)))
-    details = _public_details(record.details, values) if record.details else "{}"
-    head = (
-        f'{{"category":"{category}","decision":{decided.committed},"details":{details},"event_id":"{record.event_id}",'
-        f'"event_type":"{record.event_type}","person":{_pseudonym(user_id, persons)},"personal":{commitments},'
-        f'"plugin_id":{_text(plugin)},"ref":{ref_text},"resolution":"{record.resolution}","risk_score":{risk},'
+    members = _Head(
+        category=category,
+        decision=Raw(decided.committed),
+        details=Raw(_public_details(record.details, values) if record.details else b"{}"),
+        event_id=record.event_id,
+        event_type=record.event_type,
+        person=None if user_id is None else persons.of(user_id),
+        personal=Raw(commitments),
+        plugin_id=plugin,
+        ref=record.ref,
+        resolution=record.resolution,
+        risk_score=risk,
     )
-    tail = f',"timestamp":"{timestamp(record.at)}","trace_id":{_text(record.trace_id)},"v":{FORMAT}}}'
+    head = _encode(members)[:-1] + b","
+    trace_id = b"null" if record.trace_id is None else encode_text(record.trace_id)
+    tail = b',"timestamp":"%b","trace_id":%b,"v":%d}' % (timestamp(record.at).encode(), trace_id, FORMAT)
     if len(head) > MAX_RECORD_BYTES:
         raise TooLargeError(f"a `{record.event_type}` record is too large", way_out="ask with smaller values")
     effect, rule = _effect_and_rule(decision)
@@ -146,14 +173,6 @@ def prepare(record: Record, persons: Persons) -> Prepared:
     return Prepared(head, tail, personal, columns)
 
 
-def _text(text: str | None) -> str:
-    return "null" if text is None else spell_text(text)
-
-
-def _pseudonym(user_id: str | None, persons: Persons) -> str:
-    return "null" if user_id is None else f'"{persons.of(user_id)}"'
-
-
 def _effect_and_rule(decision: Decision | None) -> tuple[str | None, str | None]:
     if decision is None:
         return None, None
@@ -161,28 +180,34 @@ def _effect_and_rule(decision: Decision | None) -> tuple[str | None, str | None]
     return decision.verdict.effect.value, None if rule is None else canonical.tidy_text(rule.id)
 
 
-def _public_details(given: Mapping[str, Json], values: Mapping[str, bytes]) -> str:
+def _public_details(given: Mapping[str, Json], values: Mapping[str, bytes]) -> bytes:
     # INVARIANT: no public detail has the name of a personal one; a reader sees both in one place.
     taken = {name.removeprefix(DETAILS) for name in values if name.startswith(DETAILS)}
-    if taken:
+    if taken and not _apart(given, taken):
         given = {name: value for name, value in canonical.tidy(given).items() if name not in taken}
     spelt = canonical.spell(given)
     if len(spelt) > canonical.MAX_VALUE_BYTES:
         omitted = canonical.digest(spelt)
         spelt = canonical.encode({name: value for name, value in omitted.items() if name not in taken})
-    return spelt.decode()
+    return spelt
+
+
+def _apart(given: Mapping[str, Json], taken: set[str]) -> bool:
+    """Tell whether no name is in both, however it is spelt."""
+    return taken.isdisjoint(given) and all(type(name) is str and name.isascii() for name in given)
 
 
 def _personal_values(record: Record, decided: Decided) -> dict[str, bytes]:
     """Gather the personal values in the order of their names, each in canonical JSON or as its digest."""
-    values = decided.values
+    values = {**decided.values}
     if record.personal:
-        details = {canonical.tidy_text(str(name)): canonical.spell(value) for name, value in record.personal.items()}
-        values = values | {DETAILS + name: canonical.clip(details[name]) for name in sorted(details)}
+        details = {canonical.tidy_text(str(name)): value for name, value in record.personal.items()}
+        for name in sorted(details):
+            values[DETAILS + name] = canonical.clip(canonical.spell(details[name]))
     if record.replay:
-        values = {**values, "replay": canonical.clip(canonical.spell(record.replay))}
+        values["replay"] = canonical.clip(canonical.spell(record.replay))
     if record.user_id is not None:
-        values = {**values, "user_id": canonical.clip(encode_text(record.user_id))}
+        values["user_id"] = canonical.clip(encode_text(record.user_id))
     return values if sum(map(len, values.values())) <= canonical.MAX_VALUE_BYTES else _shrink(values)
 
 
@@ -196,22 +221,19 @@ def _shrink(values: dict[str, bytes]) -> dict[str, bytes]:
     return dict(sorted({**kept, f"{DETAILS}omitted": omitted}.items()))
 
 
-def _commit(values: dict[str, bytes], decided: Decided) -> tuple[str, Personal]:
+def _commit(values: dict[str, bytes], decided: Decided) -> tuple[bytes, Personal]:
     """Give the member `personal` of the committed record, and what can be forgotten."""
     names = tuple(values)
     layout = _layout(names, decided.same) if len(names) <= _MAX_CACHED_NAMES else _Layout(names, decided.same)
     salts = os.urandom(SALT_BYTES * len(names))
-    hashes: list[str] = []
-    at = 0
-    for marked, value in zip(layout.marked, values.values(), strict=True):
-        hashes.append(_sha256(salts[at : at + SALT_BYTES] + marked + value).hexdigest())
-        at += SALT_BYTES
+    salted = zip(range(0, len(salts), SALT_BYTES), layout.marked, values.values(), strict=True)
+    hashes = [_sha256(salts[at : at + SALT_BYTES] + marked + value).hexdigest() for at, marked, value in salted]
     details = ""
     if layout.details:
         details = ",".join([f"{shown}:{values[name].decode()}" for name, shown in layout.details])
     user_id, replay = values.get("user_id", b"null").decode(), values.get("replay", b"null").decode()
     top = f'"user_id":{user_id},"replay":{replay}'
-    return layout.commitments % tuple(hashes), Personal(layout.names, salts, top, decided.shown, details)
+    return (layout.commitments % tuple(hashes)).encode(), Personal(layout.names, salts, top, decided.shown, details)
 
 
 class _Layout:

@@ -167,8 +167,8 @@ class Store:
         for item in batch:
             seq = head.size + 1
             committed = item.committed(seq)
-            leaf = leaf_hash(committed.encode())
-            rows.append((seq, *item.columns, committed, leaf))
+            leaf = leaf_hash(committed)
+            rows.append((seq, *item.columns, committed.decode(), leaf))
             if (kept := item.personal) is not None:
                 personal.append((seq, kept.names, kept.salts, kept.top, kept.decision, kept.details))
             tiles += head.push(leaf, item.ts_us)

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 
+import msgspec
 from msgspec import Struct
 
 from gateway.domain.condition import Rate
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.risk import Risk
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Effect(StrEnum):
@@ -141,4 +144,6 @@ class Decision(Struct, frozen=True, kw_only=True):
 def timestamp(at: datetime) -> str:
     """Spell a moment as UTC RFC 3339 with microseconds and `Z`."""
     in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return in_utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if not in_utc.microsecond:
+        return in_utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return _encode(in_utc)[1:-1].decode()  # WHY: a tenth of the time of `isoformat`; it leaves out a fraction of 0

@@ -100,7 +100,7 @@ def test_a_decision_is_spelt_as_the_encoder_would(decision: Decision, user_id: s
         whole["user_person"] = persons.of(request.user)
     if request.subject.startswith("user:") and others["subject"] != user_id:
         whole["subject_person"] = persons.of(request.subject.removeprefix("user:"))
-    assert decided.committed.encode() == canonical.encode(canonical.tidy(whole))
+    assert decided.committed == canonical.encode(canonical.tidy(whole))
     shown = ",".join(f'"{name}":{value.decode()}' for name, value in values.items())
     assert decided.shown == shown
     same = {"user": SAME_USER} if request.user == user_id and user_id is not None else {}
@@ -130,7 +130,7 @@ def test_a_record_has_one_spelling_whatever_it_holds(
         replay=details,
     )
     prepared = prepare(record, persons)
-    text = prepared.committed(seq).encode()
+    text = prepared.committed(seq)
     assert canonical.encode(canonical.decode_exact(text)) == text
     assert prepared.personal is not None
     for members in (prepared.personal.top, prepared.personal.decision, prepared.personal.details):
