@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import sqlite3
 import tracemalloc
 from collections.abc import Callable
@@ -580,6 +581,41 @@ def test_the_leaves_beside_a_file_tell_what_it_leaves_out_and_name_a_changed_lin
     assert not run("spelt otherwise", filtered, upper).ok or upper == leaves
     other = leaves_of(exported["whole"])[::-1]
     assert not run("leaves of another log", filtered, other, since=older).ok
+
+
+@pytest.mark.parametrize("rows", [(ROWS, ROWS), (ROWS, ROWS + 3)], ids=["of one size", "of two sizes"])
+@pytest.mark.parametrize("same_key", [True, False], ids=["of one key", "of two keys"])
+def test_the_halves_of_two_independent_logs_are_no_log(
+    rows: tuple[int, int],
+    same_key: bool,  # noqa: FBT001 # pytest names it
+    tmp_path: Path,
+    record: Callable[..., Record],
+    new_id: Callable[[], str],
+    verify: Callable[..., Verification],
+) -> None:
+    folders = (tmp_path / "a", tmp_path / "b")
+
+    async def story(folder: Path, count: int) -> tuple[list[bytes], str]:
+        log = DecisionLog.open(folder, now=lambda: record().at, new_id=new_id)
+        await log.append(*(record() for _ in range(count)))
+        request = ExportRequest(event_id=f"audit-{new_id()}", at=record().at, user_id="eve")
+        lines = b"".join((await begin_export(log, folder, request)).chunks()).splitlines()
+        await log.close()
+        return lines, log.verifier
+
+    first, first_key = asyncio.run(story(folders[0], rows[0]))
+    if same_key:
+        (folders[1] / "keys").mkdir(parents=True)
+        for file in (folders[0] / "keys").iterdir():
+            shutil.copy2(file, folders[1] / "keys")
+    second, second_key = asyncio.run(story(folders[1], rows[1]))
+    assert verify(first, key=first_key).ok
+    assert verify(second, key=second_key).ok
+    assert (first_key == second_key) is same_key
+    for at in range(1, len(first)):
+        for key in (first_key, second_key, None):
+            found = verify([*first[:at], *second[at:]], key=key).findings
+            assert "do not add up to the checkpoint" in "".join(map(str, found)), (at, key)
 
 
 def test_two_logs_cannot_be_spliced(exported: Exported, verify: Callable[..., Verification]) -> None:
