@@ -98,6 +98,12 @@ class Erasures:
                 change = "unsaid" if column.endswith(_SENTENCES) else "renamed"
                 sql = f"UPDATE {table} SET {column}={change}({column}) WHERE instr({column}, ?)"  # noqa: S608 (the schema's)
                 connection.execute(sql, (user_id,))
+            # INVARIANT: the person's own row goes last, in `end`; a stop before that finds whom to go on with.
+            connection.execute(
+                "UPDATE erasure SET reason=unsaid(reason), asked_by=renamed(asked_by),"
+                " begun_by=iif(begun_by IS NULL, NULL, renamed(begun_by)) WHERE user_id<>?",
+                (user_id,),
+            )
         return counts
 
     def end(self, erasure: Erasure) -> None:

@@ -286,3 +286,21 @@ def test_killed_in_the_midst_it_is_finished_at_the_next_start(lived: "Home", pla
     assert resolutions[-1] == "completed"
     assert lived.owner.get("/v1/audit/erase").json() == {"erasures": []}
     assert not list((lived.folder / "data" / "segments").glob("erasing*"))
+
+
+def test_who_asked_for_anothers_erasure_leaves_no_name_in_it_when_erased(make_home: "MakeHome") -> None:
+    home = make_home(rules=ADMINS.replace("role:approver", f"user:{USER}").replace("erasers", "hers"))
+    approval = home.folder / "policies" / "approval.toml"
+    approval.write_text(approval.read_text().replace("erasure = false", "erasure = true"))
+    assert home.reload().problems == ()
+    home.person("letitia", "evaluate")
+    wish = {"user": "letitia", "reason": "asked by letter"}
+    assert home.person(USER, "admin").post("/v1/audit/erase", wish).status_code == 202
+    approval.write_text(approval.read_text().replace("erasure = true", "erasure = false"))
+    assert home.reload().problems == ()
+    assert erase(home, keep_policy=True).status_code == 200
+    assert [each for each in holders(home.folder, USER) if "registry" in each] == []
+    (waiting,) = home.owner.get("/v1/audit/erase").json()["erasures"]
+    assert (waiting["user"], waiting["status"]) == ("letitia", "pending")
+    assert waiting["requested_by"].startswith("erased-")
+    assert home.owner.post("/v1/audit/erase", wish).status_code == 200
