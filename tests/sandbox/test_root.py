@@ -183,3 +183,34 @@ def test_a_mount_over_the_standard_library_is_an_error(
     inside = f"{Path(os.__file__).parent}/json"
     with pytest.raises(SandboxError):
         launcher.spawn(spec_of("def f(ctx): pass", mounts=(Mount(source=str(tmp_path), target=inside + "/x"),)))
+
+
+def test_a_mount_that_is_not_what_was_judged_is_refused(host: Any, looking: str) -> None:
+    shared = Path(host.scratch())
+    status = shared.stat()
+    mount = {"source": str(shared), "target": "/data", "identity": [status.st_dev, status.st_ino]}
+    assert value(host.call("tried", code=looking, spec={"mounts": [mount]}, path="/data", text="x"))
+    other = {**mount, "identity": [status.st_dev, status.st_ino + 1]}
+    told = host.call("tried", code=looking, spec={"mounts": [other]}, path="/data", text="x")
+    assert "not what it was when it was judged" in told["refused"]["detail"]
+    link = shared / "link"
+    link.symlink_to(shared)
+    told = host.call("tried", code=looking, spec={"mounts": [{**mount, "source": str(link)}]}, path="/data", text="x")
+    assert told["refused"]["barrier"] == "mount"
+
+
+def test_the_scratch_folder_and_writable_mounts_share_one_bounded_disk(host: Any, looking: str) -> None:
+    shared = Path(host.scratch())
+    mounts = [{"source": str(shared), "target": "/data", "writable": True}]
+    spec = {"mounts": mounts, "limits": {"scratch_bytes": 1 << 20}}
+    code = host.snapshot(
+        "def f(ctx):\n    found = []\n    for n in range(40):\n        for folder in ('/scratch', '/data'):\n"
+        "            try:\n                with open(f'{folder}/{n}', 'wb') as file: file.write(bytes(1 << 16))\n"
+        "                found.append(0)\n            except OSError as error:\n                found.append(error.errno)\n"
+        "    return found\n"
+    )
+    found = value(host.call("f", code=code, spec=spec))
+    assert found.count(0) <= 16
+    assert 28 in found
+    assert list(shared.iterdir()) == [], "the host's folder is not touched"
+    (shared / "twin").write_bytes(bytes(2 << 20))
