@@ -43,6 +43,18 @@ def packages(ctx):
     inner = [os.path.join(path, name) for path in folders for name in os.listdir(path) if "-packages" in name]
     return sys.path, [path for path in inner if os.listdir(path)]
 """
+FILL = """
+def f(ctx):
+    found = []
+    for path in [f"{folder}/{n}" for n in range(40) for folder in ("/scratch", "/data")]:
+        try:
+            with open(path, "wb") as file:
+                file.write(bytes(1 << 16))
+            found.append(0)
+        except OSError as error:
+            found.append(error.errno)
+    return found
+"""
 HOST_PATHS = [
     "/etc",
     "/bin",
@@ -199,16 +211,11 @@ def test_a_mount_that_is_not_what_was_judged_is_refused(host: Any, looking: str)
     assert told["refused"]["barrier"] == "mount"
 
 
-def test_the_scratch_folder_and_writable_mounts_share_one_bounded_disk(host: Any, looking: str) -> None:
+def test_the_scratch_folder_and_writable_mounts_share_one_bounded_disk(host: Any) -> None:
     shared = Path(host.scratch())
     mounts = [{"source": str(shared), "target": "/data", "writable": True}]
     spec = {"mounts": mounts, "limits": {"scratch_bytes": 1 << 20}}
-    code = host.snapshot(
-        "def f(ctx):\n    found = []\n    for n in range(40):\n        for folder in ('/scratch', '/data'):\n"
-        "            try:\n                with open(f'{folder}/{n}', 'wb') as file: file.write(bytes(1 << 16))\n"
-        "                found.append(0)\n            except OSError as error:\n                found.append(error.errno)\n"
-        "    return found\n"
-    )
+    code = host.snapshot(FILL)
     found = value(host.call("f", code=code, spec=spec))
     assert found.count(0) <= 16
     assert 28 in found
