@@ -36,7 +36,8 @@ def serve(descriptor: int, entry_point: str) -> int:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
         channel = Channel(sock)
         witness = Witness(channel.send_if_free)
-        witness.watch()
+        if call[0].get("tell_refusals"):
+            witness.watch()
         answer = _answer(call[0], channel, entry_point)
         _flush()
         witness.flush()

@@ -145,6 +145,7 @@ class Conversation:
                     "user_id": self._job.user_id,
                     "session_id": self._job.session_id,
                     "deadline_s": self._job.timeout_s,
+                    "tell_refusals": True,
                 }
             )
             decoder = Decoder()

@@ -12,9 +12,10 @@ from gateway.errors import DeniedError
 from gateway.resources.files import Files
 from gateway.resources.mount_table import Lying, MountTable, is_at_or_below, read_mount_table
 from gateway.resources.walk import Identity, identity_of, open_folder, refuse_kernel_file_system, told
+from sandbox.relay import CERTIFICATES
 
 # What a cell has of its own; nothing of the host can be shown there.
-_OWN = ("/plugin", "/scratch", "/proc", "/dev", "/sys", "/run")
+_OWN = ("/plugin", "/scratch", "/proc", "/dev", "/sys", "/run", str(Path(CERTIFICATES).parent))
 _LIBRARIES = tuple({os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 
 

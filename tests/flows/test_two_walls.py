@@ -70,7 +70,10 @@ def connect(host, port):
 
 
 def run(path):
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:  # a cell of one process
+        return -error.errno
     if child == 0:
         libc.execve(path, (ctypes.c_char_p * 2)(path, None), None)
         os._exit(ctypes.get_errno())

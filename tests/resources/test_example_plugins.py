@@ -19,7 +19,7 @@ from gateway.resources.url import parse_url
 from gateway.resources.vault import Vault
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-EXAMPLES = ("headlines", "notes", "weather")
+EXAMPLES = ("headlines", "notes", "shelf", "weather")
 
 
 @pytest.mark.parametrize("plugin_id", EXAMPLES)

@@ -43,6 +43,18 @@ def packages(ctx):
     inner = [os.path.join(path, name) for path in folders for name in os.listdir(path) if "-packages" in name]
     return sys.path, [path for path in inner if os.listdir(path)]
 """
+FILL = """
+def f(ctx):
+    found = []
+    for path in [f"{folder}/{n}" for n in range(40) for folder in ("/scratch", "/data")]:
+        try:
+            with open(path, "wb") as file:
+                file.write(bytes(1 << 16))
+            found.append(0)
+        except OSError as error:
+            found.append(error.errno)
+    return found
+"""
 HOST_PATHS = [
     "/etc",
     "/bin",
@@ -183,3 +195,29 @@ def test_a_mount_over_the_standard_library_is_an_error(
     inside = f"{Path(os.__file__).parent}/json"
     with pytest.raises(SandboxError):
         launcher.spawn(spec_of("def f(ctx): pass", mounts=(Mount(source=str(tmp_path), target=inside + "/x"),)))
+
+
+def test_a_mount_that_is_not_what_was_judged_is_refused(host: Any, looking: str) -> None:
+    shared = Path(host.scratch())
+    status = shared.stat()
+    mount = {"source": str(shared), "target": "/data", "identity": [status.st_dev, status.st_ino]}
+    assert value(host.call("tried", code=looking, spec={"mounts": [mount]}, path="/data", text="x"))
+    other = {**mount, "identity": [status.st_dev, status.st_ino + 1]}
+    told = host.call("tried", code=looking, spec={"mounts": [other]}, path="/data", text="x")
+    assert "not what it was when it was judged" in told["refused"]["detail"]
+    link = shared / "link"
+    link.symlink_to(shared)
+    told = host.call("tried", code=looking, spec={"mounts": [{**mount, "source": str(link)}]}, path="/data", text="x")
+    assert told["refused"]["barrier"] == "mount"
+
+
+def test_the_scratch_folder_and_writable_mounts_share_one_bounded_disk(host: Any) -> None:
+    shared = Path(host.scratch())
+    mounts = [{"source": str(shared), "target": "/data", "writable": True}]
+    spec = {"mounts": mounts, "limits": {"scratch_bytes": 1 << 20}}
+    code = host.snapshot(FILL)
+    found = value(host.call("f", code=code, spec=spec))
+    assert found.count(0) <= 16
+    assert 28 in found
+    assert list(shared.iterdir()) == [], "the host's folder is not touched"
+    (shared / "twin").write_bytes(bytes(2 << 20))
