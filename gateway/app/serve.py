@@ -49,7 +49,9 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
         if house.settings.http.socket != "off":
             listeners.listen_unix(path)
             stack.callback(path.unlink, missing_ok=True)
-        await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate")})
+        accepted: list[Json] = [*house.settings.sandbox.accept_missing]
+        details: dict[str, Json] = {"accept_missing": accepted} if accepted else {}
+        await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate"), **details})
         await listeners.start()
         if house.parts.sinks:
             keeping = asyncio.create_task(keep_delivering(house.parts.home))

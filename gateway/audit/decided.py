@@ -59,6 +59,7 @@ def spell_decision(decision: Decision, user_id: str | None, persons: Persons) ->
     text = (
         f'{{{_id("approval_id", decision.approval_id)}"at":"{timestamp(decision.at)}",'
         f'{_id("consent_id", decision.consent_id)}"decision_id":{encode_text(decision.decision_id).decode()},'
+        f"{_spell_degraded(decision.degraded)}"
         f'"dry_run":{_BOOL[decision.dry_run]},"effect":"{verdict.effect!s}","generation":{decision.generation},'
         f'"kind":{spell_text(request.kind)},"level":{spell_text(request.level)},"mode":{spell_text(decision.mode)},'
         f'{near}"permission":{spell_text(request.permission)},"policy_version":{spell_text(decision.policy_version)},'
@@ -96,6 +97,10 @@ def _spell_user(user: str | None, user_id: str | None, persons: Persons) -> Deci
 
 def _id(name: str, value: str | None) -> str:
     return "" if value is None else f'"{name}":{spell_text(value)},'
+
+
+def _spell_degraded(names: tuple[str, ...]) -> str:
+    return f'"degraded":[{",".join([spell_text(each) for each in names])}],' if names else ""
 
 
 def _spell_rule(rule: RuleRef) -> str:
