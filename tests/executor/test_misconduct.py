@@ -230,8 +230,11 @@ class Talk:
             session_id=None,
             timeout_s=timeout_s,
         )
-        conversation = Conversation(self.launcher.spawn(spec), job, self.answer)
-        return asyncio.run(asyncio.wait_for(conversation.run(), SOON_S + timeout_s))
+        cell = self.launcher.spawn(spec)
+        try:
+            return asyncio.run(asyncio.wait_for(Conversation(cell, job, self.answer).run(), SOON_S + timeout_s))
+        finally:
+            cell.disk.close()
 
     async def answer(self, op: str, _arguments: Mapping[str, Json], _blob: bytes) -> Answer:
         self.asked.append(op)
