@@ -47,7 +47,7 @@ class SandboxSettings(_Section):
     max_asks: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     max_connections: Annotated[int, Field(ge=1, le=256)] = 16
     max_egress_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
-    accept_missing: tuple[str, ...] = Field(default=(), strict=False)
+    accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
 
 
 class PolicySettings(_Section):

@@ -15,6 +15,7 @@ from sandbox.errors import ProtocolError
 
 __all__ = ["MAX_BLOB_BYTES", "MAX_DEPTH", "MAX_HEADER_BYTES", "Decoder", "ProtocolError", "decode_header", "encode"]
 
+REFUSED = "refused"  # the type of a note of what a plugin's code tried and its cell refused
 MAX_HEADER_BYTES = 1 << 20
 MAX_BLOB_BYTES = 8 << 20
 MAX_DEPTH = 64
@@ -111,9 +112,9 @@ def read_frame(channel: socket.socket) -> Frame | None:
     return decode_header(body[:header_bytes]), body[header_bytes:]
 
 
-def read_answer(channel: socket.socket) -> Frame | None:
-    """Wait for the next frame that is no remark on something refused; None when the other side closed."""
-    while (frame := read_frame(channel)) is not None and frame[0].get("t") == "refused":
+def read_said(channel: socket.socket) -> Frame | None:
+    """Wait for one frame of the plugin's: what its cell notes of refusals (`sandbox.witness`) is passed over."""
+    while (frame := read_frame(channel)) is not None and frame[0].get("t") == REFUSED:
         pass
     return frame
 

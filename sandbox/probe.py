@@ -67,7 +67,7 @@ class _Probe:
             cell.channel.settimeout(_PATIENCE_S)
             frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
             with contextlib.suppress(ConnectionError, ProtocolError, TimeoutError):
-                frame = frames.read_answer(cell.channel)
+                frame = frames.read_said(cell.channel)
                 cell.kill()
                 return (None if frame is None else frame[0]), cell.wait(_PATIENCE_S)
             cell.kill()
@@ -98,7 +98,7 @@ class _Probe:
                 with connection:
                     connection.settimeout(_PATIENCE_S)
                     connection.sendall(connection.recv(1))
-                told = frames.read_answer(cell.channel)
+                told = frames.read_said(cell.channel)
                 return told is not None and told[0].get("value") == "x"
             return False
 
@@ -109,7 +109,7 @@ class _Probe:
             frames.write_frame(cell.channel, {"t": "call", "function": "stay", "kwargs": {}})
             cell.channel.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
-                frames.read_frame(cell.channel)
+                frames.read_said(cell.channel)
             cell.kill()
             cell.wait(_PATIENCE_S)
             cell.output.settimeout(_PATIENCE_S)

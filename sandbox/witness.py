@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from sandbox import relay
+from sandbox import frames, relay
 
 MOST = 16  # of one call
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -87,7 +87,7 @@ class Witness:
         if not scope or found in self._told or len(self._told) >= MOST or os.getpid() != self._owner:
             return
         self._told.add(found)
-        self._waiting.append({"t": "refused", "kind": kind, "level": level, "scope": scope[:1024]})
+        self._waiting.append({"t": frames.REFUSED, "kind": kind, "level": level, "scope": scope[:1024]})
         self.flush()
 
 

@@ -51,7 +51,9 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
         if house.settings.http.socket != "off":
             listeners.listen_unix(path)
             stack.callback(path.unlink, missing_ok=True)
-        await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate")})
+        accepted: list[Json] = [*house.settings.sandbox.accept_missing]
+        details: dict[str, Json] = {"accept_missing": accepted} if accepted else {}
+        await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate"), **details})
         await listeners.start()
         calm_collector()
         if house.parts.sinks:

@@ -37,6 +37,7 @@ class _Committed(Struct, frozen=True, kw_only=True):
     at: str
     consent_id: str | UnsetType
     decision_id: str
+    degraded: tuple[str, ...] | UnsetType
     dry_run: bool
     effect: Effect
     generation: int
@@ -111,6 +112,7 @@ def spell_decision(decision: Decision, user_id: str | None, persons: Persons) ->
         at=timestamp(decision.at),
         consent_id=UNSET if decision.consent_id is None else decision.consent_id,
         decision_id=decision.decision_id,
+        degraded=decision.degraded or UNSET,
         dry_run=decision.dry_run,
         effect=verdict.effect,
         generation=decision.generation,

@@ -101,6 +101,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     generation: int
     consent_id: str | None = None
     approval_id: str | None = None
+    degraded: tuple[str, ...] = ()  # guarantees that the host lacks and the operator accepts to be missing
     dry_run: bool = False
     mode: str = "enforce"
     judged_by: Mapping[str, Json] = {}  # the facts, for replay; no part of the wire shape
@@ -137,6 +138,8 @@ class Decision(Struct, frozen=True, kw_only=True):
             body["consent_id"] = self.consent_id
         if self.approval_id is not None:
             body["approval_id"] = self.approval_id
+        if self.degraded:
+            body["degraded"] = [*self.degraded]
         return body
 
 

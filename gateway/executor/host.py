@@ -13,10 +13,14 @@ class Host:
         self._prove = prove
         self._accepted = accepted
         self.guarantees: tuple[Guarantee, ...] = ()
+        # What the operator accepts to be missing and is; all that is accepted, until the host is proven.
+        self.degraded: tuple[str, ...] = tuple(sorted(accepted))
 
     def prove(self) -> tuple[Guarantee, ...]:
         """Prove every guarantee anew; takes some seconds."""
         self.guarantees = self._prove()
+        held = {each.name for each in self.guarantees if each.held}
+        self.degraded = tuple(sorted(self._accepted - held))
         return self.guarantees
 
     @property

@@ -19,6 +19,7 @@ from gateway.policy.entities import ROOTS
 from gateway.policy.replay import kept_facts, pass_over_held
 from gateway.policy.rule import Rule
 
+_PLUGIN = "plugin:"
 _UNJUDGED = Risk(score=100, tier=Tier.CRITICAL)  # without a policy nothing is known to be harmless
 
 
@@ -109,6 +110,7 @@ def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:
         policy_version="none" if policy is None else policy.version,
         generation=0 if policy is None else policy.generation,
         consent_id=used_consent,
+        degraded=parts.host.degraded if judged.request.subject.startswith(_PLUGIN) else (),
         dry_run=dry_run,
         judged_by=judged_by,
     )

@@ -47,10 +47,10 @@ def call(launcher: Launcher, spec: Spec, function: str) -> tuple[dict[str, objec
     with launcher.spawn(spec) as cell:
         cell.channel.settimeout(SOON_S)
         frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": {}, "deadline_s": 10})
-        frame = frames.read_answer(cell.channel)
+        frame = frames.read_said(cell.channel)
         while frame is not None and frame[0]["t"] == "ask":
             frames.write_frame(cell.channel, {"t": "answer", "id": frame[0]["id"], **DENIED})
-            frame = frames.read_answer(cell.channel)
+            frame = frames.read_said(cell.channel)
         return (None if frame is None else frame[0]), cell.wait(SOON_S)
 
 

@@ -147,7 +147,7 @@ def test_cells_end_with_the_zygote_and_the_next_spawn_starts_another(deeds: Spec
         assert until(lambda: named(name) == [])
         with launcher.spawn(deeds) as another:
             send(another, "attempt", deed="look_up_name")
-            frame = frames.read_answer(another.channel)
+            frame = frames.read_said(another.channel)
             assert frame is not None
             assert frame[0]["t"] == "result"
         if launcher.controllers:

@@ -69,7 +69,7 @@ def begin(cell: Cell, function: str) -> None:
 
 
 def hear(cell: Cell) -> Mapping[str, Any]:
-    frame = frames.read_frame(cell.channel)
+    frame = frames.read_said(cell.channel)
     assert frame is not None
     return frame[0]
 

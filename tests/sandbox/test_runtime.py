@@ -37,7 +37,7 @@ def talk(launcher: Launcher, spec_of: Callable[..., Spec]) -> Talk:
 
 def converse(channel: socket.socket, answers: list[Frame]) -> list[Frame]:
     told: list[Frame] = []
-    while (frame := frames.read_frame(channel)) is not None:
+    while (frame := frames.read_said(channel)) is not None:
         told.append(frame)
         if frame[0]["t"] == "ask":
             header, blob = answers.pop(0)

@@ -49,7 +49,7 @@ def call(launcher: Launcher, order: dict) -> dict:
         )
         cell.channel.settimeout(order["patience_s"])
         try:
-            told = frames.read_answer(cell.channel)
+            told = frames.read_said(cell.channel)
         except TimeoutError:
             told = ({"t": "silence"}, b"")
         except (frames.ProtocolError, ConnectionError) as error:

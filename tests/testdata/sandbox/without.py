@@ -107,7 +107,7 @@ def without_root() -> None:
             os.mkdir(os.path.join(new, name))
         kernel.mount("tmpfs", new + "/scratch", "tmpfs", 0, f"mode=0700,uid={uid},gid={uid},size=1m")
         kernel.mount(spec.code, new + "/plugin", None, kernel.MS_BIND)
-        disk = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        disk = os.open(new + "/scratch", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chdir(new)
         kernel.pivot_root(".", ".")
         kernel.unmount(".", kernel.MNT_DETACH)
