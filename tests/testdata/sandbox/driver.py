@@ -49,7 +49,9 @@ def call(launcher: Launcher, order: dict) -> dict:
         )
         cell.channel.settimeout(order["patience_s"])
         try:
-            told = frames.read_frame(cell.channel)
+            # What a cell tells of refusals on the way is no answer.
+            while (told := frames.read_frame(cell.channel)) is not None and told[0]["t"] == "refused":
+                pass
         except TimeoutError:
             told = ({"t": "silence"}, b"")
         except (frames.ProtocolError, ConnectionError) as error:
