@@ -15,6 +15,7 @@ from sandbox.errors import ProtocolError
 
 __all__ = ["MAX_BLOB_BYTES", "MAX_DEPTH", "MAX_HEADER_BYTES", "Decoder", "ProtocolError", "decode_header", "encode"]
 
+REFUSED = "refused"  # the type of a note of what a plugin's code tried and its cell refused
 MAX_HEADER_BYTES = 1 << 20
 MAX_BLOB_BYTES = 8 << 20
 MAX_DEPTH = 64
@@ -109,6 +110,13 @@ def read_frame(channel: socket.socket) -> Frame | None:
     _check_sizes(header_bytes, blob_bytes)
     body = _read_exactly(channel, header_bytes + blob_bytes, may_end=False) or b""
     return decode_header(body[:header_bytes]), body[header_bytes:]
+
+
+def read_said(channel: socket.socket) -> Frame | None:
+    """Wait for one frame of the plugin's: what its cell notes of refusals (`sandbox.witness`) is passed over."""
+    while (frame := read_frame(channel)) is not None and frame[0].get("t") == REFUSED:
+        pass
+    return frame
 
 
 def _read_exactly(channel: socket.socket, size: int, *, may_end: bool) -> bytes | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox import frames, relay
 from sandbox.errors import ProtocolError, SandboxError
-from sandbox.launcher import Cell, Ending, Launcher
+from sandbox.launcher import Ending, Launcher
 from sandbox.spec import Limits, Spec
 
 _PROBE_UID = 0x5FFF_FFFF
@@ -67,9 +67,9 @@ class _Probe:
             cell.channel.settimeout(_PATIENCE_S)
             frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
             with contextlib.suppress(ConnectionError, ProtocolError, TimeoutError):
-                told = _answer(cell)
+                frame = frames.read_said(cell.channel)
                 cell.kill()
-                return told, cell.wait(_PATIENCE_S)
+                return (None if frame is None else frame[0]), cell.wait(_PATIENCE_S)
             cell.kill()
             return None, cell.wait(_PATIENCE_S)
 
@@ -98,8 +98,8 @@ class _Probe:
                 with connection:
                     connection.settimeout(_PATIENCE_S)
                     connection.sendall(connection.recv(1))
-                told = _answer(cell)
-                return told is not None and told.get("value") == "x"
+                told = frames.read_said(cell.channel)
+                return told is not None and told[0].get("value") == "x"
             return False
 
     def is_gone_after_kill(self) -> bool:
@@ -109,18 +109,11 @@ class _Probe:
             frames.write_frame(cell.channel, {"t": "call", "function": "stay", "kwargs": {}})
             cell.channel.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
-                frames.read_frame(cell.channel)
+                frames.read_said(cell.channel)
             cell.kill()
             cell.wait(_PATIENCE_S)
             cell.output.settimeout(_PATIENCE_S)
             return cell.output.recv(1) == b""
-
-
-def _answer(cell: Cell) -> Mapping[str, Any] | None:
-    """Give what a cell answers, past what it tells of refusals on the way; None if it ended without."""
-    while (frame := frames.read_frame(cell.channel)) is not None and frame[0].get("t") == "refused":
-        pass
-    return None if frame is None else frame[0]
 
 
 def probe(launcher: Launcher | None = None) -> tuple[Guarantee, ...]:

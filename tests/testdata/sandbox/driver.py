@@ -49,9 +49,7 @@ def call(launcher: Launcher, order: dict) -> dict:
         )
         cell.channel.settimeout(order["patience_s"])
         try:
-            # What a cell tells of refusals on the way is no answer.
-            while (told := frames.read_frame(cell.channel)) is not None and told[0]["t"] == "refused":
-                pass
+            told = frames.read_said(cell.channel)
         except TimeoutError:
             told = ({"t": "silence"}, b"")
         except (frames.ProtocolError, ConnectionError) as error:
