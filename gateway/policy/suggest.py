@@ -60,29 +60,18 @@ def way_in(decision: Decision) -> str:
 
     It is thought up without a look at the rules; `edits` gives what is proven.
     """
-    request = decision.request
-    fields = (
-        f"asked-{decision.decision_id}",
-        encode_field(request.subject),
-        request.kind,
-        request.level,
-        encode_field(request.scope),
-        "-",
-        Effect.ALLOW.value,
-    )
-    return rule_line(fields, why=f"asked for by decision {decision.decision_id}")
+    named = decision.decision_id
+    return _line(f"asked-{named}", decision.request, f"asked for by decision {named}")
 
 
 def line_for(policy: PolicySet, request: AccessRequest, why: str) -> str:
     """Spell the one rule that would allow a request, if nothing denies it."""
-    fields = (
-        _free_id(policy, request),
-        encode_field(request.subject),
-        request.kind,
-        request.level,
-        encode_field(request.scope),
-    )
-    return rule_line((*fields, "-", "allow"), why=why)
+    return _line(_free_id(policy, request), request, why)
+
+
+def _line(id_: str, request: AccessRequest, why: str) -> str:
+    fields = (id_, encode_field(request.subject), request.kind, request.level, encode_field(request.scope))
+    return rule_line((*fields, "-", Effect.ALLOW.value), why=why)
 
 
 def _eased(policy: PolicySet, recorded: Recorded, misses: Sequence[NearMiss]) -> Iterator[str]:
