@@ -33,6 +33,9 @@ class Resident:
         self._gone = gone
         self._printed = Printed(cell.output)
         self._reaping: asyncio.Task[None] | None = None
+        self._is_watched = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._watch()
 
     def hand_over(self) -> Cell:
@@ -46,6 +49,7 @@ class Resident:
     async def run(self, job: Job, ask: Ask, begun: Callable[[Conversation], None]) -> RunResult:
         """Run one call; `begun` gets its conversation."""
         self.is_busy = True
+        self._quiet.clear()
         started = time.monotonic()
         channel = self._channel()
         conversation = Conversation(channel, job, ask, self.end)
@@ -54,6 +58,7 @@ class Resident:
             said = await self._talk(conversation)
         finally:
             self.is_busy = False
+            self._quiet.set()
             if channel is not self.cell.channel:
                 channel.close()
         wall_s = time.monotonic() - started
@@ -137,15 +142,22 @@ class Resident:
 
     def _watch(self) -> None:
         # SECURITY: a cell that speaks unasked, or leaves, is ended before it could be believed.
-        asyncio.get_running_loop().add_reader(self.cell.channel, self.end)
+        if not self._is_watched:
+            self._is_watched = True
+            asyncio.get_running_loop().add_reader(self.cell.channel, self.end)
 
     def _unwatch(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.cell.channel)
+        # WHY: only what was set here, for whoever talks waits for the same socket.
+        if self._is_watched:
+            self._is_watched = False
+            asyncio.get_running_loop().remove_reader(self.cell.channel)
 
     async def _reap(self) -> None:
         try:
             with contextlib.suppress(TimeoutError):
                 await until_gone(self.cell, _REAP_S)
+            # WHY: a socket that is closed while somebody waits for it never wakes them.
+            await self._quiet.wait()
         finally:
             self._printed.close()
             self.cell.close()
