@@ -6,7 +6,7 @@ SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
 .PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -31,9 +31,11 @@ tests: setup-dev
 attacks: setup-dev
 	$(BIN)/pytest -s tests/sandbox/test_attacks.py tests/sandbox/test_layers.py
 
-# A serving gateway killed a hundred times under load; the normal tests do it five times.
+# A serving gateway killed a hundred times under load, and ten thousand calls that leave nothing behind; the normal
+# tests do five and some hundreds.
 soak: setup-dev
 	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
+	HEARTHGATE_CALLS=10000 $(BIN)/pytest tests/executor/test_modes.py -k leave_nothing
 
 # Casbin's own tests, with our enforcer in place of its own; says so where they cannot be fetched.
 test-casbin: setup-dev
@@ -51,6 +53,10 @@ bench-query: setup-dev
 bench-policy:
 	@PYTHON=$(PYTHON) VENV=.venv-bench sh tools/setup requirements-bench.lock
 	.venv-bench/bin/python -m benchmarks.policy
+
+# bwrap, firejail, runsc (Debian: apt-get install bubblewrap firejail runsc) and srt are compared where installed.
+bench-sandbox: setup-dev
+	$(BIN)/python -m benchmarks.sandbox
 
 bench-export: setup-dev
 	$(BIN)/python -m benchmarks.export
