@@ -6,6 +6,7 @@ what is installed; what is not is told.
 
 import argparse
 import asyncio
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ class Executor:
     def __init__(self, runner: asyncio.Runner, launcher: Launcher, code: Path) -> None:
         self._runner, self._launcher, self._code = runner, launcher, code
         self.cold = Pool(launcher, max_cells=8, max_waiting=64)
+        self.cpu_s: list[float] = []  # of pristine cells, their making included
         self.warm = Pool(launcher, max_cells=8, max_waiting=64, waiting_cells=_WAITING)
 
     def spec(self, plugin_id: str = "trivial", cpu_percent: int | None = None) -> Spec:
@@ -73,6 +75,8 @@ class Executor:
             arguments={"payload": {"word": "x" * 100}}, session_id=None, timeout_s=30, isolation=isolation,
         )  # fmt: skip
         result = await pool.run(job, spec, _answer)
+        if isolation is Isolation.PRISTINE and result.usage.cpu_s is not None:
+            self.cpu_s.append(result.usage.cpu_s)
         if not result.success or result.isolation is not isolation:
             raise SystemExit(f"a call did not end as it should: {result}")
 
@@ -131,6 +135,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, Launcher() as launcher:
             executor = Executor(runner, launcher, folder)
             compare(executor, chosen.rounds, chosen.each)
+            print(f"a pristine cell takes {statistics.median(executor.cpu_s) * 1000:.1f} ms of processor time")
             cells, taken = executor.residents()
             print(f"{cells} resident plugins: {taken / (1 << 20):.1f} MiB proportional memory each, both processes")
             executor.close()

@@ -50,6 +50,8 @@ def call(launcher: Launcher, order: dict) -> dict:
         cell.channel.settimeout(order["patience_s"])
         try:
             told = frames.read_frame(cell.channel)
+            while told is not None and told[0]["t"] == "refused":
+                told = frames.read_frame(cell.channel)
         except TimeoutError:
             told = ({"t": "silence"}, b"")
         except (frames.ProtocolError, ConnectionError) as error:
