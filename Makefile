@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
-.PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export
+.PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks fuzz
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -37,9 +37,11 @@ fuzz:
 	@PYTHON=$(PYTHON) VENV=.venv-fuzz sh tools/setup requirements-fuzz.lock
 	.venv-fuzz/bin/python tools/fuzz_frames.py -max_total_time=$(FUZZ_S) -max_len=16384 -timeout=5 -rss_limit_mb=1024
 
-# A serving gateway killed a hundred times under load; the normal tests do it five times.
+# A serving gateway killed a hundred times under load, and ten thousand calls that leave nothing behind; the normal
+# tests do five and some hundreds.
 soak: setup-dev
 	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
+	HEARTHGATE_CALLS=10000 $(BIN)/pytest tests/executor/test_modes.py -k leave_nothing
 
 # Casbin's own tests, with our enforcer in place of its own; says so where they cannot be fetched.
 test-casbin: setup-dev
@@ -57,6 +59,10 @@ bench-query: setup-dev
 bench-policy:
 	@PYTHON=$(PYTHON) VENV=.venv-bench sh tools/setup requirements-bench.lock
 	.venv-bench/bin/python -m benchmarks.policy
+
+# bwrap, firejail, runsc (Debian: apt-get install bubblewrap firejail runsc) and srt are compared where installed.
+bench-sandbox: setup-dev
+	$(BIN)/python -m benchmarks.sandbox
 
 bench-export: setup-dev
 	$(BIN)/python -m benchmarks.export

@@ -47,6 +47,9 @@ class SandboxSettings(_Section):
     max_asks: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     max_connections: Annotated[int, Field(ge=1, le=256)] = 16
     max_egress_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
+    max_idle_cells: Annotated[int, Field(ge=0, le=1024)] = 100
+    idle_cell_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    max_idle_cell_mb: Annotated[int, Field(ge=32)] = 64
     accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
 
 

@@ -1,9 +1,10 @@
 """A small assembler for the filters that the kernel runs before each system call."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_AT_LEAST, _AND, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x54, 0x06
 _MAX_INSTRUCTIONS = 4096
 
 NUMBER_AT, ARCHITECTURE_AT = 0, 4
@@ -72,6 +73,19 @@ def unless_equal(value: int, then: Block) -> Block:
 def when_at_least(value: int, then: Block) -> Block:
     """Run `then`, which must end with an answer, when the loaded word is `value` or more."""
     return (Instruction(_JUMP_AT_LEAST, value, 0, len(then)), *then)
+
+
+def choose(starts: Sequence[tuple[int, Block]]) -> Block:
+    """Run the block of the last start that is not above the loaded word; each must end with an answer.
+
+    By halves, for the kernel goes through the whole program for each call it knows when it takes a filter.
+    """
+    if len(starts) == 1:
+        return starts[0][1]
+    middle = len(starts) // 2
+    lower = choose(starts[:middle])
+    at_least = Instruction(_JUMP_AT_LEAST, starts[middle][0], 0, 1)
+    return (at_least, Instruction(_JUMP, len(lower)), *lower, *choose(starts[middle:]))
 
 
 def assemble(program: Block) -> bytes:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox import cgroup, disk, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp
+from sandbox import cgroup, disk, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp, template
 from sandbox.errors import SandboxError
-from sandbox.spec import Spec
+from sandbox.spec import FORK, PRISTINE, Spec
 
 CHANNEL, REPORT = 3, 4
 _FIRST_SPARE = 64
@@ -61,7 +61,7 @@ def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
         plugin = _build(spec, kit, group)
         if plugin == 0:
             _become_plugin(spec, kit, memory_is_bounded=group.bounds_memory)
-            status = runtime.serve(CHANNEL, spec.entry_point)
+            status = _serve(spec)
         else:
             _watch(plugin)
             status = 0
@@ -108,7 +108,7 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
             f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}",
             fix="chmod a+rX",
         )
-    rlimits.limit_process(spec.limits, memory_is_bounded=memory_is_bounded)
+    rlimits.limit_process(spec.limits, lifetime_s=spec.lifetime_s, memory_is_bounded=memory_is_bounded)
     if spec.relay:
         os.environ.update(relay.environment(certificates=spec.certificates is not None))
     landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
@@ -118,10 +118,17 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
     os.chdir("/scratch")
 
 
-def _reaches(spec: Spec, template: root.Template) -> list[landlock.Reach]:
+def _serve(spec: Spec) -> int:
+    with socket.socket(fileno=CHANNEL) as channel:
+        if spec.isolation == FORK:
+            return template.serve(channel, spec.entry_point)
+        return runtime.serve(channel, spec.entry_point, once=spec.isolation == PRISTINE)
+
+
+def _reaches(spec: Spec, common: root.Template) -> list[landlock.Reach]:
     trusted = () if spec.certificates is None else (relay.CERTIFICATES,)
     packages = () if spec.packages is None else ("/packages",)
-    readable = (*template.libraries, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
+    readable = (*common.libraries, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
     written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
     return [
         *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted)),

@@ -47,6 +47,7 @@ class Group:
 
     folders: Mapping[str, str]
     unified: bool
+    cpu: Mapping[str, str] = field(default_factory=dict)  # the share of the processor, not yet in force
     left: set[str] = field(default_factory=set)
 
     @property
@@ -64,6 +65,14 @@ class Group:
                 _write(os.path.join(folder, file), "0")
             except OSError as error:
                 raise SandboxError.from_os("cgroup", error) from None
+
+    def bound_cpu(self) -> None:
+        """Put the share of the processor in force."""
+        try:
+            for file, value in self.cpu.items():
+                _write(os.path.join(self.folders["cpu"], file), value)
+        except OSError as error:
+            raise SandboxError.from_os("cgroup", error) from None
 
     def usage(self) -> tuple[int | None, bool]:
         """Read the memory peak in bytes and whether the kernel killed for want of memory."""
@@ -108,17 +117,24 @@ def forget_controllers(controllers: Controllers) -> None:
 
 
 def make_group(controllers: Controllers, name: str, limits: Limits) -> Group:
-    """Make a cell's groups with their limits set; what the host does not offer is left out."""
+    """Make a cell's groups with their limits set; what the host does not offer is left out.
+
+    The share of the processor is set by `bound_cpu`.
+    """
     folders = {
         controller: os.path.join(folder, name)
         for controller, folder in controllers.folders.items()
         if controller != "cpu" or controllers.unified or limits.cpu_percent is not None
     }
-    group = Group(folders=folders, unified=controllers.unified)
+    # WHY: in force from the start, it would stretch the raising of the barriers, which is the sandbox's own work.
+    cpu = _settings("cpu", limits, unified=controllers.unified) if "cpu" in folders else {}
+    group = Group(folders=folders, unified=controllers.unified, cpu=cpu)
     try:
         for folder in set(folders.values()):
             os.mkdir(folder)
         for controller, folder in folders.items():
+            if controller == "cpu":
+                continue
             for file, value in _settings(controller, limits, unified=controllers.unified).items():
                 _write(os.path.join(folder, file), value)
         _bound_swap(group, limits)

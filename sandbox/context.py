@@ -1,89 +1,13 @@
 """`ctx`: all that a plugin has. Each call is a question to the gateway, which decides, records and does it."""
 
 import json
-import os
-import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandbox import frames
+from sandbox.channel import Channel
 
 _ENCODING = "utf-8"
-
-
-class PermissionDenied(PermissionError):  # noqa: N818  # the name that plugins are promised
-    """The gateway answered no."""
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.decision_id: str | None = told.get("decision_id")
-        self.reason: str = str(told.get("reason", "denied"))
-        self.near_misses: list[Any] = list(told.get("near_misses") or ())
-        super().__init__(str(told.get("message") or f"denied: {self.reason} (decision {self.decision_id})"))
-
-
-class ResourceError(OSError):
-    """The gateway said yes, and it could not be done: no such file, no such host, too large."""
-
-
-class Channel:
-    """Asks the gateway, one question at a time; may be used from any thread of the plugin's own process."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._lock = threading.Lock()
-        self._asked = 0
-        self._owner = os.getpid()
-
-    def send(self, header: Mapping[str, object], blob: bytes = b"") -> None:
-        """Tell the gateway something that needs no answer."""
-        self._check_owner()
-        with self._lock:
-            frames.write_frame(self._socket, header, blob)
-
-    def send_if_free(self, header: Mapping[str, object]) -> bool:
-        """Tell the gateway something if nobody is speaking with it; tells whether it was said."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            frames.write_frame(self._socket, header)
-        except OSError:
-            return True  # WHY: nobody listens any more, so there is nobody to tell it later either
-        finally:
-            self._lock.release()
-        return True
-
-    def ask(self, op: str, arguments: Mapping[str, object], blob: bytes = b"") -> tuple[Any, bytes]:
-        """Ask the gateway and wait.
-
-        Raises:
-            PermissionDenied: the policy says no.
-            ResourceError: it could not be done.
-        """
-        self._check_owner()
-        with self._lock:
-            self._asked += 1
-            number = self._asked
-            frames.write_frame(self._socket, {"t": "ask", "id": number, "op": op, "args": arguments}, blob)
-            header, answer = self._read_answer(number)
-        if header.get("ok") is True:
-            return header.get("value"), answer
-        if header.get("error") == "denied":
-            raise PermissionDenied(header)
-        raise ResourceError(str(header.get("message") or header.get("error") or "it failed"))
-
-    def _read_answer(self, number: int) -> frames.Frame:
-        while True:
-            frame = frames.read_frame(self._socket)
-            if frame is None:
-                raise ResourceError("the gateway went away")
-            if frame[0].get("t") == "answer" and frame[0].get("id") == number:
-                return frame
-
-    def _check_owner(self) -> None:
-        if os.getpid() != self._owner:
-            raise ResourceError("only the plugin's first process speaks with the gateway")
 
 
 class Response:

@@ -1,107 +1,26 @@
 """The gateway's side of the sandbox: starts the zygote, orders cells, ends them."""
 
-import contextlib
 import json
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from sandbox import disk, relay
 from sandbox.errors import SandboxError
+from sandbox.held import LINE_BYTES, Birth, Cell, Ending, is_readable
 from sandbox.spec import Spec
+
+__all__ = ["Birth", "Cell", "Ending", "Launcher"]
 
 _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
 _START_S = 20.0
 _SPAWN_S = 15.0
 _END_S = 10.0
 _SILENCE_S = 12.0  # the zygote itself ends a cell that is not ready after ten
-_LINE_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a cell ended; nothing of it is left when this is known."""
-
-    exit: int | None = None
-    signal: int | None = None
-    cpu_s: float = 0.0
-    memory_peak_bytes: int | None = None
-    oom: bool = False  # the kernel killed for want of memory
-    timed_out: bool = False  # the sandbox's own clock ended it
-
-
-class Cell:
-    """A confined process that waits for one call.
-
-    `channel` carries frames, `output` what it prints, `status` a last line when it is gone; `door`, where its
-    specification says so, listens for connections that its processes make; `disk` is what it wrote.
-    """
-
-    door: socket.socket | None = None
-    disk = disk.NO_DISK
-
-    def __init__(
-        self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int, heard: bytes = b""
-    ) -> None:
-        self.channel = channel
-        self.output = output
-        self.status = status
-        self._handle: int | None = handle
-        self._lock = threading.Lock()
-        self._ending: Ending | None = None
-        self._heard = bytearray(heard)
-
-    def kill(self) -> None:
-        """End every process of the cell, whatever it does; harmless when it is gone."""
-        with self._lock:
-            if self._handle is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-
-    def wait(self, timeout_s: float) -> Ending:
-        """Wait until everything in the cell is gone.
-
-        Raises:
-            TimeoutError: it is not gone yet.
-        """
-        deadline = time.monotonic() + timeout_s
-        while self._ending is None:
-            data = _receive(self.status, deadline)
-            self._heard += data
-            if not data:
-                self._ending = _ending_of(bytes(self._heard))
-        self._release()
-        return self._ending
-
-    def close(self) -> None:
-        """End the cell and let go of every descriptor."""
-        self.kill()
-        for end in (self.channel, self.output, self.status, self.disk):
-            end.close()
-        self._release()
-
-    def _release(self) -> None:
-        with self._lock:
-            if self._handle is not None:
-                os.close(self._handle)
-                self._handle = None
-        self.status.close()
-        if self.door is not None:
-            self.door.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
 
 class Launcher:
@@ -136,33 +55,49 @@ class Launcher:
         """
         deadline = time.monotonic() + timeout_s
         ours, theirs = _ends()
+        birth = Birth(ours, has_door=spec.relay)
         try:
             try:
                 self._order(spec, theirs)
             finally:
-                for sock in theirs:
-                    sock.close()
-            if not _is_readable(ours[2], deadline):
+                _close_all(theirs)
+            if not is_readable(birth.status, deadline):
                 self._give_up(timeout_s)
-            handle, heard = _await_ready(ours[2])
         except BaseException:
-            for sock in ours:
-                sock.close()
+            birth.give_up()
             raise
-        cell = Cell(*ours, handle, heard)
+        return birth.finish()
+
+    def order(self, spec: Spec) -> Birth | None:
+        """Order a cell without waiting for anything; None where that is not possible now: `spawn` waits."""
+        if not self._lock.acquire(blocking=False):
+            return None
         try:
-            cell.door = relay.receive(cell.channel) if spec.relay else None
-            cell.disk = disk.receive(cell.channel)
-        except SandboxError:
-            cell.close()
-            raise
-        return cell
+            if self._control is None or not self.is_running:
+                return None
+            ours, theirs = _ends()
+            try:
+                descriptors = [each.fileno() for each in theirs]
+                socket.send_fds(self._control, [spec.to_json().encode()], descriptors, socket.MSG_DONTWAIT)
+            except OSError:
+                _close_all(ours)
+                return None
+            finally:
+                _close_all(theirs)
+        finally:
+            self._lock.release()
+        return Birth(ours, has_door=spec.relay)
 
     def close(self) -> None:
         """End every cell and the zygote."""
         with self._lock:
             self._closed = True
             self._stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a zygote takes orders."""
+        return self._control is not None and self._process is not None and self._process.poll() is None
 
     @property
     def zygote_pid(self) -> int | None:
@@ -259,6 +194,11 @@ def _ends() -> tuple[tuple[socket.socket, socket.socket, socket.socket], tuple[s
     return (channel, output, status), (their_channel, their_output, their_status)
 
 
+def _close_all(sockets: tuple[socket.socket, ...]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
 def _hello(control: socket.socket) -> Mapping[str, Any]:
     data = _receive_within(control, _START_S, "it did not start in time")
     if not data:
@@ -269,46 +209,7 @@ def _hello(control: socket.socket) -> Mapping[str, Any]:
     return told
 
 
-def _await_ready(status: socket.socket) -> tuple[int, bytes]:
-    """Take the line that says all barriers are up; gives the cell's handle and what was said after it."""
-    data, descriptors, _flags, _address = socket.recv_fds(status, _LINE_BYTES, 1)
-    if not data:
-        raise SandboxError("zygote", "it died while the cell was made")
-    line, _, heard = data.partition(b"\n")
-    told = json.loads(line)
-    if told.get("t") == "ready" and descriptors:
-        return descriptors[0], heard
-    for descriptor in descriptors:
-        os.close(descriptor)
-    raise SandboxError.from_json(told) if told.get("t") == "error" else SandboxError("cell", "it ended at once")
-
-
 def _receive_within(sock: socket.socket, timeout_s: float, complaint: str) -> bytes:
-    if not _is_readable(sock, time.monotonic() + timeout_s):
+    if not is_readable(sock, time.monotonic() + timeout_s):
         raise SandboxError("zygote", complaint)
-    return sock.recv(_LINE_BYTES)
-
-
-def _receive(sock: socket.socket, deadline: float) -> bytes:
-    if not _is_readable(sock, deadline):
-        raise TimeoutError("the cell is not gone yet")
-    try:
-        return sock.recv(_LINE_BYTES)
-    except ConnectionResetError:
-        return b""
-
-
-def _is_readable(sock: socket.socket, deadline: float) -> bool:
-    # WHY: poll, for select cannot watch a descriptor above 1023.
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
-
-
-def _ending_of(heard: bytes) -> Ending:
-    for line in heard.splitlines():
-        told = json.loads(line)
-        if told.pop("t", None) == "end":
-            return Ending(**told)
-    # WHY: a zygote that died took the cell with it; the kernel sees to that.
-    return Ending(signal=int(signal.SIGKILL))
+    return sock.recv(LINE_BYTES)

@@ -123,7 +123,7 @@ class Nursery:
             raise SandboxError.from_os("pid namespace", error) from None
         finally:
             theirs.close()
-        self._keep(pid, ours, status.dup(), group, spec.limits.timeout_s)
+        self._keep(pid, ours, status.dup(), group, spec.limits.timeout_s + spec.lifetime_s)
 
     def _fork(self) -> int:
         """Fork the first process of a new pid namespace."""
@@ -176,6 +176,12 @@ class Nursery:
         match message.pop("t"):
             case "ready":
                 running.kill_at = time.monotonic() + running.timeout_s + _GRACE_S
+                try:
+                    running.group.bound_cpu()
+                except SandboxError as error:
+                    tell(running.status, {"t": "error", **error.as_json()})
+                    self._kill(running)
+                    return
                 tell(running.status, {"t": "ready"}, running.handle)
             case "error":
                 tell(running.status, {"t": "error", **message})
@@ -199,12 +205,13 @@ class Nursery:
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom
         ending["timed_out"] = running.timed_out
-        self._old_groups.append(running.group)
-        self._sweep()
         running.report.close()
         os.close(running.handle)
         tell(running.status, {"t": "end", **ending})
         running.status.close()
+        # WHY: told first, for no process is left, and an empty group holds nobody up.
+        self._old_groups.append(running.group)
+        self._sweep()
 
     def _kill(self, running: Running) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -12,14 +12,14 @@ _LOOSE_FACTOR = 4
 _LOOSE_BYTES = 1 << 30
 
 
-def limit_process(limits: Limits, *, memory_is_bounded: bool) -> None:
+def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float = 0.0) -> None:
     """Bound this process and those that come from it; each may only be lowered from here on.
 
     `memory_is_bounded`: a cgroup counts the memory of the whole tree, so the process limit is a loose backstop.
     """
     wanted = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: math.ceil(limits.timeout_s) + _CPU_GRACE_S,
+        resource.RLIMIT_CPU: math.ceil(limits.timeout_s + lifetime_s) + _CPU_GRACE_S,
         resource.RLIMIT_FSIZE: limits.scratch_bytes,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,

@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from sandbox import frames
-from sandbox.context import Channel, Context
+from sandbox.channel import Channel
+from sandbox.context import Context
 from sandbox.witness import Witness
 
 _PLUGIN = "/plugin"
@@ -27,37 +28,62 @@ _LINE_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 2000
 
 
-def serve(descriptor: int, entry_point: str) -> int:
-    """Take one call from the channel, answer it, and give the exit status."""
-    with socket.socket(fileno=descriptor) as sock:
+def serve(sock: socket.socket, entry_point: str, *, once: bool) -> int:
+    """Take calls from the channel, one or all there are, answer them, and give the exit status."""
+    return serve_calls(sock, Code(entry_point), most=1 if once else None)
+
+
+class Code:
+    """A plugin's code, which is loaded by the first call."""
+
+    def __init__(self, entry_point: str) -> None:
+        self.entry_point = entry_point
+        self._module: ModuleType | None = None
+
+    def load(self) -> ModuleType:
+        """Give the plugin's module; whatever it raises when it is loaded is raised."""
+        if self._module is None:
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
+            self._module = _load(self.entry_point)
+        return self._module
+
+
+def serve_calls(sock: socket.socket, code: Code, *, most: int | None) -> int:
+    """Answer calls one after the other until the channel ends, or so many."""
+    witness: Witness | None = None
+    while most is None or most > 0:
         call = frames.read_frame(sock)
         if call is None:
             return 0
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
-        channel = Channel(sock)
-        witness = Witness(channel.send_if_free)
-        if call[0].get("tell_refusals"):
-            witness.watch()
-        answer = _answer(call[0], channel, entry_point)
+        if call[0].get("t") != "call":
+            continue  # an answer, or a word that nobody waits, which came when its call was over
+        channel = Channel(sock, call[0].get("call"))
+        if witness is None:
+            witness = Witness(channel.send_if_free)
+            if call[0].get("tell_refusals"):
+                witness.watch()
+        witness.begin(channel.send_if_free)
+        answer = _answer(call[0], channel, code)
         _flush()
         witness.flush()
-        channel.send(answer)
+        channel.finish(answer)
+        if most is not None:
+            most -= 1
     return 0
 
 
-def _answer(call: Mapping[str, Any], channel: Channel, entry_point: str) -> dict[str, object]:
+def _answer(call: Mapping[str, Any], channel: Channel, code: Code) -> dict[str, object]:
     try:
-        value = _run(call, channel, entry_point)
+        value = _run(call, channel, code)
         return _checked({"t": "result", "value": value})
     except BaseException as error:  # noqa: BLE001  # whatever a plugin raises is an answer
         return _failure(error)
 
 
-def _run(call: Mapping[str, Any], channel: Channel, entry_point: str) -> object:
-    module = _load(entry_point)
-    function = getattr(module, call["function"], None)
+def _run(call: Mapping[str, Any], channel: Channel, code: Code) -> object:
+    function = getattr(code.load(), call["function"], None)
     if not callable(function):
-        raise AttributeError(f"`{entry_point}` has no function `{call['function']}`")  # noqa: TRY004  # it is missing
+        raise AttributeError(f"`{code.entry_point}` has no function `{call['function']}`")  # noqa: TRY004  # it is missing
     context = Context(channel, call)
     value = function(context, **call["kwargs"])
     return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value

@@ -73,12 +73,15 @@ class _Program(ctypes.Structure):
 def _rules(machine: str, *, single_process: bool, relay: bool) -> bpf.Block:
     processes, sockets = _ONE_PROCESS if single_process else _MANY_PROCESSES, _RELAYED if relay else _NO_SOCKETS
     judged = {**_RULES, **processes, **sockets}
-    program: list[bpf.Instruction] = []
+    blocks = {number: judged[rule]() for number, rule in read_table(machine).values()}
+    starts: list[tuple[int, bpf.Block]] = [(0, _REFUSE)]
+    for number in range(max(blocks) + 2):
+        block = blocks.get(number, _REFUSE)
+        if block != starts[-1][1]:
+            starts.append((number, block))
     if machine == "x86_64":
-        program += bpf.when_at_least(X32_BIT, (bpf.answer(bpf.KILL_PROCESS),))
-    for number, rule in read_table(machine).values():
-        program += bpf.when_equal(number, judged[rule]())
-    return (*program, *_REFUSE)
+        starts.append((X32_BIT, (bpf.answer(bpf.KILL_PROCESS),)))
+    return bpf.choose(starts)
 
 
 def _clone() -> bpf.Block:

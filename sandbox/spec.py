@@ -15,6 +15,8 @@ _MAX_BYTES = 1 << 50
 _MAX_IDENTITY = (1 << 64) - 1
 _MAX_MOUNTS = 64
 _TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
+PRISTINE, FORK, SHARED = "pristine", "fork", "shared"
+_MODES = (PRISTINE, FORK, SHARED)
 _RESERVED = ("/proc", "/sys", "/dev", "/packages", "/plugin", "/run", "/scratch", "/trust")
 
 
@@ -83,6 +85,8 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     relay: bool = False  # one way out: connections to the cell's own loopback, taken by whoever ordered the cell
     certificates: str | None = None  # whom it may trust there: a file of the host that everybody may read
+    isolation: str = PRISTINE  # one call; or many: each in a child of a template, or all in one process
+    lifetime_s: float = 0.0  # how long it may wait for calls, besides the time of one
     single_process: bool = False  # threads, but no child: then the process limits bound all there is
     require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
 
@@ -97,6 +101,7 @@ class Spec:
         # SECURITY: never 0; the plugin would own the gateway's files should every other barrier fall.
         _check_range("uid", self.uid, 1, _MAX_ID)
         _check_type("limits", self.limits, Limits)
+        self._check_mode()
         _check_type("relay", self.relay, bool)
         if self.certificates is not None:
             _check_path("certificates", self.certificates)
@@ -109,6 +114,14 @@ class Spec:
             others = tuple(each.target for each in self.mounts if each is not mount)
             if _lies_in(mount.target, others):
                 raise SpecError(f"a mount's target `{mount.target}` lies in another mount's")
+
+    def _check_mode(self) -> None:
+        if self.isolation not in _MODES:
+            raise SpecError(f"isolation `{str(self.isolation)[:40]}`: {', '.join(_MODES)}")
+        if self.lifetime_s != 0:
+            _check_seconds("lifetime_s", self.lifetime_s)
+        if self.isolation == FORK and self.single_process:
+            raise SpecError("isolation `fork` needs a second process")
 
     def to_json(self) -> str:
         """Write the specification as one JSON object."""

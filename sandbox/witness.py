@@ -36,6 +36,12 @@ class Witness:
         """Look from now on; it cannot be undone."""
         sys.addaudithook(self._see)
 
+    def begin(self, tell: Tell) -> None:
+        """Tell what is seen from now on to another call's listener."""
+        self._tell = tell
+        self._told.clear()
+        self._waiting.clear()
+
     def flush(self) -> None:
         """Tell what could not be told when it happened."""
         while self._waiting and self._tell(self._waiting[0]):

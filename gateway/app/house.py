@@ -33,6 +33,7 @@ from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, Ma
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
@@ -156,11 +157,22 @@ def _parts(
     )
     accepted = frozenset(settings.sandbox.accept_missing)
     launcher = Launcher()
+    pool = Pool(
+        launcher,
+        max_cells=settings.sandbox.max_cells,
+        max_waiting=settings.sandbox.max_waiting,
+        accept_missing=accepted,
+        waiting_cells=Bounds(
+            cells=settings.sandbox.max_idle_cells,
+            idle_s=settings.sandbox.idle_cell_s,
+            memory_bytes=settings.sandbox.max_idle_cell_mb << 20,
+        ),
+    )
     memory = Memory(connection)
     return Parts(
         home=home,
         owner=owner_name(),
-        policy=CurrentPolicy(),
+        policy=CurrentPolicy(on_swap=pool.policy_changed),
         log=record[0],
         index=record[1],
         forgetting=[record[1].forget],
@@ -180,12 +192,7 @@ def _parts(
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
-        pool=Pool(
-            launcher,
-            max_cells=settings.sandbox.max_cells,
-            max_waiting=settings.sandbox.max_waiting,
-            accept_missing=accepted,
-        ),
+        pool=pool,
         caps=caps,
         max_asks=settings.sandbox.max_asks,
         host=Host(partial(probe, launcher), accepted),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.domain.isolation import Isolation
 from gateway.domain.names import PluginId
 from gateway.domain.permission import Permission
 from gateway.domain.request import Json
@@ -76,6 +77,7 @@ class Manifest:
     code_review_required: bool
     monitored: bool  # its calls are benchmarked without being asked
     raw: Mapping[str, Json]
+    isolation: Isolation | None = None  # a wish; the policy decides
 
     def capability(self, name: str) -> Capability | None:
         """Find a capability by its name."""

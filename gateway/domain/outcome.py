@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.domain.isolation import Isolation
 from gateway.domain.request import Json
 
 
@@ -52,6 +53,7 @@ class RunResult:
     logs: tuple[str, ...] = ()
     asks: tuple[dict[str, Json], ...] = field(default=())  # what it asked for: decision id, op, effect
     files: dict[str, Json] | None = None  # which of the host's files its cell saw; None: its manifest names none
+    isolation: Isolation = Isolation.PRISTINE  # how the call was kept apart from others
 
     @property
     def success(self) -> bool:

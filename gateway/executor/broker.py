@@ -1,28 +1,25 @@
-"""The conversation with one cell: the call goes in, its asks come back here, one result comes out."""
+"""The conversation about one call: it goes in, its asks come back here, one result comes out."""
 
 import asyncio
 import contextlib
 import json
-import signal
-import time
+import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
-from gateway.domain.outcome import Outcome, RunResult, Usage
+from gateway.domain.isolation import Isolation
+from gateway.domain.outcome import Outcome
 from gateway.domain.request import Json
 from gateway.executor.egress import Passing, Relay
 from sandbox.frames import Decoder, ProtocolError, encode
-from sandbox.launcher import Cell, Ending
 
 MAX_OUTSTANDING_ASKS = 16
 MAX_REFUSALS = 16  # that a call's process may tell of
 REFUSED = "refused"  # what is no ask: a try that the cell refused
-_KEPT_OUTPUT_BYTES = 64 << 10
 _KEPT_LOGS = 200
 _READ_BYTES = 64 << 10
-_REAP_S = 5.0
-_LAST_BREATH_S = 0.5
+_CANCEL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,130 +45,139 @@ class Job:
     arguments: Mapping[str, Json]
     session_id: str | None
     timeout_s: float
+    isolation: Isolation = Isolation.PRISTINE
+    generation: int = 0  # of the plugin's registration
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """A cell's door, and how what comes through it is passed on."""
+
+    door: socket.socket
+    passing: Passing
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a conversation ended; `outcome` is unknown where the other end closed without a result."""
+
+    outcome: Outcome
+    output: Json = None
+    error: str | None = None
+    is_sound: bool = False  # the call was answered, and nothing was said beyond that
 
 
 class Conversation:
-    """Talks with one cell until it is over, whatever the plugin does."""
+    """Talks about one call over one channel until it is answered, whatever the plugin does."""
 
     # SECURITY: who asks is known from which cell's socket it came; nothing identifying is read from a frame.
 
-    def __init__(self, cell: Cell, job: Job, ask: Ask, passing: Passing | None = None) -> None:
-        self._cell = cell
+    def __init__(
+        self, channel: socket.socket, job: Job, ask: Ask, kill: Callable[[], None], way_out: WayOut | None = None
+    ) -> None:
+        self.isolation = job.isolation
+        self._channel = channel
         self._job = job
         self._ask = ask
-        self._passing = passing
+        self._kill = kill
+        self._way_out = way_out
         self._relay: Relay | None = None
-        self._logs: list[str] = []
-        self._notes: list[dict[str, Json]] = []
-        self._printed = bytearray()
         self._refusals = 0
         self._told: set[asyncio.Task[None]] = set()
-        self._kill_reason: str | None = None
+        self._decoder = Decoder()
         self._asks: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
+        self.logs: list[str] = []
+        self.notes: list[dict[str, Json]] = []
+        self.kill_reason: str | None = None
 
     def kill(self, why: str) -> None:
-        """End the whole cell now; the run's outcome is `killed`."""
-        self._kill_reason = self._kill_reason or why
-        self._cell.kill()
+        """End the whole cell now; the call's outcome is `killed`."""
+        self.kill_reason = self.kill_reason or why
+        self._kill()
         if self._relay is not None:
             self._relay.stop()
 
-    async def run(self) -> RunResult:
-        """Give the result of the call; the cell is gone when this returns."""
-        started = time.monotonic()
-        draining = asyncio.create_task(self._drain_output())
-        left = False
-        self._open_relay()
+    async def run(self) -> Said:
+        """Say what the call is, answer what it asks, and give how it ended."""
+        if self._way_out is not None and self.kill_reason is None:
+            self._relay = Relay(self._way_out.door, self._way_out.passing, self._keep_note)
         try:
             async with asyncio.timeout(self._job.timeout_s):
-                outcome, output, error = await self._talk()
-            left = outcome is Outcome.UNKNOWN
+                await self._send(
+                    {
+                        "t": "call",
+                        "function": self._job.function,
+                        "kwargs": dict(self._job.arguments),
+                        "user_id": self._job.user_id,
+                        "session_id": self._job.session_id,
+                        "deadline_s": self._job.timeout_s,
+                        "tell_refusals": True,
+                    }
+                )
+                return await self._hear()
         except TimeoutError:
-            outcome, output, error = Outcome.TIMED_OUT, None, f"it ran longer than {self._job.timeout_s:g} s"
+            return Said(Outcome.TIMED_OUT, error=f"it ran longer than {self._job.timeout_s:g} s")
         except ProtocolError as problem:
-            outcome, output, error = Outcome.KILLED, None, f"it broke the protocol: {problem}"
-        except BaseException:
-            # INVARIANT: a call that is given up leaves no cell and no descriptor behind.
-            draining.cancel()
-            self._cell.close()
-            raise
+            return Said(Outcome.KILLED, error=f"it broke the protocol: {problem}")
         finally:
-            if not left:
-                self._cell.kill()
             await self._end_asks()
-        wall_s = time.monotonic() - started
-        ending = await self._reap(left=left)
-        await self._finish(draining)
-        if outcome is Outcome.UNKNOWN:
-            outcome, error = self._how_it_died(ending)
-        if self._kill_reason is not None and outcome is not Outcome.RETURNED:
-            outcome, error = Outcome.KILLED, self._kill_reason
-        return RunResult(
-            outcome=outcome,
-            output=output,
-            error=error,
-            usage=Usage(
-                wall_s=wall_s,
-                cpu_s=ending.cpu_s,
-                memory_peak_bytes=ending.memory_peak_bytes,
-                disk_bytes=self._cell.disk.used_bytes(),
-            ),
-            stdout=self._printed.decode("utf-8", "replace"),
-            logs=tuple(self._logs),
-            asks=tuple(self._notes),
-        )
 
-    def _open_relay(self) -> None:
-        if self._cell.door is not None and self._passing is not None and self._kill_reason is None:
-            self._relay = Relay(self._cell.door, self._passing, self._keep_note)
+    async def end_relay(self) -> None:
+        """Let what was sent through the relay go on for a moment, and close it; the cell is ended before."""
+        if self._relay is not None:
+            await (self._relay.finish() if self.kill_reason is None else self._relay.close())
+
+    async def stop(self) -> bool:
+        """Say that nobody waits any more; tells whether the call ended soon, and soundly."""
+        with contextlib.suppress(TimeoutError, ProtocolError):
+            async with asyncio.timeout(_CANCEL_S):
+                await self._send({"t": "cancel"})
+                return (await self._hear()).is_sound
+        return False
+
+    async def _hear(self) -> Said:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(self._channel, _READ_BYTES):
+                if self.kill_reason is not None:
+                    break  # WHY: what a cell says while it is ended, as when its connections are cut, is no result
+                frames = self._decoder.feed(data)
+                for header, blob in frames:
+                    said = await self._take(header, blob)
+                    if said is not None:
+                        return replace(said, is_sound=next(frames, None) is None and self._decoder.is_between_frames)
+        except (ConnectionError, BrokenPipeError):
+            pass  # WHY: a cell that died closes its end; how it died is asked elsewhere
+        return Said(Outcome.UNKNOWN)
+
+    async def _take(self, header: Mapping[str, object], blob: bytes) -> Said | None:
+        # SECURITY: a frame that was sent for another call, before or after, answers nothing.
+        if header.get("call") != self._job.execution_id:
+            raise ProtocolError("a frame of another call")
+        match header.get("t"):
+            case "result":
+                return Said(Outcome.RETURNED, output=cast("Json", header.get("value")))
+            case "error":
+                return Said(Outcome.FAILED, error=_sentence(header))
+            case "ask":
+                await self._take_ask(header, blob)
+            case "log":
+                self._note_log(header)
+            case "progress":
+                self._note_log({"level": "progress", "message": header.get("message")})
+            case "refused":
+                self._take_refusal(header)
+            case other:
+                raise ProtocolError(f"a frame of type {str(other)[:40]!r}")
+        return None
 
     async def _end_asks(self) -> None:
         for task in self._asks:
             task.cancel()
-        # WHY: not cancelled, for what was refused is recorded, also where the call ended by it.
-        await asyncio.gather(*self._asks, *self._told, return_exceptions=True)
-        if self._relay is not None:
-            await (self._relay.finish() if self._kill_reason is None else self._relay.close())
-
-    async def _talk(self) -> tuple[Outcome, Json, str | None]:
-        reader, self._writer = await asyncio.open_connection(sock=self._cell.channel)
-        try:
-            await self._send(
-                {
-                    "t": "call",
-                    "function": self._job.function,
-                    "kwargs": dict(self._job.arguments),
-                    "user_id": self._job.user_id,
-                    "session_id": self._job.session_id,
-                    "deadline_s": self._job.timeout_s,
-                    "tell_refusals": True,
-                }
-            )
-            decoder = Decoder()
-            while data := await reader.read(_READ_BYTES):
-                if self._kill_reason is not None:
-                    break  # WHY: what a cell says while it is ended, as when its connections are cut, is no result
-                for header, blob in decoder.feed(data):
-                    match header.get("t"):
-                        case "result":
-                            return Outcome.RETURNED, cast("Json", header.get("value")), None
-                        case "error":
-                            return Outcome.FAILED, None, _sentence(header)
-                        case "ask":
-                            await self._take_ask(header, blob)
-                        case "log" | "progress" | "refused" as kind:
-                            self._hear(kind, header)
-                        case other:
-                            raise ProtocolError(f"a frame of type {str(other)[:40]!r}")
-        except (ConnectionError, BrokenPipeError):
-            pass  # WHY: a cell that died closes its end; how it died is asked below
-        finally:
-            # WHY: not `close`, which waits until a plugin that reads no answers has taken what was written.
-            self._writer.transport.abort()
-            with contextlib.suppress(ConnectionError, OSError):
-                await self._writer.wait_closed()
-        return Outcome.UNKNOWN, None, None
+        if self._asks or self._told:
+            # WHY: not cancelled, for what was refused is recorded, also where the call ended by it.
+            await asyncio.gather(*self._asks, *self._told, return_exceptions=True)
 
     async def _take_ask(self, header: Mapping[str, object], blob: bytes) -> None:
         number, op, arguments = header.get("id"), header.get("op"), header.get("args")
@@ -182,15 +188,6 @@ class Conversation:
         task = asyncio.create_task(self._answer(number, op, arguments, blob))
         self._asks.add(task)
         task.add_done_callback(self._asks.discard)
-
-    def _hear(self, kind: str, header: Mapping[str, object]) -> None:
-        match kind:
-            case "refused":
-                self._take_refusal(header)
-            case "progress":
-                self._note_log({"level": "progress", "message": header.get("message")})
-            case _:
-                self._note_log(header)
 
     def _take_refusal(self, header: Mapping[str, object]) -> None:
         """Pass on what the plugin's own process tells of a refused try; it waits for nothing, and gets no answer."""
@@ -208,71 +205,33 @@ class Conversation:
     async def _answer(self, number: int, op: str, arguments: Mapping[str, Json], blob: bytes) -> None:
         answer = await self._ask(op, arguments, blob)
         note = dict(answer.note)
+        mark: dict[str, Json] = {"t": "answer", "call": self._job.execution_id, "id": number}
         try:
-            frame = encode({"t": "answer", "id": number, **answer.body}, answer.blob)
+            frame = encode({**mark, **answer.body}, answer.blob)
         except ProtocolError as problem:
             # WHY: an answer that no frame holds must be told as one, else the plugin would wait for it to its end.
             told = f"it was done, but the answer cannot be sent: {problem}"
-            frame = encode({"t": "answer", "id": number, "ok": False, "error": "failed", "message": told})
+            frame = encode({**mark, "ok": False, "error": "failed", "message": told})
             note["ok"] = False
         if note:
             self._keep_note(note)
         await self._write(frame)
 
     def _keep_note(self, note: Mapping[str, Json]) -> None:
-        if len(self._notes) < _KEPT_LOGS:
-            self._notes.append(dict(note))
+        if len(self.notes) < _KEPT_LOGS:
+            self.notes.append(dict(note))
 
     async def _send(self, header: Mapping[str, Json]) -> None:
-        await self._write(encode(dict(header)))
+        await self._write(encode({**header, "call": self._job.execution_id}))
 
     async def _write(self, frame: bytes) -> None:
         async with self._writing:
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                self._writer.write(frame)
-                await self._writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.get_running_loop().sock_sendall(self._channel, frame)
 
     def _note_log(self, header: Mapping[str, object]) -> None:
-        if len(self._logs) < _KEPT_LOGS:
-            self._logs.append(f"{str(header.get('level', 'info'))[:16]}: {str(header.get('message', ''))[:1000]}")
-
-    async def _drain_output(self) -> None:
-        reader, writer = await asyncio.open_connection(sock=self._cell.output)
-        try:
-            # WHY: read on when enough is kept, else a plugin that prints much would stand still.
-            while data := await reader.read(_READ_BYTES):
-                self._printed += data[: max(0, _KEPT_OUTPUT_BYTES - len(self._printed))]
-        finally:
-            writer.close()
-
-    async def _reap(self, *, left: bool) -> Ending:
-        if left:
-            # WHY: it closed its end of the channel; how it ended by itself tells more than our kill would.
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.to_thread(self._cell.wait, _LAST_BREATH_S)
-            self._cell.kill()
-        try:
-            return await asyncio.to_thread(self._cell.wait, _REAP_S)
-        except TimeoutError:
-            # WHY: what the call answered stands; the kernel ends what was killed, sooner or later.
-            self._cell.close()
-            return Ending(signal=int(signal.SIGKILL))
-
-    async def _finish(self, draining: "asyncio.Task[None]") -> None:
-        with contextlib.suppress(TimeoutError, ConnectionError, OSError):
-            await asyncio.wait_for(draining, 1.0)
-
-    def _how_it_died(self, ending: Ending) -> tuple[Outcome, str]:
-        if ending.oom:
-            return Outcome.KILLED, "it used more memory than it may"
-        if ending.signal is not None:
-            return Outcome.KILLED, f"it was ended by signal {_signal_name(ending.signal)}"
-        return Outcome.FAILED, f"it ended without a result (exit status {ending.exit})"
-
-
-def _signal_name(number: int) -> str:
-    # WHY: a plugin may end itself by any signal, and most real-time ones have no name.
-    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        if len(self.logs) < _KEPT_LOGS:
+            self.logs.append(f"{str(header.get('level', 'info'))[:16]}: {str(header.get('message', ''))[:1000]}")
 
 
 def _sentence(header: Mapping[str, object]) -> str:

@@ -37,6 +37,7 @@ from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
+from gateway.flows.isolation import isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
@@ -278,11 +279,11 @@ class _Run:
             self.plugin.manifest,
             snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
             self.parts.caps,
-            timeout_s=self.call.timeout_s,
             relay=needs_relay(self.parts, self.plugin),
             showings=sight.showings,
         )
         spec = replace(spec, packages=packages_of(self.parts, self.plugin))
+        timeout_s = spec.limits.timeout_s
         job = Job(
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,
@@ -290,7 +291,9 @@ class _Run:
             function=self.step.function,
             arguments=self.step.arguments,
             session_id=self.call.session_id,
-            timeout_s=spec.limits.timeout_s,
+            timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
+            isolation=isolation_of(self.parts, self.plugin),
+            generation=self.plugin.generation,
         )
         asking = Asking(
             parts=self.parts,
@@ -353,6 +356,7 @@ class _Run:
             "output_size": json_size(result.output) if result.success else 0,
             "usage": result.usage.as_json(),
             "asks": list(result.asks),
+            "isolation": result.isolation.value,
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
         personal: dict[str, Json] = {} if result.error is None else {"error": self._told(result.error)}

@@ -19,6 +19,7 @@ from gateway.flows import lifecycle
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute_once import Once
+from gateway.flows.isolation import isolation_of
 from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import grants_in_force, revoke_permissions
@@ -46,6 +47,10 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "digest": plugin.digest,
         "risk": None if policy is None else plugin_risk(policy.parsed, plugin.id).as_json(),
         "declared_tier": manifest.declared_tier.value,
+        "isolation": {
+            "wish": None if manifest.isolation is None else manifest.isolation.value,
+            "effective": isolation_of(parts, plugin).value,
+        },
         "requested_permissions": [each.as_json() for each in manifest.permissions],
         "capabilities": [
             {"name": each.name, "description": each.description, "parameters": dict(each.parameters)}
@@ -55,6 +60,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "registered_at": plugin.registered_at,
         "changed_at": plugin.changed_at,
         "running": sum(job.plugin_id == plugin.id for job in parts.pool.running),
+        "cells_waiting": sum(job.plugin_id == plugin.id for job in parts.pool.resting),
     }
 
 
@@ -216,6 +222,7 @@ def _sandbox_json(result: RunResult) -> dict[str, Json]:
         "logs": list(result.logs),
         "asks": list(result.asks),
         "files": result.files,
+        "isolation": result.isolation.value,
     }
 
 

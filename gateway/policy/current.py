@@ -1,6 +1,6 @@
 """The policy set in force: got once per call, swapped by one assignment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, Problem
@@ -13,10 +13,12 @@ class CurrentPolicy:
     """The policy set in force, and what was wrong with the last edit that did not come into force.
 
     `get` hands out the set that a call keeps until it ends. `swap` is one reference assignment, so any
-    thread may call `get` at any time; calls of `swap` come one after the other, from one writer.
+    thread may call `get` at any time; calls of `swap` come one after the other, from one writer. `on_swap` is
+    called when another set is in force.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_swap: Callable[[], None] = lambda: None) -> None:
+        self._on_swap = on_swap
         self._active: PolicySet | None = None
         self._problems: tuple[Problem, ...] = ()
         self._vain: tuple[str, tuple[Problem, ...]] | None = None
@@ -38,6 +40,7 @@ class CurrentPolicy:
             raise ConflictError(f"generation {active.generation} is in force, {policy_set.generation} is not newer")
         self._active = policy_set
         self._problems = ()
+        self._on_swap()
 
     def reject(self, problems: Sequence[Problem]) -> None:
         """Note why the last edit did not come into force; what is in force stays."""

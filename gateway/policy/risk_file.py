@@ -1,13 +1,17 @@
-"""risk.toml: base points by kind and level, modifiers, tier edges."""
+"""risk.toml: base points by kind and level, modifiers, tier edges, and the modes of isolation that tiers allow."""
 
 from collections.abc import Mapping
 from itertools import pairwise
 
+from gateway.domain.isolation import Isolation
 from gateway.domain.permission import KNOWN_KINDS, LEVELS, PERMISSIONS
 from gateway.domain.risk import MAX_SCORE, TIER_ORDER, Tier
 from gateway.policy.problems import Problems
 from gateway.policy.score import MODIFIERS, UNRATED, RiskTable
 from gateway.policy.toml_file import TomlFile, parse_toml
+
+# SECURITY: what one call of a shared process leaves, the next one meets; that is for what is harmless.
+_HIGHEST: Mapping[Isolation, tuple[Tier, ...]] = {Isolation.FORK: TIER_ORDER, Isolation.SHARED: (Tier.LOW,)}
 
 
 def parse_risk(file: str, data: bytes, problems: Problems) -> RiskTable:
@@ -15,8 +19,13 @@ def parse_risk(file: str, data: bytes, problems: Problems) -> RiskTable:
     toml = parse_toml(file, data, problems)
     if toml is None:
         return UNRATED
-    toml.only(toml.content, ["base", "modifiers", "tiers"])
-    return RiskTable(base=_base(toml), modifiers=_modifiers(toml), edges=_edges(toml) or UNRATED.edges)
+    toml.only(toml.content, ["base", "modifiers", "tiers", "isolation"])
+    return RiskTable(
+        base=_base(toml),
+        modifiers=_modifiers(toml),
+        edges=_edges(toml) or UNRATED.edges,
+        isolation=_isolation(toml),
+    )
 
 
 def _base(toml: TomlFile) -> dict[str, Mapping[str, int]]:
@@ -67,3 +76,17 @@ def _edges(toml: TomlFile) -> dict[Tier, int] | None:
         toml.error(f"the tiers must begin one after the other: {' < '.join(names)}, the first above 0", "tiers")
         return None
     return dict(zip(TIER_ORDER[1:], known, strict=True))
+
+
+def _isolation(toml: TomlFile) -> dict[Isolation, Tier]:
+    table = toml.table(toml.content.get("isolation", {}), "isolation")
+    toml.only(table, _HIGHEST, "isolation")
+    found: dict[Isolation, Tier] = {}
+    for mode, tiers in _HIGHEST.items():
+        if mode not in table:
+            continue
+        if table[mode] in tiers:
+            found[mode] = Tier(str(table[mode]))
+        else:
+            toml.error(f"`isolation.{mode}` must be one of {', '.join(tiers)}", "isolation", mode)
+    return found

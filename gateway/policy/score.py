@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from gateway.domain.isolation import Isolation
 from gateway.domain.permission import KNOWN_KINDS, LEVELS, Kind, Permission
 from gateway.domain.risk import MAX_SCORE, TIER_ORDER, Risk, RiskPart, Tier
 from gateway.domain.scope import split_host_port
@@ -17,11 +18,12 @@ _PRIVATE_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskTable:
-    """What risk.toml says: points by kind and level, points that modify, and where the tiers begin."""
+    """What risk.toml says: points by kind and level, points that modify, where tiers begin, and what they allow."""
 
     base: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     modifiers: Mapping[str, int] = field(default_factory=dict)
     edges: Mapping[Tier, int] = field(default_factory=dict)
+    isolation: Mapping[Isolation, Tier] = field(default_factory=dict)  # the highest tier that may use a mode
     _kept: dict[tuple[str, str, str, bool, Tier | None], Risk] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )

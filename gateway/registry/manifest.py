@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gateway.domain.isolation import Isolation
 from gateway.domain.manifest import PARAMETER_TYPES, Capability, Limits, Manifest, RequestedPermission
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.permission import PERMISSIONS, Kind, Level, Permission
@@ -252,6 +253,7 @@ class _Reading:
             code_review_required=file.code_review_required,
             monitored=file.performance_monitoring,
             raw=raw,
+            isolation=None if file.isolation is None else Isolation(file.isolation),
         )
 
     def wrong(self, place: str, message: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gateway.domain.outcome import Outcome, RunResult
 from gateway.domain.request import Json
 from gateway.executor.broker import Answer, Conversation, Job
+from gateway.executor.once import run_once, unblock
 from sandbox.launcher import Launcher
 from sandbox.spec import Limits, Spec
 
@@ -21,7 +22,7 @@ CELL_UID = 0x6000_0456
 SEND = """
 import atexit, json, os, re, signal, socket, struct, sys, threading, time
 def send(text, blob=b"", size=None):
-    data = text if isinstance(text, bytes) else json.dumps(text).encode()
+    data = text if isinstance(text, bytes) else json.dumps({**text, "call": "e1"}).encode()
     os.write(3, struct.pack("!II", len(data) if size is None else size, len(blob)) + data + blob)
 def f(ctx):
 """
@@ -230,11 +231,11 @@ class Talk:
             session_id=None,
             timeout_s=timeout_s,
         )
-        cell = self.launcher.spawn(spec)
-        try:
-            return asyncio.run(asyncio.wait_for(Conversation(cell, job, self.answer).run(), SOON_S + timeout_s))
-        finally:
-            cell.disk.close()
+        return asyncio.run(asyncio.wait_for(self._talk(job, spec), SOON_S + timeout_s))
+
+    async def _talk(self, job: Job, spec: Spec) -> RunResult:
+        with unblock(self.launcher.spawn(spec)) as cell:
+            return await run_once(cell, Conversation(cell.channel, job, self.answer, cell.kill))
 
     async def answer(self, op: str, _arguments: Mapping[str, Json], _blob: bytes) -> Answer:
         self.asked.append(op)
@@ -274,7 +275,7 @@ def test_many_descriptors_sent_along_fill_nothing(talk: Talk) -> None:
     before = psutil.Process().num_fds()
     body = """\
     sock, held = socket.socket(fileno=3), [os.open('/dev/null', 0) for _ in range(40)]
-    data = json.dumps({'t': 'log', 'level': 'info', 'message': 'x'}).encode()
+    data = json.dumps({'t': 'log', 'call': 'e1', 'message': 'x'}).encode()
     for _ in range(100):
         try:
             socket.send_fds(sock, [struct.pack('!II', len(data), 0) + data], held)

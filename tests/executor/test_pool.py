@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
 
+NONE_WAIT = "[sandbox]\nmax_idle_cells = 0\n"  # so that every cell that is there is a call's
 SMALL = "[sandbox]\nmax_cells = 1\nmax_waiting = 1\n"
 
 
@@ -42,7 +43,8 @@ def test_calls_beyond_the_cells_wait_and_calls_beyond_the_queue_are_refused(make
     assert second.result(20).json()["outcome"] == "killed"
 
 
-def test_a_call_that_ended_leaves_no_process_and_no_descriptor(home: "Home") -> None:
+def test_a_call_that_ended_leaves_no_process_and_no_descriptor(make_home: "MakeHome") -> None:
+    home = make_home(settings=NONE_WAIT)
     home.install("puppet")
     alice = home.person("alice", "execute")
     alice.run("puppet", ["sleep", 0])
@@ -53,7 +55,8 @@ def test_a_call_that_ended_leaves_no_process_and_no_descriptor(home: "Home") -> 
     assert psutil.Process().num_fds() <= before + 2
 
 
-def test_a_nested_call_dies_with_the_call_that_made_it(home: "Home") -> None:
+def test_a_nested_call_dies_with_the_call_that_made_it(make_home: "MakeHome") -> None:
+    home = make_home(settings=NONE_WAIT)
     home.install("inner")
     home.install("outer", wants=("plugin_execute inner",))
     alice = home.person("alice", "execute")

@@ -60,6 +60,8 @@ def run(
                 word = struct.unpack_from("<I", data, value)[0]
             case 0x54:
                 word &= value
+            case 0x05:
+                at += value
             case 0x15:
                 at += if_true if word == value else if_false
             case 0x35:
