@@ -89,7 +89,7 @@ def without_user_namespace() -> None:
 def without_root() -> None:
     """Show a cell all of the host's files, and its own two folders besides."""
 
-    def enter_hosts_root(template: root.Template, spec: object, uid: int) -> None:
+    def enter_hosts_root(template: root.Template, spec: object, uid: int) -> int:
         new = template.new
         own = {each.split("/")[1] for each in template.libraries}
         kernel.mount("tmpfs", new, "tmpfs", 0, "mode=0755,size=1m")
@@ -107,10 +107,12 @@ def without_root() -> None:
             os.mkdir(os.path.join(new, name))
         kernel.mount("tmpfs", new + "/scratch", "tmpfs", 0, f"mode=0700,uid={uid},gid={uid},size=1m")
         kernel.mount(spec.code, new + "/plugin", None, kernel.MS_BIND)
+        disk = os.open(new + "/scratch", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chdir(new)
         kernel.pivot_root(".", ".")
         kernel.unmount(".", kernel.MNT_DETACH)
         os.chdir("/")
+        return disk
 
     replace(root, "enter_root", enter_hosts_root)
 
