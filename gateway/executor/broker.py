@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -12,7 +12,7 @@ from gateway.domain.isolation import Isolation
 from gateway.domain.outcome import Outcome
 from gateway.domain.request import Json
 from gateway.executor.egress import Passing, Relay
-from sandbox.frames import Decoder, ProtocolError, encode
+from sandbox.frames import Decoder, Frame, ProtocolError, encode
 
 MAX_OUTSTANDING_ASKS = 16
 MAX_REFUSALS = 16  # that a call's process may tell of
@@ -146,10 +146,17 @@ class Conversation:
                 for header, blob in frames:
                     said = await self._take(header, blob)
                     if said is not None:
-                        return replace(said, is_sound=next(frames, None) is None and self._decoder.is_between_frames)
+                        return replace(said, is_sound=self._is_silent(frames))
         except (ConnectionError, BrokenPipeError):
             pass  # WHY: a cell that died closes its end; how it died is asked elsewhere
         return Said(Outcome.UNKNOWN)
+
+    def _is_silent(self, frames: Iterator[Frame]) -> bool:
+        """Tell whether nothing was said behind the answer; what stands there cannot undo the answer."""
+        try:
+            return next(frames, None) is None and self._decoder.is_between_frames
+        except ProtocolError:
+            return False
 
     async def _take(self, header: Mapping[str, object], blob: bytes) -> Said | None:
         # SECURITY: a frame that was sent for another call, before or after, answers nothing.
