@@ -205,13 +205,12 @@ class Nursery:
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom
         ending["timed_out"] = running.timed_out
+        self._old_groups.append(running.group)
+        self._sweep()
         running.report.close()
         os.close(running.handle)
         tell(running.status, {"t": "end", **ending})
         running.status.close()
-        # WHY: told first, for no process is left, and an empty group holds nobody up.
-        self._old_groups.append(running.group)
-        self._sweep()
 
     def _kill(self, running: Running) -> None:
         with contextlib.suppress(ProcessLookupError):

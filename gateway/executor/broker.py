@@ -146,13 +146,13 @@ class Conversation:
                 for header, blob in frames:
                     said = await self._take(header, blob)
                     if said is not None:
-                        return replace(said, is_sound=self._ends_here(frames))
+                        return replace(said, is_sound=self._is_silent(frames))
         except (ConnectionError, BrokenPipeError):
             pass  # WHY: a cell that died closes its end; how it died is asked elsewhere
         return Said(Outcome.UNKNOWN)
 
-    def _ends_here(self, frames: Iterator[Frame]) -> bool:
-        """Tell whether nothing came behind the answer; what did come changes nothing about it."""
+    def _is_silent(self, frames: Iterator[Frame]) -> bool:
+        """Tell whether nothing was said behind the answer; what stands there cannot undo the answer."""
         try:
             return next(frames, None) is None and self._decoder.is_between_frames
         except ProtocolError:
