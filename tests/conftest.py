@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -21,6 +24,11 @@ from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import Reload, reload_policy
 
 WAIT_S = 20.0
+READ_ALL = """
+import pathlib, pickle, sys
+files = (each for each in pathlib.Path(sys.argv[1]).rglob("*") if each.is_file())
+sys.stdout.buffer.write(pickle.dumps({str(each): each.read_bytes() for each in files}))
+"""
 PEOPLE = {"alice": "member", "bob": "approver", "carol": "operator", "dave": "auditor"}  # erin has no role
 JSON_TYPE = {"content-type": "application/json"}
 PUPPET = '''\
@@ -149,6 +157,16 @@ class Home:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    def contents(self) -> dict[Path, bytes]:
+        """Give what is in every file of the home.
+
+        Read by another process: a process that closes a file gives up every lock that it has on it, and the database
+        that this one has open would lose its memory to the next process that opens it.
+        """
+        read = subprocess.run([sys.executable, "-I", "-c", READ_ALL, self.folder], stdout=subprocess.PIPE, check=True)
+        found: dict[str, bytes] = pickle.loads(read.stdout)  # noqa: S301 (what our own script wrote)
+        return {Path(name): data for name, data in found.items()}
 
     @property
     def owner(self) -> Person:

@@ -11,7 +11,7 @@ from gateway.domain.decision import Decision
 from gateway.domain.outcome import Outcome, RunResult
 from gateway.domain.permission import Level
 from gateway.domain.request import Json
-from gateway.errors import HearthgateError
+from gateway.errors import DeniedError, HearthgateError
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
@@ -49,7 +49,7 @@ async def _keep(
     await record_decisions(parts, decisions, context)
     refused = next((each for each in decisions if not each.allowed), None)
     if refused is not None:
-        raise _NotKeptError(f"denied by now ({refused.verdict.reason.value})", decision_id=refused.decision_id)
+        raise DeniedError(f"denied by now ({refused.verdict.reason.value})", decision_id=refused.decision_id)
     kept = await asyncio.to_thread(keep_changes, layer, shown.view, most_bytes)
     return {"path": shown.target, "decision_id": decisions[0].decision_id, **kept.as_json()}
 
@@ -59,9 +59,5 @@ def _judged_again(parts: Parts, sight: Sight, shown: Shown, context: Context) ->
         if sight.views is not None:
             why = why_not(parts, parts.policy.get(), each.request, shown.view, context, sight.views)
             if why is not None:
-                raise _NotKeptError(why)
+                raise DeniedError(why)
     return [decide(parts, each.request, context) for each in shown.decisions]
-
-
-class _NotKeptError(HearthgateError):
-    """What was written is thrown away."""

@@ -12,7 +12,7 @@ from gateway.domain.permission import LEVELS, Kind
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
-from gateway.errors import HearthgateError
+from gateway.errors import HearthgateError, MalformedError
 from gateway.flows.decide import Judged, judge
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
@@ -56,7 +56,7 @@ async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
 def _request(asking: Asking, told: Mapping[str, Json]) -> AccessRequest:
     kind, level, scope = str(told["kind"]), str(told["level"]), str(told["scope"])
     if kind not in _INSTEAD or level not in LEVELS:
-        raise _SenselessError("a refusal of something that a cell does not refuse")
+        raise MalformedError("a refusal of something that a cell does not refuse")
     if kind == Kind.FILE:
         scope = str(asking.parts.resources.files.resolve(scope))
     elif kind == Kind.SYSTEM and scope.startswith("/"):
@@ -84,7 +84,3 @@ def _way_in(parts: Parts, judged: Judged, execution_id: str) -> dict[str, Json]:
         named = f"rule `{denies[0].id}` ({denies[0].file}:{denies[0].line}) denies it" if denies else "no policy"
         return {"instead": f"nothing: {named}"}
     return {"would_allow": line_for(policy, judged.request, f"tried in execution {execution_id}"), "instead": instead}
-
-
-class _SenselessError(HearthgateError):
-    """What was told is no refusal."""

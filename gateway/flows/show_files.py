@@ -12,7 +12,7 @@ from gateway.domain.names import PluginId, plugin_subject
 from gateway.domain.permission import Kind, Level
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
-from gateway.errors import HearthgateError
+from gateway.errors import DeniedError, HearthgateError
 from gateway.executor.confine import Showing
 from gateway.flows.call import Call
 from gateway.flows.decide import Context, Judged, judge, name
@@ -156,7 +156,7 @@ class _Looking:
         """
         own = own_place(target)
         if own is not None:
-            raise _NotShownError(f"a cell has its own `{own}` there")
+            raise DeniedError(f"a cell has its own `{own}` there")
         return self.views.look(target)
 
     def show(self, target: str, view: View) -> Shown:
@@ -175,7 +175,7 @@ class _Looking:
                 decisions = tuple(name(self.parts, each) for each in judged)
                 return Shown(target=target, view=view, level=level, decisions=decisions)
             why = refused
-        raise _NotShownError(why)
+        raise DeniedError(why)
 
     def _judge(self, plugin_id: PluginId, level: Level, scope: str) -> Judged:
         request = AccessRequest(
@@ -193,10 +193,6 @@ class _Looking:
             part = rule.scope.removesuffix("/*")
             if part != resolved and is_at_or_below(part, resolved):
                 yield path.rstrip("/") + part[len(resolved.rstrip("/")) :]
-
-
-class _NotShownError(HearthgateError):
-    """A path is left to `ctx.files`."""
 
 
 def why_not(

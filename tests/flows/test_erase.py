@@ -26,12 +26,11 @@ def spellings(text: str) -> set[bytes]:
     return {raw, text.encode("utf-16-le"), raw.hex().encode(), raw.hex().upper().encode(), base64.b64encode(raw)[:-4]}
 
 
-def holders(folder: Path, *texts: str) -> list[str]:
+def holders(home: "Home", *texts: str) -> list[str]:
     """Name every file of a home that holds one of the texts."""
     wanted = set().union(*map(spellings, texts))
-    files = [each for each in folder.rglob("*") if each.is_file()]
-    held = [(each, data) for each in files for data in [each.read_bytes()]]
-    return sorted({str(each.relative_to(folder)) for each, data in held for found in wanted if found in data})
+    held = home.contents().items()
+    return sorted({str(each.relative_to(home.folder)) for each, data in held for found in wanted if found in data})
 
 
 def act(home: "Home") -> None:
@@ -66,7 +65,7 @@ def erase(home: "Home", **more: object) -> Any:  # noqa: ANN401 (httpx's answer)
 
 
 def test_nothing_of_the_person_is_left_in_any_file_and_the_acts_stay(lived: "Home") -> None:
-    kept = {Path(each).name.split(".")[0] for each in holders(lived.folder, USER, SECRET)}
+    kept = {Path(each).name.split(".")[0] for each in holders(lived, USER, SECRET)}
     assert kept >= {"audit", "audit-000000000001", "registry"}
     assert lived.parts.resources.vault.list(USER)  # sealed, so no file shows it
     before = lived.records(user=USER)
@@ -77,7 +76,7 @@ def test_nothing_of_the_person_is_left_in_any_file_and_the_acts_stay(lived: "Hom
     assert set(body["pseudonyms"]) == pseudonyms
     assert body["records"] >= len([row for row in before if row["user_id"] == USER])
     assert (body["keys"], body["consents"], body["exports_count"]) == (1, 1, 1)
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
     assert lived.parts.resources.vault.list(USER) == []
     begun, ended = lived.records(event_type="redaction")
     assert (begun["resolution"], ended["resolution"], ended["ref"]) == ("pending", "completed", begun["event_id"])
@@ -88,9 +87,9 @@ def test_nothing_of_the_person_is_left_in_any_file_and_the_acts_stay(lived: "Hom
     assert all(row["user_id"] is None and row["event_type"] and row["timestamp"] for row in kept)
     assert any(row["decision"] and row["decision"]["kind"] == "vault" and row["decision"]["effect"] for row in kept)
     lived.close()
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
     lived.open()
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
 
 
 def test_the_log_still_verifies_and_replays_what_it_can(lived: "Home", tmp_path: Path) -> None:
@@ -130,7 +129,7 @@ def test_what_runs_for_the_person_is_killed_first_and_its_end_is_nameless_too(li
     lived.until(lambda: lived.running("puppet"))
     assert erase(lived).status_code == 200
     assert began.result(20).json()["outcome"] == "killed"
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
 
 
 def test_where_policy_names_the_person_it_stops_with_file_and_line_and_goes_on_if_told(make_home: "MakeHome") -> None:
@@ -218,7 +217,7 @@ def test_a_second_person_confirms_where_approval_toml_says_so(lived: "Home") -> 
     assert [(each["user"], each["status"], each["requested_by"]) for each in listed] == [(USER, "pending", "bob")]
     lived.reopen()
     assert erase(lived).status_code == 200
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
     ended = lived.records(event_type="redaction")[-1]
     assert (ended["user_id"], ended["details"]["requested_by"]) == (lived.parts.owner, "bob")
 
@@ -280,7 +279,7 @@ def test_killed_in_the_midst_it_is_finished_at_the_next_start(lived: "Home", pla
     ended = subprocess.run([sys.executable, "-c", KILLED, str(lived.folder), place, name, when], check=False)
     assert ended.returncode == -signal.SIGKILL
     lived.open()
-    assert holders(lived.folder, USER, SECRET) == []
+    assert holders(lived, USER, SECRET) == []
     resolutions = [row["resolution"] for row in lived.records(event_type="redaction")]
     assert resolutions[0] == "pending"
     assert resolutions[-1] == "completed"
@@ -299,7 +298,7 @@ def test_who_asked_for_anothers_erasure_leaves_no_name_in_it_when_erased(make_ho
     approval.write_text(approval.read_text().replace("erasure = true", "erasure = false"))
     assert home.reload().problems == ()
     assert erase(home, keep_policy=True).status_code == 200
-    assert [each for each in holders(home.folder, USER) if "registry" in each] == []
+    assert [each for each in holders(home, USER) if "registry" in each] == []
     (waiting,) = home.owner.get("/v1/audit/erase").json()["erasures"]
     assert (waiting["user"], waiting["status"]) == ("letitia", "pending")
     assert waiting["requested_by"].startswith("erased-")

@@ -48,6 +48,11 @@ def test_the_example_plugin_writes_its_list_where_it_may(home: "Home", tmp_path:
     code = (SHELF / "main.py").read_text().replace("/srv/shelf", str(shelf))
     home.install("shelf", code, **{name: value for name, value in manifest.items() if name != "plugin_id"})
     alice = home.person("alice", "execute")
+    assert alice.post("/v1/plugins/shelf/execute", {"payload": {"action": "catalogue"}}).json()["success"] is False
+    wish = {"permission": "file_write", "scope": f"{shelf}"}
+    asked = home.owner.post("/v1/permission-requests", {"plugin_id": "shelf", "permissions": [wish]}).json()
+    given = home.owner.post(f"/v1/permission-requests/{asked['id']}/approve", {"reason": "it may keep its list"})
+    assert given.status_code == 200, given.text
     answer = alice.post("/v1/plugins/shelf/execute", {"payload": {"action": "catalogue"}}).json()
     assert answer["output"] == 2
     assert (shelf / "catalogue.md").read_text() == "- one.txt: 6 words\n- two.txt: 4 words\n"
