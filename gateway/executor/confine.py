@@ -47,11 +47,10 @@ def confine(
     snapshot: Path,
     caps: Caps,
     *,
-    timeout_s: float | None = None,
     showings: Sequence[Showing] = (),
     relay: bool = False,
 ) -> Spec:
-    """Say how a plugin's call is confined; `timeout_s` can only shorten it, with `relay` there is a way out."""
+    """Say how a plugin's calls are confined; with `relay` there is a way out."""
     asked = manifest.limits
     return Spec(
         plugin_id=manifest.plugin_id,
@@ -67,7 +66,7 @@ def confine(
         certificates=os.path.realpath(certifi.where()) if relay else None,
         uid=host_uid(manifest.plugin_id),
         limits=Limits(
-            timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, timeout_s or caps.timeout_s, caps.timeout_s),
+            timeout_s=min(asked.timeout_s or _DEFAULT_TIMEOUT_S, caps.timeout_s),
             memory_bytes=min(asked.memory_mb or _DEFAULT_MEMORY_MB, caps.memory_mb) * _MB,
             scratch_bytes=min(asked.disk_mb or _DEFAULT_SCRATCH_MB, caps.scratch_mb) * _MB,
             processes=caps.processes,

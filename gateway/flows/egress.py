@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from gateway.domain.decision import Decision, Effect
 from gateway.domain.names import plugin_subject
 from gateway.domain.permission import Kind, Level
-from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.domain.scope import canonical_scope, split_host_port
 from gateway.errors import DeniedError, HearthgateError, MalformedError, UnavailableError
@@ -18,6 +17,7 @@ from gateway.flows.decide import Context
 from gateway.flows.deeds import Asking, Peer, names_private
 from gateway.flows.metering import metered
 from gateway.flows.parts import Parts
+from gateway.flows.refusal import violation
 from gateway.flows.use_resource import decide_all, overspent
 from gateway.policy.encode import encode_field
 from gateway.policy.rule import EVERY
@@ -206,21 +206,8 @@ async def _record_address(asking: Asking, decision: Decision, error: DeniedError
     personal: dict[str, Json] = {"host": decision.request.scope}
     if error.way_out is not None:
         personal["would_allow"] = way_in(decision)
-    await asking.parts.log.append(
-        Record(
-            event_id=asking.parts.event_id(),
-            at=asking.parts.now(),
-            event_type="permission_violation",
-            resolution=Resolution.REFUSED,
-            plugin_id=asking.plugin.id,
-            user_id=asking.user,
-            risk_score=decision.risk.score,
-            details={"execution_id": asking.execution_id, "why": "address"},
-            personal=personal,
-            trace_id=asking.call.trace_id,
-            ref=f"audit-{decision.decision_id}",
-        )
-    )
+    ref = f"audit-{decision.decision_id}"
+    await asking.parts.log.append(violation(asking, decision.risk.score, {"why": "address"}, personal, ref))
 
 
 def _denial(decision: Decision) -> Refusal:

@@ -32,24 +32,27 @@ async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
     except HearthgateError:
         return
     judged = judge(asking.parts, request)
-    await asking.parts.log.append(
-        Record(
-            event_id=asking.parts.event_id(),
-            at=asking.parts.now(),
-            event_type="permission_violation",
-            resolution=Resolution.REFUSED,
-            plugin_id=asking.plugin.id,
-            user_id=asking.user,
-            risk_score=judged.risk.score,
-            details={
-                "execution_id": asking.execution_id,
-                "why": "cell",
-                "permission": request.permission,
-                "told_by": "the plugin's own process",
-            },
-            personal={"scope": request.scope, **_way_in(asking.parts, judged, asking.execution_id)},
-            trace_id=asking.call.trace_id,
-        )
+    details: dict[str, Json] = {"why": "cell", "permission": request.permission, "told_by": "the plugin's own process"}
+    personal = {"scope": request.scope, **_way_in(asking.parts, judged, asking.execution_id)}
+    await asking.parts.log.append(violation(asking, judged.risk.score, details, personal))
+
+
+def violation(
+    asking: Asking, risk_score: int, details: Mapping[str, Json], personal: Mapping[str, Json], ref: str | None = None
+) -> Record:
+    """Make the record of something that a call tried and did not get."""
+    return Record(
+        event_id=asking.parts.event_id(),
+        at=asking.parts.now(),
+        event_type="permission_violation",
+        resolution=Resolution.REFUSED,
+        plugin_id=asking.plugin.id,
+        user_id=asking.user,
+        risk_score=risk_score,
+        details={"execution_id": asking.execution_id, **details},
+        personal=personal,
+        trace_id=asking.call.trace_id,
+        ref=ref,
     )
 
 

@@ -108,18 +108,28 @@ async def find_sight(parts: Parts, plugin: Plugin, call: Call, context: Context)
 
 async def watch_sight(parts: Parts, sight: Sight, context: Context, execution_id: str) -> None:
     """End a call as soon as something that its cell sees would no longer be shown; runs until it is cancelled."""
-    while sight.views is not None and sight.shown:
-        policy = parts.policy.get()
-        for each in sight.shown:
-            for decision in each.decisions:
-                why = why_not(parts, policy, decision.request, each.view, context, sight.views)
-                if why is not None:
-                    parts.pool.kill(
-                        lambda job: job.execution_id == execution_id,
-                        f"its right to `{each.target}` ended: {why}",
-                    )
-                    return
+    while sight.shown:
+        try:
+            ended = _ended(parts, sight, context)
+        except Exception as error:  # noqa: BLE001 (SECURITY: what cannot be judged is not allowed, so the call ends)
+            ended = f"what it sees could not be judged again ({type(error).__name__})"
+        if ended is not None:
+            parts.pool.kill(lambda job: job.execution_id == execution_id, ended)
+            return
         await asyncio.sleep(_LOOKED_AT_EVERY_S)
+
+
+def _ended(parts: Parts, sight: Sight, context: Context) -> str | None:
+    """Tell which right to something seen is there no longer, None where all are."""
+    policy = parts.policy.get()
+    for each in sight.shown:
+        for decision in each.decisions:
+            if sight.views is None:
+                return f"nobody can tell what lies at `{each.target}`"
+            why = why_not(parts, policy, decision.request, each.view, context, sight.views)
+            if why is not None:
+                return f"its right to `{each.target}` ended: {why}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,19 @@ def test_a_call_dies_with_the_right_to_what_it_sees(home: "Home", shared: Path) 
     assert "its right to" in told["error"]
 
 
+def test_a_call_dies_when_its_right_can_no_longer_be_judged(
+    home: "Home", shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.rules(f"p, yes, plugin:reader, file, read, {shared}/*, -, allow, x\n")
+    install(home, shared)
+    running = begin(home, stay_s=60)
+    home.until(lambda: home.running("reader"))
+    monkeypatch.setattr("gateway.flows.show_files.why_not", lambda *_: {}["surprise"])
+    told = running.result(20).json()
+    assert (told["outcome"], "KeyError" in told["error"]) == ("killed", True)
+    assert home.records(event_type="execution_failed")[-1]["resolution"] == "killed"
+
+
 def test_a_consent_shows_it_until_it_is_withdrawn(home: "Home", shared: Path) -> None:
     home.rules(f"p, yes, plugin:reader, file, read, {shared}/*, consent, allow, x\n")
     install(home, shared)
