@@ -15,10 +15,11 @@ from gateway.domain.permission import Level, Permission
 from gateway.domain.record import Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, IllegalTransitionError, NotFoundError
+from gateway.flows.approval import approval_event, approve, check_four_eyes
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event, waiting
 from gateway.flows.grants import Giving, give_grants, take_grants
-from gateway.flows.lifecycle import approval_event, approve, check_four_eyes, find
+from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
 from gateway.registry.plugins import Plugin

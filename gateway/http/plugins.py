@@ -15,7 +15,7 @@ from gateway.domain.outcome import RunResult
 from gateway.domain.permission import Level, parse_permission
 from gateway.domain.request import Json
 from gateway.errors import MalformedError
-from gateway.flows import lifecycle
+from gateway.flows import approval, lifecycle, registration
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute_once import Once
@@ -69,7 +69,7 @@ async def register(
     data: JSONBody[dict[str, Any]], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Register a plugin by its manifest, or by its folder's name."""
-    return plugin_json(parts, await lifecycle.register(parts, caller, data))
+    return plugin_json(parts, await registration.register(parts, caller, data))
 
 
 @get("/v1/plugins")
@@ -140,7 +140,7 @@ async def approve(
     plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Approve a plugin; it becomes active with what it asked for."""
-    return plugin_json(parts, await lifecycle.approve(parts, caller, plugin_id, data.reason))
+    return plugin_json(parts, await approval.approve(parts, caller, plugin_id, data.reason))
 
 
 @post("/v1/plugins/{plugin_id:str}/suspend", status_code=200)
