@@ -29,11 +29,12 @@ from gateway.http.public_url import PublicUrl
 from gateway.http.search_pages import paged
 
 BASE = "/access/v1"
+EVALUATION = f"{BASE}/evaluation"
 METADATA = "/.well-known/authzen-configuration"
-_DECISION_ID = "X-Decision-ID"
+DECISION_ID = "X-Decision-ID"
 
 
-@post(f"{BASE}/evaluation", status_code=200)
+@post(EVALUATION, status_code=200)
 async def evaluation(
     data: JSONBody[EvaluationBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> Response[dict[str, Any]]:
@@ -142,7 +143,7 @@ def explanation(decision: Decision) -> dict[str, Any]:
 
 async def _evaluated(parts: Parts, caller: Caller, asked: Evaluation) -> Response[dict[str, Any]]:
     answer = await evaluations.evaluate(parts, caller, asked)
-    headers = {_DECISION_ID: answer.decision_id} if isinstance(answer, Decision) else {}
+    headers = {DECISION_ID: answer.decision_id} if isinstance(answer, Decision) else {}
     return Response(_told(answer, asked), headers=headers)
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger("hearthgate.http")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Headers = Mapping[bytes, bytes]
-_REQUEST_ID = b"x-request-id"
+REQUEST_ID = b"x-request-id"
 _TURNED_AWAY = frozenset({400, 401, 413, 415})
 
 
@@ -138,13 +138,13 @@ def is_authzen(path: str) -> bool:
 
 def echoing(headers: Headers, send: Send) -> Send:
     """Give back the id that a client gave its request, whatever the answer is."""
-    given = headers.get(_REQUEST_ID)
+    given = headers.get(REQUEST_ID)
     if given is None:
         return send
 
     async def echo(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (_REQUEST_ID, given)]
+            message["headers"] = [*message["headers"], (REQUEST_ID, given)]
         await send(message)
 
     return echo
