@@ -43,6 +43,7 @@ from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import settle_later
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
+from gateway.meter import Meter
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
@@ -109,6 +110,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         data.mkdir(mode=0o700, exist_ok=True)
         data.chmod(0o700)
         log = await asyncio.to_thread(DecisionLog.open, data, now=now, new_id=new_id)
+        meter = Meter()
+        log.when_committed(meter.committed)
         stack.push_async_callback(log.close)
         index = Following(data)
         index.start()
@@ -116,7 +119,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         connection = open_registry(data / "registry.db")
         stack.callback(connection.close)
         ports: set[int] = set()
-        parts = _parts(home, settings, (log, index), connection, stack, ports)
+        parts = _parts(home, settings, (log, index, meter), connection, stack, ports)
         stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.bench.close)
@@ -141,7 +144,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
 def _parts(
     home: Path,
     settings: Settings,
-    record: tuple[DecisionLog, Following],
+    record: tuple[DecisionLog, Following, Meter],
     connection: sqlite3.Connection,
     stack: AsyncExitStack,
     ports: set[int],
@@ -191,6 +194,7 @@ def _parts(
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
+        meter=record[2],
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=pool,
         caps=caps,

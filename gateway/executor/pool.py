@@ -67,6 +67,11 @@ class Pool:
         return tuple(self._jobs.values())
 
     @property
+    def waiting(self) -> int:
+        """How many calls wait for a cell."""
+        return self._waiting
+
+    @property
     def resting(self) -> tuple[Job, ...]:
         """For each cell that waits for a call, the one that it was made for."""
         return tuple(self._resting.owners())

@@ -74,6 +74,41 @@ async def authorize(
     return decision
 
 
+async def authorize_again(
+    parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None = None
+) -> None:
+    """Let `caller` look again and again; a right that stands in the log is not written anew for an hour.
+
+    Raises:
+        DeniedError: the key is not meant for this, or the policy says no; both are recorded.
+        LogUnavailableError: the answer could not be recorded.
+    """
+    await check_credential(parts, caller, level, scope, key_scope=key_scope)
+    judged = judge_right(parts, caller, level, scope)
+    if known_right(parts, judged) is not None:
+        return
+    decision = name(parts, judged)
+    await record_decisions(parts, [decision], Context(trace_id=caller.trace_id))
+    if not decision.allowed:
+        raise denied(decision)
+    keep_right(parts, judged, decision)
+
+
+def known_right(parts: Parts, judged: Judged) -> str | None:
+    """Give the recorded decision that gave this right before."""
+    if not judged.allowed or judged.policy is None:
+        return None
+    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation, judged.at)
+
+
+def keep_right(parts: Parts, judged: Judged, right: Decision) -> None:
+    """Keep the decision that gave a right without conditions, for the next hour."""
+    if judged.policy is None or any(rule.condition.terms for rule in judged.rules):
+        return  # WHY: what met a condition met it with facts of its own, which its own record holds.
+    recorded = (right.decision_id, right.at)
+    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, recorded=recorded)
+
+
 async def check_credential(parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None) -> None:
     """Refuse a credential that was not given for this, whatever the policy says of its user.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 
 from msgspec import Struct
 
@@ -62,6 +63,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -> Judged:
     """Give what the rules say of one request; uses up nothing and records nothing."""
+    began = perf_counter()
     at = context.at or parts.now()
     # INVARIANT: asked for once, so a decision sees one generation of the policy.
     policy = parts.policy.get()
@@ -78,6 +80,7 @@ def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -
     rules = _candidates(policy, request)
     held = _held(parts, request)
     verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
+    parts.meter.decide.took(perf_counter() - began)
     return Judged(
         request=request,
         at=at,

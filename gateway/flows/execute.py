@@ -371,6 +371,7 @@ class _Run:
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
         note_run(self.parts, self.plugin, result)
+        self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
 
     def _record(
         self,

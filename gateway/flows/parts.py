@@ -16,6 +16,7 @@ from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.flows.rights import Rights
+from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
@@ -85,6 +86,7 @@ class Parts:
     resources: Resources
     traffic: TrafficLog
     bench: Board
+    meter: Meter
     pool: Pool
     caps: Caps
     max_asks: int  # questions that one call may ask, what it calls included

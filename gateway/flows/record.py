@@ -45,6 +45,8 @@ async def record_together(parts: Parts, decisions: Sequence[tuple[Decision, Cont
         for consent in once:
             parts.registry.consents.put_back(consent)
         raise
+    for each, _ in decisions:
+        parts.meter.decided(each.verdict.effect, each.verdict.reason, dry_run=each.dry_run)
 
 
 def decision_record(decision: Decision, context: Context) -> Record:
