@@ -98,7 +98,7 @@ def build(spec: Spec, template: root.Template, group: Group, *, channel: int, la
     group.join()
     uid = spec.uid if os.getuid() == 0 else os.getuid()
     try:
-        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.unshare(kernel.CLONE_NEWNS | (runsc.NAMESPACES if spec.backend == RUNSC else 0))
     except OSError as error:
         raise SandboxError.from_os("namespaces", error) from None
     made = root.build_root(template, spec, uid)

@@ -15,6 +15,8 @@ MEMORY_BYTES = 96 << 20  # of gVisor's own, besides what the plugin may use
 PROCESSES = 128  # threads of gVisor's own
 _PROCESSES_EACH = 4  # of the host for each thread of a plugin
 _NAME = "cell"
+# SECURITY: gVisor takes orders at a socket that has a name and no place: whoever shares its network could speak there.
+NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _SET_OUTSIDE = ("RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO")
 
 
