@@ -49,6 +49,7 @@ from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
+from gateway.registry.generations import Generations
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -169,6 +170,7 @@ def _parts(
         ),
     )
     memory = Memory(connection)
+    plugins, holds, consents = Plugins(connection), Holds(connection), Consents(connection)
     return Parts(
         home=home,
         owner=owner_name(),
@@ -177,11 +179,12 @@ def _parts(
         index=record[1],
         forgetting=[record[1].forget],
         registry=Registry(
-            plugins=Plugins(connection),
+            plugins=plugins,
+            generations=Generations(connection, plugins, holds, consents),
             grants=Grants(connection),
             requests=PermissionRequests(connection),
-            holds=Holds(connection),
-            consents=Consents(connection),
+            holds=holds,
+            consents=consents,
             keys=Keys(connection),
             rates=Rates(),
             erasures=Erasures(connection),

@@ -26,6 +26,7 @@ async def recover(parts: Parts, caller: Caller) -> None:
     await _close_lost(parts)
     await _finish_revocations(parts, caller)
     await _undo_half_approvals(parts, caller)
+    await _undo_half_switches(parts, caller)
 
 
 async def _close_lost(parts: Parts) -> None:
@@ -77,3 +78,14 @@ async def _undo_half_approvals(parts: Parts, caller: Caller) -> None:
         approved = parts.registry.requests.find(state=RequestState.APPROVED, plugin_id=plugin.id)
         # SECURITY: the last one alone; an earlier one is of an earlier life of this id.
         parts.registry.requests.reopen([each for each in approved if each.type == "register"][-1:])
+
+
+async def _undo_half_switches(parts: Parts, caller: Caller) -> None:
+    """Take back what was granted for a reload that was not finished; the generation before is in force."""
+    for each in parts.registry.generations.begun():
+        live = [grant for grant in parts.registry.grants.live(each.plugin_id) if grant.number in each.grants]
+        ids: list[Json] = [grant.id for grant in live]
+        facts: dict[str, Json] = {"why": "the gateway stopped during a reload: reload it again", "grants": ids}
+        await parts.log.append(event(parts, caller, "recovered", each.plugin_id, facts))
+        await take_grants(parts, caller, each.plugin_id, live, reason="the reload was not finished")
+        parts.registry.generations.give_up(each.plugin_id)

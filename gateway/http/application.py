@@ -24,6 +24,7 @@ from gateway.http import (
     plugins,
     policy,
     policy_edits,
+    reloads,
     traffic,
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
@@ -38,6 +39,7 @@ ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
     *plugins.ROUTES,
+    *reloads.ROUTES,
     *benchmarks.ROUTES,
     *permissions.ROUTES,
     *people.ROUTES,
