@@ -7,6 +7,7 @@ from gateway.domain.request import Json
 from gateway.flows.event import event
 from gateway.flows.grants import drop_from_file, drop_lines, take_grants
 from gateway.flows.parts import Parts
+from gateway.flows.switch_generation import unfinished_event
 from gateway.registry.requests import RequestState
 
 
@@ -84,8 +85,6 @@ async def _undo_half_switches(parts: Parts, caller: Caller) -> None:
     """Take back what was granted for a reload that was not finished; the generation before is in force."""
     for each in parts.registry.generations.begun():
         live = [grant for grant in parts.registry.grants.live(each.plugin_id) if grant.number in each.grants]
-        ids: list[Json] = [grant.id for grant in live]
-        facts: dict[str, Json] = {"why": "the gateway stopped during a reload: reload it again", "grants": ids}
-        await parts.log.append(event(parts, caller, "recovered", each.plugin_id, facts))
+        await parts.log.append(unfinished_event(parts, caller, each))
         await take_grants(parts, caller, each.plugin_id, live, reason="the reload was not finished")
         parts.registry.generations.give_up(each.plugin_id)

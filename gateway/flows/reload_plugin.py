@@ -120,7 +120,9 @@ async def take_generation(parts: Parts, caller: Caller, following: Following) ->
         await try_generation(parts, following.plugin, trace_id=caller.trace_id)
         switched = await switch_generation(parts, caller, following)
     except BaseException:
-        end_trial(parts, following.plugin.id, number)
+        there = parts.registry.plugins.get(following.plugin.id)
+        if there is None or there.generation != number:
+            end_trial(parts, following.plugin.id, number)
         raise
     following = replace(following, plugin=switched)
     return Reload(outcome=ReloadOutcome.RELOADED, plugin=switched, following=following)

@@ -3,9 +3,11 @@
 Calls under way end on the generation that they began with.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from msgspec import structs
 
@@ -13,12 +15,12 @@ from gateway.domain.caller import Caller
 from gateway.domain.grant import Grant
 from gateway.domain.lifecycle import State, Verb
 from gateway.domain.manifest import RequestedPermission
-from gateway.domain.names import plugin_subject
+from gateway.domain.names import PluginId, plugin_subject
 from gateway.domain.permission import Kind, Level, Permission
 from gateway.domain.record import Record, Resolution
 from gateway.domain.reloading import Flag, Trigger
 from gateway.domain.request import Json
-from gateway.errors import ConflictError, HearthgateError
+from gateway.errors import ConflictError, HearthgateError, LogUnavailableError
 from gateway.flows.compare_generations import Difference
 from gateway.flows.event import event, naming
 from gateway.flows.grants import Giving, end_held, give_grants, take_grants
@@ -26,7 +28,7 @@ from gateway.flows.lifecycle import check_legal, find
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
 from gateway.flows.tell import tell
-from gateway.registry.generations import Switch
+from gateway.registry.generations import Switch, Switching
 from gateway.registry.holds import Hold, new_hold
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest
@@ -71,38 +73,74 @@ class Following:
 async def switch_generation(parts: Parts, caller: Caller, following: Following) -> Plugin:
     """Put a generation in force that was tried; in the same moment its grants are, and those it dropped are not.
 
+    Who is cancelled meanwhile waits until it is done, or undone.
+
     Raises:
         ConflictError: another generation came into force meanwhile, or a lockdown.
-        IllegalTransitionError: the plugin was suspended, revoked or uninstalled meanwhile.
+        IllegalTransitionError: the plugin was suspended or revoked meanwhile.
+        NotFoundError: it was uninstalled meanwhile.
         PolicyBrokenError: grants are to be given, and the policy files have errors.
         LogUnavailableError: it could not be recorded; nothing changed.
     """
+    switching = asyncio.create_task(_to_the_end(parts, caller, following))
+    try:
+        return await asyncio.shield(switching)
+    except asyncio.CancelledError:
+        await asyncio.wait({switching})
+        raise
+
+
+async def _to_the_end(parts: Parts, caller: Caller, following: Following) -> Plugin:
     held: list[Hold] = []
+    problem: HearthgateError | None = None
     async with parts.editing:
         check_follows(parts, following.follows)
         done = _told(parts, caller, following)
-        given = (*following.given, *following.difference.narrowed)
-        granted: tuple[Grant, ...] = ()
-        if given:
-            granted = await _give(parts, caller, following, given, done)
-        else:
-            await parts.log.append(*following.records, done)
-        # INVARIANT: from the moment when its grants came into force nobody else had a turn.
-        problem: HearthgateError | None = None
+        granted = await _record(parts, caller, following, done)
+        # INVARIANT: since the record was durable, and the grants in force, nobody else had a turn.
         try:
             switched = _switch(parts, caller, following, held)
         except HearthgateError as error:
             problem = error
         else:
-            await refresh_memberships(parts, by=caller.user_id, why=f"{switched.id} was reloaded")
+            await _refresh(parts, caller, f"{switched.id} was reloaded")
     if problem is not None:
         await _undo(parts, caller, following, granted, (done, problem))
         raise problem
     if held:
         await end_held(parts, caller, switched.id, (following.difference.dropped, held), reason=_NO_LONGER_ASKED)
         async with parts.editing:
-            await refresh_memberships(parts, by=caller.user_id, why=f"{switched.id} asks for less")
+            await _refresh(parts, caller, f"{switched.id} asks for less")
     return switched
+
+
+async def _refresh(parts: Parts, caller: Caller, why: str) -> None:
+    refresh = partial(refresh_memberships, parts, by=caller.user_id, why=why)
+    try:
+        await refresh()
+    except LogUnavailableError as error:
+        # WHY: the generation is in force; its tier follows as soon as that can be recorded.
+        _log.error("a change of tiers has to wait: %s", error)
+        parts.unfinished.append(refresh)
+
+
+async def _record(parts: Parts, caller: Caller, following: Following, done: Record) -> tuple[Grant, ...]:
+    """Record the switch, with the grants that it needs in force; gives those."""
+    given = (*following.given, *following.difference.narrowed)
+    if given:
+        return await _give(parts, caller, following, given, done)
+    parts.registry.generations.begin(_begun(following, done, ()))
+    try:
+        await parts.log.append(*following.records, done)
+    except LogUnavailableError:
+        parts.registry.generations.give_up(following.plugin.id)
+        raise
+    return ()
+
+
+def _begun(following: Following, done: Record, grants: Sequence[int]) -> Switching:
+    told: dict[str, Json] = {**following.as_json(), "reason": following.reason, "event_id": done.event_id}
+    return Switching(plugin_id=following.plugin.id, grants=tuple(grants), told=told)
 
 
 def check_follows(parts: Parts, follows: Plugin) -> Plugin:
@@ -139,7 +177,7 @@ async def _give(
         # SECURITY: taking away waits for nobody, so the plugin may have been stopped since.
         check_follows(parts, following.follows)
         new = [each.number for each in parts.registry.grants.live(plugin_id) if each.number not in live]
-        parts.registry.generations.begin(plugin_id, new)
+        parts.registry.generations.begin(_begun(following, done, new))
 
     return await give_grants(
         parts,
@@ -190,8 +228,18 @@ def _told(parts: Parts, caller: Caller, following: Following) -> Record:
 
 def failed_event(parts: Parts, caller: Caller, following: Following, error: str) -> Record:
     """Make the record of a generation that was not taken."""
-    facts: dict[str, Json] = {**following.as_json(), "success": False, "reason": following.reason}
-    record = event(parts, caller, "reloaded", following.plugin.id, facts)
+    return _failed(parts, caller, following.plugin.id, {**following.as_json(), "reason": following.reason}, error)
+
+
+def unfinished_event(parts: Parts, caller: Caller, switching: Switching) -> Record:
+    """Make the record that corrects what was told of a switch that the gateway's end came before."""
+    facts = {name: value for name, value in switching.told.items() if name != "event_id"}
+    record = _failed(parts, caller, switching.plugin_id, facts, "the gateway stopped before it was in force")
+    return structs.replace(record, ref=str(switching.told["event_id"]))
+
+
+def _failed(parts: Parts, caller: Caller, plugin_id: PluginId, facts: Mapping[str, Json], error: str) -> Record:
+    record = event(parts, caller, "reloaded", plugin_id, {**facts, "success": False})
     # WHY: personal, for the words of a plugin's exception may be a user's.
     return structs.replace(naming(record, error=error[:_TOLD_CHARACTERS]), resolution=Resolution.FAILED)
 

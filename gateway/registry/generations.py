@@ -8,6 +8,7 @@ from datetime import datetime
 
 from gateway.domain.decision import timestamp
 from gateway.domain.names import PluginId
+from gateway.domain.request import Json
 from gateway.registry.consents import Consents
 from gateway.registry.holds import Hold, Holds
 from gateway.registry.plugins import Plugin, Plugins
@@ -20,10 +21,11 @@ _OUTDATED = "another generation came into force"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switching:
-    """A switch that was begun; the grants that were written for it are taken back if it is not made."""
+    """A switch that was begun: if it is not made, its grants are taken back, and what was told of it is corrected."""
 
     plugin_id: PluginId
     grants: tuple[int, ...]
+    told: dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +54,22 @@ class Generations:
         self._holds = holds
         self._consents = consents
 
-    def begin(self, plugin_id: PluginId, grants: Sequence[int]) -> None:
-        """Note that a switch was begun, with the grants that are written for it."""
+    def begin(self, switching: Switching) -> None:
+        """Note that a switch was begun."""
         with transaction(self._connection) as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO switching(plugin_id, grants) VALUES(?,?)", (plugin_id, json.dumps(list(grants)))
+                "INSERT OR REPLACE INTO switching(plugin_id, grants, told) VALUES(?,?,?)",
+                (switching.plugin_id, json.dumps(list(switching.grants)), json.dumps(switching.told)),
             )
 
     def begun(self) -> tuple[Switching, ...]:
         """Give the switches that were begun and never made."""
         return tuple(
-            Switching(plugin_id=PluginId(row["plugin_id"]), grants=tuple(json.loads(row["grants"])))
+            Switching(
+                plugin_id=PluginId(row["plugin_id"]),
+                grants=tuple(json.loads(row["grants"])),
+                told=json.loads(row["told"]),
+            )
             for row in self._connection.execute("SELECT * FROM switching")
         )
 

@@ -56,7 +56,7 @@ _SCHEMA = (
     ALTER TABLE plugin ADD COLUMN registration INTEGER NOT NULL DEFAULT 0;
     UPDATE plugin SET registration = generation;
     ALTER TABLE permission_request ADD COLUMN held_back TEXT;
-    CREATE TABLE switching(plugin_id TEXT PRIMARY KEY, grants TEXT NOT NULL) STRICT;
+    CREATE TABLE switching(plugin_id TEXT PRIMARY KEY, grants TEXT NOT NULL, told TEXT NOT NULL) STRICT;
     """,
 )
 

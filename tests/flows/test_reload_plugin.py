@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -415,11 +416,11 @@ def test_what_is_taken_away_at_any_moment_of_a_reload_stays_away(
     for moment in range(20):
         home.install("teller", tells("old"), wants=("vault_read notes",))
         home.write_plugin("teller", tells("new"), **(wants("vault_read a", "core_read b") if widened else wants()))
-        request_id = ""
+        act = partial(reload, home)
         if widened:
             reload(home)
-            request_id = pending(home)[0]["id"]
-        switched = _interrupted(home, moment, taking, lambda: approve(home, request_id) if widened else reload(home))
+            act = partial(approve, home, pending(home)[0]["id"])
+        switched = _interrupted(home, moment, taking, act)
         if switched is None:
             assert moment > 3
             return
