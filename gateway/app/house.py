@@ -7,15 +7,17 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import sandbox
 from gateway.app.home import check_home
+from gateway.app.live import LiveReload
 from gateway.app.recall import recall_samples
 from gateway.app.sinks import sinks_of
 from gateway.audit.index.following import Following
@@ -50,6 +52,7 @@ from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
+from gateway.registry.generations import Generations
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -131,6 +134,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
         stack.callback(_watch(parts))
+        stack.push_async_callback(_begin(LiveReload(parts).run()))
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
@@ -172,6 +176,7 @@ def _parts(
         ),
     )
     memory = Memory(connection)
+    plugins, holds, consents = Plugins(connection), Holds(connection), Consents(connection)
     return Parts(
         home=home,
         owner=owner_name(),
@@ -180,11 +185,12 @@ def _parts(
         index=record[1],
         forgetting=[record[1].forget],
         registry=Registry(
-            plugins=Plugins(connection),
+            plugins=plugins,
+            generations=Generations(connection, plugins, holds, consents),
             grants=Grants(connection),
             requests=PermissionRequests(connection),
-            holds=Holds(connection),
-            consents=Consents(connection),
+            holds=holds,
+            consents=consents,
             keys=Keys(connection),
             rates=Rates(),
             erasures=Erasures(connection),
@@ -358,6 +364,17 @@ async def tell_refusals(parts: Parts, refusals: Refusals) -> None:
         )
     except LogUnavailableError:
         refusals.put_back(counts)
+
+
+def _begin(work: Coroutine[Any, Any, None]) -> Callable[[], Awaitable[None]]:
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return stop
 
 
 def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

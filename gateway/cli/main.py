@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, consent, home, key, lockdown, permission, plugin_bench, policy_proof, traffic
+from gateway.cli import audit, consent, home, key, lockdown, permission, plugin_reload, policy_proof, traffic
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
@@ -39,7 +39,7 @@ home.add_verbs(app)
 for name, noun in (
     ("key", key),
     ("policy", policy_proof),
-    ("plugin", plugin_bench),
+    ("plugin", plugin_reload),
     ("permission", permission),
     ("consent", consent),
     ("audit", audit),

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
 from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
@@ -141,6 +142,18 @@ class Step:
     capability: Capability | None
 
 
+async def run_trial(parts: Parts, call: Call, plugin: Plugin, step: Step) -> RunResult:
+    """Run one function of a generation that is not in force, decided, recorded and confined like any call.
+
+    Raises:
+        Everything that `execute` raises.
+    """
+    context = Context(args=step.arguments, trace_id=call.trace_id)
+    run = _Run(parts, call, context, plugin, step, parts.new_id(), trial=True)
+    result, _ = await run.to_the_end(None)
+    return result
+
+
 def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
     """Say which functions a payload calls, and with what; each is checked against the manifest.
 
@@ -216,6 +229,7 @@ class _Run:
     plugin: Plugin
     step: Step
     execution_id: str
+    trial: bool = False  # of a generation that is not in force
 
     async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
         parts = self.parts
@@ -262,7 +276,8 @@ class _Run:
         """Give the end of a call whose right to run was taken away while its intent was recorded."""
         # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
         there = self.parts.registry.plugins.get(self.plugin.id)
-        same = there is not None and there.generation == self.plugin.generation
+        # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
+        same = there is not None and there.registration == self.plugin.registration
         if same and all(self._stands(each) for each in decisions):
             return None
         return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=_NOTHING)
@@ -292,7 +307,7 @@ class _Run:
             arguments=self.step.arguments,
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
-            isolation=isolation_of(self.parts, self.plugin),
+            isolation=Isolation.PRISTINE if self.trial else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
         )
         asking = Asking(
@@ -370,8 +385,9 @@ class _Run:
                 way_out="do not repeat it blindly",
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
-        note_run(self.parts, self.plugin, result)
-        self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
+        if not self.trial:
+            note_run(self.parts, self.plugin, result)
+            self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
 
     def _record(
         self,
@@ -394,6 +410,7 @@ class _Run:
                 "generation": self.plugin.generation,
                 "digest": self.plugin.digest,
                 "chain": list(self.call.chain),
+                **({"trial": True} if self.trial else {}),
                 **details,
             },
             personal=personal,

@@ -1,5 +1,6 @@
 """To register a plugin: its manifest is read, its code kept, and what it asks for waits for a person."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Manifest
 from gateway.domain.names import PluginId, parse_plugin_id
 from gateway.domain.permission import Level
+from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import read_code
@@ -19,6 +21,7 @@ from gateway.flows.parts import Parts
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
+from gateway.registry.watched import check_watch_paths
 
 _log = logging.getLogger("hearthgate.plugins")
 
@@ -108,6 +111,7 @@ async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tu
         )
     if not manifest.sandbox:
         raise MalformedError("sandbox: this gateway runs no plugin without its sandbox", way_out="remove it, or true")
+    await asyncio.to_thread(check_watch_paths, parts.home / "plugins" / plugin_id, reload_wish(manifest).watch_paths)
     return manifest, code.digest
 
 

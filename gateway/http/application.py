@@ -25,6 +25,7 @@ from gateway.http import (
     plugins,
     policy,
     policy_edits,
+    reloads,
     traffic,
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
@@ -40,6 +41,7 @@ ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
     *plugins.ROUTES,
+    *reloads.ROUTES,
     *benchmarks.ROUTES,
     *permissions.ROUTES,
     *people.ROUTES,

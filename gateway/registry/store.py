@@ -52,6 +52,12 @@ _SCHEMA = (
       report TEXT NOT NULL) STRICT;
     CREATE INDEX benchmark_of ON benchmark(plugin_id);
     """,
+    """
+    ALTER TABLE plugin ADD COLUMN registration INTEGER NOT NULL DEFAULT 0;
+    UPDATE plugin SET registration = generation;
+    ALTER TABLE permission_request ADD COLUMN held_back TEXT;
+    CREATE TABLE switching(plugin_id TEXT PRIMARY KEY, grants TEXT NOT NULL, told TEXT NOT NULL) STRICT;
+    """,
 )
 
 
