@@ -199,6 +199,7 @@ def _parts(
         now=now,
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),
+        unconfined=frozenset(settings.sandbox.unconfined),
     )
 
 

@@ -92,6 +92,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     sinks: Sinks
+    unconfined: frozenset[str] = frozenset()  # plugins whose `sandbox: false` the operator accepts
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait
