@@ -68,7 +68,8 @@ def test_a_named_plugin_is_marked_everywhere_and_its_walls_stay(make_home: "Make
     for plugin_id, degraded in (("free", ["sandbox_declined"]), ("bound", [])):
         answer = home.owner.post(f"/v1/plugins/{plugin_id}/execute", {"payload": {"path": str(secret)}}).json()
         assert "FileNotFoundError" in answer["error"]
-        assert [each for each in home.decision(answer["decision_id"]).get("degraded", []) if each != "cg_cpu"] == degraded
+        told = home.decision(answer["decision_id"]).get("degraded", [])
+        assert [each for each in told if each != "cg_cpu"] == degraded
     (registered,) = home.records(event_type="registered", plugin="free")
     assert registered["details"]["sandbox"] is False
     assert "plugin `free` declines its sandbox: hearthgate.toml accepts it" in home.owner.get("/v1/doctor").text

@@ -14,7 +14,7 @@ MAX_SOURCE_BYTES = 1 << 20
 _MAX_FINDS = 1000
 _MAX_LITERAL = 300
 FAMILIES = ("vault", "files", "http", "system", "api", "plugins", "user", "core")
-Finds: TypeAlias = dict[str, Any]  # JSON: `functions`, `uses` and `errors`
+Finds: TypeAlias = dict[str, Any]  # JSON: `functions`, `uses`, `imports` and `errors`
 
 
 def inspect(_ctx: object, entry_point: str) -> Finds:
@@ -30,13 +30,14 @@ def inspect(_ctx: object, entry_point: str) -> Finds:
 
 def read_source(files: Mapping[str, bytes], entry_point: str) -> Finds:
     """Give what the files say; those that are no Python, or too large, are named in `errors`."""
-    found: Finds = {"functions": {}, "uses": [], "errors": []}
+    found: Finds = {"functions": {}, "uses": [], "imports": [], "errors": []}
     for path, source in sorted(files.items()):
         tree = _parse(path, source, found["errors"])
         if tree is None:
             continue
         if path == entry_point:
             found["functions"] = {name: {"line": line, "async": kind} for name, line, kind in _functions(tree)}
+        found["imports"] = sorted({*found["imports"], *_imports(tree)})[:_MAX_FINDS]
         room = _MAX_FINDS - len(found["uses"])
         found["uses"] += [{"file": path, **use} for _, use in zip(range(room), _uses(tree), strict=False)]
     return found
@@ -78,6 +79,18 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, int, bool | None]]:
             case ast.If() | ast.Try() | ast.With():
                 level += [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
                 level += [each for handler in getattr(statement, "handlers", ()) for each in handler.body]
+            case _:
+                pass
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Give the packages that are imported anywhere, by the first word of their name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (each.name.partition(".")[0] for each in names)
+            case ast.ImportFrom(module=str(name), level=0):
+                yield name.partition(".")[0]
             case _:
                 pass
 
