@@ -35,6 +35,7 @@ from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
+from gateway.flows.hooks import Hooks
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
@@ -121,6 +122,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.bench.close)
         stack.push_async_callback(parts.pool.close)
+        stack.push_async_callback(Hooks(parts).close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
         await mend_grants_file(parts)
