@@ -59,6 +59,7 @@ from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
 from gateway.registry.store import open_registry
+from gateway.registry.vetting import Vetting
 from gateway.resources.api import Api, Upstream, read_secret
 from gateway.resources.core import Core
 from gateway.resources.files import Files
@@ -190,6 +191,7 @@ def _parts(
             memory=memory,
             sets=PolicySets(home / "data" / "policy"),
             benchmarks=Benchmarks(connection),
+            vetting=Vetting(connection),
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),

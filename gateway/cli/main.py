@@ -17,6 +17,7 @@ from gateway.cli import (
     plugin,
     plugin_author,
     plugin_bench,
+    plugin_vetting,
     policy_proof,
     traffic,
 )
@@ -49,6 +50,7 @@ def root(
 
 home.add_verbs(app)
 plugin_author.add_verbs(plugin.app)
+plugin_vetting.add_verbs(plugin.app)
 for name, noun in (
     ("key", key),
     ("policy", policy_proof),

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HostCannotKeepError, MalformedError, NoCodeError, NotFoundError
+from gateway.flows.gates import check_new_code
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder, snapshot_path, store_snapshot
@@ -62,6 +63,7 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
             way_out="uninstall the plugin and register the folder",
         )
     await check_functions(parts, plugin.manifest, code.digest)
+    await check_new_code(parts, plugin, code.digest)
     record = Record(
         event_id=parts.event_id(),
         at=parts.now(),

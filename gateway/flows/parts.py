@@ -29,6 +29,7 @@ from gateway.registry.plugins import Plugins
 from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
+from gateway.registry.vetting import Vetting
 from gateway.resources.api import Api
 from gateway.resources.core import Core
 from gateway.resources.files import Files
@@ -54,6 +55,7 @@ class Registry:
     memory: Memory
     sets: PolicySets
     benchmarks: Benchmarks
+    vetting: Vetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from gateway.http import (
     policy,
     policy_edits,
     traffic,
+    vetting,
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
@@ -39,6 +40,7 @@ ROUTES = [
     *decisions.ROUTES,
     *plugins.ROUTES,
     *benchmarks.ROUTES,
+    *vetting.ROUTES,
     *permissions.ROUTES,
     *people.ROUTES,
     *policy.ROUTES,

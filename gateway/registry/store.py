@@ -52,6 +52,14 @@ _SCHEMA = (
       report TEXT NOT NULL) STRICT;
     CREATE INDEX benchmark_of ON benchmark(plugin_id);
     """,
+    """
+    CREATE TABLE code_review(
+      id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, digest TEXT NOT NULL, reviewed_by TEXT NOT NULL,
+      reviewed_at TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+    CREATE TABLE code_scan(
+      plugin_id TEXT NOT NULL, digest TEXT NOT NULL, scanner TEXT NOT NULL, at TEXT NOT NULL, report TEXT NOT NULL,
+      accepted_by TEXT, accepted_at TEXT, reason TEXT, PRIMARY KEY(plugin_id, digest)) STRICT;
+    """,
 )
 
 
