@@ -83,6 +83,9 @@ bench-edits: setup
 bench-log: setup-dev
 	$(BIN)/python -m benchmarks.log
 
+bench-authzen: setup-dev
+	$(BIN)/python -m benchmarks.authzen
+
 setup:
 	@$(SETUP) requirements.lock
 

@@ -27,6 +27,7 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:8642"
     socket: Literal["owner", "read", "off"] = "owner"
     allowed_hosts: tuple[str, ...] = Field(default=(), strict=False)
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
 
     @field_validator("listen")
     @classmethod

@@ -4,6 +4,8 @@ Both are decided for each question, and recorded together. A right that stands i
 again by the same rules without conditions, is not written again for an hour: the answer names the decision that did.
 """
 
+from urllib.parse import quote
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -88,5 +90,11 @@ def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:
     return own and caller.holds("evaluate")
 
 
+def ask_scope(subject: str | None) -> str:
+    """Name, as a scope of the gateway, whom a question is about; None is everybody."""
+    # WHY: ids of other types are any text, and scopes are paths; those of ours stay as they are.
+    return "decisions" if subject is None else f"decisions/{quote(subject, safe=':@+-._~')}"
+
+
 def _right(request: AccessRequest, *, dry_run: bool) -> tuple[Level, str]:
-    return Level.READ if dry_run else Level.EXECUTE, f"decisions/{request.subject}"
+    return Level.READ if dry_run else Level.EXECUTE, ask_scope(request.subject)

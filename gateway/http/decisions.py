@@ -131,7 +131,7 @@ async def _recorded(decision_id: str, parts: Parts, caller: Caller, reader: LogR
     subject = "unknown" if decision is None else decision["subject"]
     if decision is None or subject != caller.subject:
         try:
-            await authorize(parts, caller, Level.READ, f"decisions/{subject}")
+            await authorize(parts, caller, Level.READ, questions.ask_scope(subject))
         except DeniedError as error:
             # SECURITY: the same words for every id, so that they tell neither that it exists nor of whom it speaks.
             raise DeniedError(
