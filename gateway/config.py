@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from gateway.domain.names import parse_plugin_id
 from gateway.domain.scope import split_host_port
 from gateway.errors import ConfigError, MalformedError, Place, Problem
 
@@ -52,6 +53,17 @@ class SandboxSettings(_Section):
     idle_cell_s: Annotated[int, Field(ge=1, le=3600)] = 60
     max_idle_cell_mb: Annotated[int, Field(ge=32)] = 64
     accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
+    unconfined: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("unconfined")
+    @classmethod
+    def _plugin_ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                parse_plugin_id(each)
+            except MalformedError as error:
+                raise ValueError(str(error)) from None
+        return value
 
 
 class PolicySettings(_Section):

@@ -37,6 +37,7 @@ from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
+from gateway.flows.hooks import Hooks
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
@@ -62,6 +63,7 @@ from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
 from gateway.registry.store import open_registry
+from gateway.registry.vetting import Vetting
 from gateway.resources.api import Api, Upstream, read_secret
 from gateway.resources.core import Core
 from gateway.resources.files import Files
@@ -127,6 +129,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.bench.close)
         stack.push_async_callback(parts.pool.close)
+        stack.push_async_callback(Hooks(parts).close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
         await mend_grants_file(parts)
@@ -197,6 +200,7 @@ def _parts(
             memory=memory,
             sets=PolicySets(home / "data" / "policy"),
             benchmarks=Benchmarks(connection),
+            vetting=Vetting(connection),
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
@@ -209,6 +213,7 @@ def _parts(
         now=now,
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),
+        unconfined=frozenset(settings.sandbox.unconfined),
     )
 
 

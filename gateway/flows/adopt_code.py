@@ -8,6 +8,8 @@ from pathlib import Path
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HostCannotKeepError, MalformedError, NoCodeError, NotFoundError
+from gateway.flows.gates import check_new_code
+from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder, snapshot_path, store_snapshot
 from gateway.registry.packages import build_packages, packages_path
@@ -69,6 +71,8 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
             f"plugins/{plugin.id}/manifest.json is not the manifest that was registered",
             way_out=f"`hearthgate plugin reload {plugin.id}`",
         )
+    await check_functions(parts, plugin.manifest, code.digest)
+    await check_new_code(parts, plugin, code.digest)
     record = Record(
         event_id=parts.event_id(),
         at=parts.now(),

@@ -14,6 +14,7 @@ from gateway.domain.request import Json
 from gateway.errors import ConflictError, DeniedError
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event
+from gateway.flows.gates import check_gates, prepare_gates
 from gateway.flows.grants import Giving, give_grants
 from gateway.flows.lifecycle import check_legal, find, move
 from gateway.flows.parts import Parts
@@ -42,9 +43,12 @@ async def approve(
         PolicyBrokenError: the policy files have errors, so no grant can be added.
     """
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="approve")
+    # WHY: before others are held up, for a scan takes seconds.
+    await prepare_gates(parts, caller, find(parts, plugin_id))
     async with parts.editing:
         plugin = find(parts, plugin_id)
         check_legal(plugin, Verb.APPROVE)
+        check_gates(parts, plugin, plugin.digest)
         pending = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
         if given is not None:
             pending = tuple(each for each in pending if each.type == "register")

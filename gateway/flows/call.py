@@ -40,7 +40,7 @@ class Call:
 
     plugin_id: str
     payload: Mapping[str, Json]
-    user: UserId
+    user: UserId | None  # None: nobody, as for a lifecycle hook
     session_id: str | None = None
     timeout_s: float | None = None
     trace_id: str | None = None

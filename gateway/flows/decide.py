@@ -113,10 +113,21 @@ def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:
         policy_version="none" if policy is None else policy.version,
         generation=0 if policy is None else policy.generation,
         consent_id=used_consent,
-        degraded=parts.host.degraded if judged.request.subject.startswith(_PLUGIN) else (),
+        degraded=_degraded(parts, judged.request.subject),
         dry_run=dry_run,
         judged_by=judged_by,
     )
+
+
+def _degraded(parts: Parts, subject: str) -> tuple[str, ...]:
+    """Name what the operator accepts to be missing where this plugin runs."""
+    if not subject.startswith(_PLUGIN):
+        return ()
+    if parts.unconfined:
+        plugin = parts.registry.plugins.get(subject.removeprefix(_PLUGIN))
+        if plugin is not None and not plugin.manifest.sandbox:
+            return (*parts.host.degraded, "sandbox_declined")
+    return parts.host.degraded
 
 
 def decide(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT, *, dry_run: bool = False) -> Decision:

@@ -80,7 +80,13 @@ class Asking:
 
     @property
     def user(self) -> UserId:
-        """The user on whose behalf the call runs, and nobody else."""
+        """The user on whose behalf the call runs, and nobody else.
+
+        Raises:
+            MalformedError: it runs on behalf of nobody.
+        """
+        if self.call.user is None:
+            raise MalformedError("this runs on behalf of nobody, so there is nothing that is kept for them")
         return self.call.user
 
     @property

@@ -54,7 +54,7 @@ _MIN_SECRET_CHARS = 6  # shorter texts are words of any sentence
 _log = logging.getLogger("hearthgate.execute")
 _NO_MEMBERS: Mapping[str, Json] = {}
 _NOTHING = Usage(wall_s=0.0)
-_EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
+EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
     Outcome.RETURNED: ("execution_completed", Resolution.COMPLETED),
     Outcome.FAILED: ("execution_failed", Resolution.FAILED),
     Outcome.KILLED: ("execution_failed", Resolution.KILLED),
@@ -302,7 +302,7 @@ class _Run:
         job = Job(
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,
-            user_id=self.call.user,
+            user_id=self.call.user or "",
             function=self.step.function,
             arguments=self.step.arguments,
             session_id=self.call.session_id,
@@ -361,7 +361,7 @@ class _Run:
             _log.log(level, "execution %s of %s %s after %.3f s%s", self.execution_id, *outcome, more)
 
     async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
-        event_type, resolution = _EVENT_OF[result.outcome]
+        event_type, resolution = EVENT_OF[result.outcome]
         self._tell(result)
         details: dict[str, Json] = {
             "function": self.step.function,

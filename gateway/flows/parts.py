@@ -32,6 +32,7 @@ from gateway.registry.plugins import Plugins
 from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
+from gateway.registry.vetting import Vetting
 from gateway.resources.api import Api
 from gateway.resources.core import Core
 from gateway.resources.files import Files
@@ -58,6 +59,7 @@ class Registry:
     memory: Memory
     sets: PolicySets
     benchmarks: Benchmarks
+    vetting: Vetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     sinks: Sinks
+    unconfined: frozenset[str] = frozenset()  # plugins whose `sandbox: false` the operator accepts
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import timestamp
@@ -16,8 +15,9 @@ from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import read_code
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event, waiting
-from gateway.flows.memberships import plugin_risk
+from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
+from gateway.flows.plugin_risk import assessed, requested_risk
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
@@ -40,7 +40,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         manifest, digest = await _manifest_and_code(parts, plugin_id, raw)
         before = parts.registry.plugins.get(manifest.plugin_id)
         _check_registrable(caller, before)
-        risk = _requested_risk(parts, manifest)
+        risk = requested_risk(parts, manifest)
         request = PermissionRequest(
             id=parts.new_id(),
             plugin_id=manifest.plugin_id,
@@ -52,7 +52,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
             requested_at=timestamp(parts.now()),
         )
         asked: list[Json] = [each.as_json() for each in request.permissions]
-        facts: dict[str, Json] = {"version": manifest.version, "digest": digest}
+        facts: dict[str, Json] = {"version": manifest.version, "digest": digest, "sandbox": manifest.sandbox}
         await parts.log.append(
             event(parts, caller, "registered" if before is None else "updated", manifest.plugin_id, facts),
             event(
@@ -60,7 +60,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
                 caller,
                 "risk_assessment",
                 manifest.plugin_id,
-                {"declared": manifest.declared_tier.value, "computed": risk["tier"], "score": risk["score"]},
+                assessed(manifest, risk),
             ),
             waiting(
                 event(
@@ -109,9 +109,13 @@ async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tu
             f"plugins/{plugin_id}/manifest.json is not the manifest that was sent",
             way_out='register the folder ({"folder": id}), or make them the same',
         )
-    if not manifest.sandbox:
-        raise MalformedError("sandbox: this gateway runs no plugin without its sandbox", way_out="remove it, or true")
     await asyncio.to_thread(check_watch_paths, parts.home / "plugins" / plugin_id, reload_wish(manifest).watch_paths)
+    if not manifest.sandbox and plugin_id not in parts.unconfined:
+        raise MalformedError(
+            "sandbox: false is the operator's to accept, not the author's",
+            way_out=f'write true, or the operator writes `[sandbox] unconfined = ["{plugin_id}"]` in hearthgate.toml',
+        )
+    await check_functions(parts, manifest, code.digest)
     return manifest, code.digest
 
 
@@ -125,12 +129,3 @@ def _check_registrable(caller: Caller, before: Plugin | None) -> None:
         way_out="the owner can register it again" if before.state is State.REVOKED else "uninstall it first",
         extra={"state": before.state.value, "legal": list(legal_verbs(before.state))},
     )
-
-
-def _requested_risk(parts: Parts, manifest: Manifest) -> Mapping[str, Json]:
-    policy = parts.policy.get()
-    if policy is None:
-        return {"score": 100, "tier": "critical"}
-    asked = [(each.permission, each.scope) for each in manifest.permissions if each.scope is not None]
-    risk = plugin_risk(policy.parsed, manifest.plugin_id, asked=asked)
-    return {"score": risk.score, "tier": risk.tier.value}

@@ -27,6 +27,7 @@ from gateway.http import (
     policy_edits,
     reloads,
     traffic,
+    vetting,
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
@@ -43,6 +44,7 @@ ROUTES = [
     *plugins.ROUTES,
     *reloads.ROUTES,
     *benchmarks.ROUTES,
+    *vetting.ROUTES,
     *permissions.ROUTES,
     *people.ROUTES,
     *policy.ROUTES,

@@ -11,7 +11,7 @@ from gateway.domain.names import UserId, parse_user_id
 from gateway.domain.permission import LEVELS, PERMISSIONS, Kind, Permission, parse_permission
 from gateway.domain.request import Json
 from gateway.errors import MalformedError
-from gateway.registry.manifest import Conditions, condition_text, manifest_scope
+from gateway.registry.manifest_conditions import Conditions, condition_text, manifest_scope
 
 MAX_TIMEOUT_S = 86_400
 

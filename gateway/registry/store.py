@@ -58,6 +58,14 @@ _SCHEMA = (
     ALTER TABLE permission_request ADD COLUMN held_back TEXT;
     CREATE TABLE switching(plugin_id TEXT PRIMARY KEY, grants TEXT NOT NULL, told TEXT NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE code_review(
+      id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, digest TEXT NOT NULL, reviewed_by TEXT NOT NULL,
+      reviewed_at TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+    CREATE TABLE code_scan(
+      plugin_id TEXT NOT NULL, digest TEXT NOT NULL, scanner TEXT NOT NULL, at TEXT NOT NULL, report TEXT NOT NULL,
+      accepted_by TEXT, accepted_at TEXT, reason TEXT, PRIMARY KEY(plugin_id, digest)) STRICT;
+    """,
 )
 
 
