@@ -47,6 +47,7 @@ from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
@@ -182,6 +183,7 @@ def _parts(
             requests=PermissionRequests(connection),
             holds=Holds(connection),
             consents=Consents(connection),
+            approvals=CallApprovals(connection),
             keys=Keys(connection),
             rates=Rates(),
             erasures=Erasures(connection),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, consent, home, key, lockdown, permission, plugin_bench, policy_proof, traffic
+from gateway.cli import approvals, audit, consent, home, key, lockdown, permission, plugin_bench, policy_proof, traffic
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
@@ -42,6 +42,7 @@ for name, noun in (
     ("plugin", plugin_bench),
     ("permission", permission),
     ("consent", consent),
+    ("approvals", approvals),
     ("audit", audit),
     ("traffic", traffic),
     ("lockdown", lockdown),
