@@ -51,6 +51,7 @@ from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.generations import Generations
@@ -194,6 +195,7 @@ def _parts(
             requests=PermissionRequests(connection),
             holds=holds,
             consents=consents,
+            approvals=CallApprovals(connection),
             keys=Keys(connection),
             rates=Rates(),
             erasures=Erasures(connection),

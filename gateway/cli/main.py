@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    approvals,
     audit,
     consent,
     home,
@@ -57,6 +58,7 @@ for name, noun in (
     ("plugin", plugin_reload),
     ("permission", permission),
     ("consent", consent),
+    ("approvals", approvals),
     ("audit", audit),
     ("traffic", traffic),
     ("lockdown", lockdown),

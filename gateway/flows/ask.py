@@ -37,16 +37,14 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
     request, dry_run = question.request, question.dry_run
     if _asks_of_self(caller, request):
         decision = decide(parts, request, question.context, dry_run=dry_run)
-        await record_together(parts, [(decision, question.context)])
-        return decision
+        return (await record_together(parts, [(decision, question.context)]))[-1]
     level, scope = _right(request, dry_run=dry_run)
     await check_credential(parts, caller, level, scope, key_scope="evaluate")
     judged = judge_right(parts, caller, level, scope)
     if known := known_right(parts, judged):
         context = replace(question.context, right=known)
         decision = decide(parts, request, context, dry_run=dry_run)
-        await record_together(parts, [(decision, context)])
-        return decision
+        return (await record_together(parts, [(decision, context)]))[-1]
     own, right = Context(trace_id=caller.trace_id), name(parts, judged)
     if not right.allowed:
         await record_together(parts, [(right, own)])
@@ -54,9 +52,9 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
     context = replace(question.context, right=right.decision_id)
     decision = decide(parts, request, context, dry_run=dry_run)
     # INVARIANT: the right to ask is recorded before the answer, and neither without the other.
-    await record_together(parts, [(right, own), (decision, context)])
+    recorded = await record_together(parts, [(right, own), (decision, context)])
     keep_right(parts, judged, right)
-    return decision
+    return recorded[-1]
 
 
 async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:

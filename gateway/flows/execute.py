@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
@@ -38,6 +39,7 @@ from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
+from gateway.flows.exact import exact_step
 from gateway.flows.isolation import isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
@@ -82,12 +84,13 @@ async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
         raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
     scope = f"plugins/{call.plugin_id}"
     await check_credential(parts, caller, Level.EXECUTE, scope, key_scope="execute")
-    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope)
-    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id)
+    exact = ExactCall(op="execute", args=call.payload, by=caller.user_id)
+    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope, exact)
+    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id, exact=exact)
     if not by_caller.allowed:
-        await record_decisions(parts, [by_caller], context)
-        raise denied(by_caller)
-    return await run_plugin(parts, call, context, by_caller)
+        (recorded,) = await record_decisions(parts, [by_caller], context)
+        raise denied(recorded)
+    return await run_plugin(parts, replace(call, by=caller.user_id), context, by_caller)
 
 
 async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision | None) -> Execution:
@@ -110,7 +113,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     decisions: list[Decision] = []
     execution_id = parts.new_id()
     for step in steps:
-        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id())
+        own = structs.replace(context, exact=exact_step(context.exact, step.function, step.arguments, call.payload))
+        run = _Run(parts, call, own, plugin, step, execution_id if not results else parts.new_id())
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
         except OutcomeUnknownError:
@@ -237,8 +241,8 @@ class _Run:
         recorded = decisions if asked is None else [asked, *decisions]
         refused = next((each for each in decisions if not each.allowed), None)
         if refused is not None:
-            await record_decisions(parts, recorded, self.context)
-            raise denied(refused)
+            recorded = await record_decisions(parts, recorded, self.context)
+            raise denied(next(each for each in recorded if not each.allowed))
         sight = await find_sight(parts, self.plugin, self.call, self.context)
         intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
         await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)

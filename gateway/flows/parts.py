@@ -21,6 +21,7 @@ from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.generations import Generations
@@ -53,6 +54,7 @@ class Registry:
     requests: PermissionRequests
     holds: Holds
     consents: Consents
+    approvals: CallApprovals
     keys: Keys
     rates: Rates
     erasures: Erasures

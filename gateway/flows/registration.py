@@ -18,6 +18,7 @@ from gateway.flows.event import event, waiting
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import assessed, requested_risk
+from gateway.flows.void_calls import void_calls_of
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
@@ -81,6 +82,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
             )
             # SECURITY: who consented knew another manifest and other code under this id.
             parts.registry.consents.end_all(before.id, at=parts.now(), reason="the plugin was registered anew")
+            void_calls_of(parts, before.id, "the plugin was registered anew")
         parts.registry.requests.add(request)
         made = parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
         _log.info("plugin %s: registered as generation %d, digest %s", made.id, made.generation, digest or "none yet")

@@ -66,6 +66,15 @@ _SCHEMA = (
       plugin_id TEXT NOT NULL, digest TEXT NOT NULL, scanner TEXT NOT NULL, at TEXT NOT NULL, report TEXT NOT NULL,
       accepted_by TEXT, accepted_at TEXT, reason TEXT, PRIMARY KEY(plugin_id, digest)) STRICT;
     """,
+    """
+    CREATE TABLE call_approval(
+      id TEXT PRIMARY KEY, key TEXT NOT NULL, subject TEXT NOT NULL, plugin_id TEXT, user_id TEXT, by_user TEXT,
+      op TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL, args_sha256 TEXT NOT NULL, args TEXT,
+      code TEXT NOT NULL, rule TEXT NOT NULL, rules_sha256 TEXT NOT NULL, decision_id TEXT NOT NULL,
+      requested_at TEXT NOT NULL, expires_at TEXT NOT NULL,
+      state TEXT NOT NULL CHECK(state IN ('pending', 'approved', 'denied', 'used', 'expired', 'void')),
+      decided_by TEXT, decided_at TEXT, decision_reason TEXT, used_at TEXT, used_decision TEXT) STRICT;
+    """,
 )
 
 
