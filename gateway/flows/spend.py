@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gateway.domain.decision import Decision, Reason, timestamp
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
+from gateway.errors import DeniedError
 from gateway.flows.binding import bind, plugin_of
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
@@ -67,7 +68,11 @@ class Spent:
 
 
 def spend(parts: Parts, decided: Sequence[Decided]) -> Spent:
-    """Use up what the allows use up, and put before a person what the denials lack; waits for nothing."""
+    """Use up what the allows use up, and put before a person what the denials lack; waits for nothing.
+
+    Raises:
+        DeniedError: two of them rest on one approval; nothing is used up.
+    """
     spent = Spent()
     # WHY: what is decided together is one deed; where one answer refuses it nothing is done, and no approval is used.
     whole = all(decision.allowed for decision, _ in decided)
@@ -92,9 +97,12 @@ def _use(parts: Parts, spent: Spent, decision: Decision, *, use_approval: bool) 
         spent.consents.append(consent)
     if decision.approval_id is not None and use_approval:
         approval = parts.registry.approvals.use(decision.approval_id, decision_id=decision.decision_id, at=parts.now())
-        if approval is not None:
-            spent.approvals.append(approval)
-            spent.records.append(_used_record(parts, approval, decision))
+        if approval is None:
+            # SECURITY: two answers that rest on one approval are two uses of it.
+            spent.give_back(parts)
+            raise DeniedError("the approval of this call is used up", extra={"reason": decision.verdict.reason.value})
+        spent.approvals.append(approval)
+        spent.records.append(_used_record(parts, approval, decision))
     return decision
 
 
