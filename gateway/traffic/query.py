@@ -6,20 +6,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from gateway.domain.decision import timestamp
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, UnavailableError
 from gateway.traffic.store import EPOCH, microseconds
+from gateway.traffic.summary import summarize
 
 Row = dict[str, Json]
 MAX_LIMIT = 1000
-_GROUPS = 50
 _BUDGET_STEPS = 400_000  # of a thousand virtual-machine instructions each: some seconds
 _MAX_SEQ_DIGITS = 18
-_SUMS = "count(*) AS transfers, coalesce(sum(bytes_out), 0) AS bytes_out, coalesce(sum(bytes_in), 0) AS bytes_in"
-_FAILED = "count(*) FILTER (WHERE outcome <> 'returned') AS not_returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,22 +88,17 @@ class TrafficReader:
         """
         where, values = wanted.where()
         with self._connect() as connection:
-            totals = _first(connection, f"{_SUMS}, {_FAILED}, min(ended_us) AS oldest, max(ended_us)", where, values)
-            count = totals.pop("transfers")
-            return {
-                "transfers": count,
-                "bytes_out": totals["bytes_out"],
-                "bytes_in": totals["bytes_in"],
-                "not_returned": totals["not_returned"],
-                "first_ended": _moment(totals["oldest"]),
-                "last_ended": _moment(totals["max(ended_us)"]),
-                "duration_ms": _durations(connection, where, values, int(count)),
-                "by_plugin": _grouped(connection, "plugin", where, values),
-                "by_host": _grouped(connection, "host", f"{where} AND host IS NOT NULL", values),
-                "by_user": _grouped(connection, "user", where, values),
-                "by_op": _grouped(connection, "op", where, values),
-                "by_outcome": _grouped(connection, "outcome", where, values),
-            }
+            found = summarize(connection, where, values)
+        return {
+            "transfers": found.transfers,
+            "bytes_out": found.bytes_out,
+            "bytes_in": found.bytes_in,
+            "not_returned": found.not_returned,
+            "first_ended": _moment(found.first_us),
+            "last_ended": _moment(found.last_us),
+            "duration_ms": {name: None if us is None else us / 1000 for name, us in found.durations_us.items()},
+            **found.groups,
+        }
 
     def rows(self, wanted: TrafficFilter) -> Iterator[Row]:
         """Give every transfer that `wanted` describes and that is written by now, the oldest first.
@@ -141,27 +133,6 @@ class TrafficReader:
             if "interrupted" in str(error):
                 raise UnavailableError("the search takes too long", way_out="narrow it by plugin or time") from error
             raise UnavailableError(f"the traffic log cannot be read: {error}") from error
-
-
-def _first(connection: sqlite3.Connection, what: str, where: str, values: list[str | int]) -> dict[str, Any]:
-    return dict(connection.execute(f"SELECT {what} FROM transfer WHERE {where}", values).fetchone())  # noqa: S608
-
-
-def _grouped(connection: sqlite3.Connection, by: str, where: str, values: list[str | int]) -> list[Json]:
-    sql = (
-        f"SELECT {by}, {_SUMS}, {_FAILED} FROM transfer WHERE {where} GROUP BY {by}"  # noqa: S608 (names of this file)
-        f" ORDER BY bytes_out + bytes_in DESC, {by} LIMIT {_GROUPS}"
-    )
-    return [dict(row) for row in connection.execute(sql, values)]
-
-
-def _durations(connection: sqlite3.Connection, where: str, values: list[str | int], count: int) -> Row:
-    sql = f"SELECT duration_us FROM transfer WHERE {where} ORDER BY duration_us LIMIT 1 OFFSET ?"  # noqa: S608
-    found: Row = {}
-    for name, place in (("p50", (count - 1) // 2), ("p95", (count * 95 - 1) // 100), ("max", count - 1)):
-        row = connection.execute(sql, [*values, max(0, place)]).fetchone()
-        found[name] = None if row is None else row[0] / 1000
-    return found
 
 
 def _json(row: sqlite3.Row) -> Row:

@@ -5,21 +5,27 @@ import io
 import json
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.decision import timestamp
 from gateway.domain.outcome import Outcome
+from gateway.domain.request import Json
 from gateway.errors import MalformedError, UnavailableError
 from gateway.traffic import log as log_module
 from gateway.traffic.export import COLUMNS, export_chunks
 from gateway.traffic.log import TrafficLog
 from gateway.traffic.query import Row, TrafficFilter, TrafficReader
-from gateway.traffic.transfer import Passage, Start
+from gateway.traffic.store import insert, open_store
+from gateway.traffic.transfer import Passage, Start, Transfer
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -236,3 +242,82 @@ def test_an_export_reads_back_and_holds_no_formula(texts: dict[str, str]) -> Non
     for name, cell in zip(COLUMNS, cells, strict=True):
         value = row[name]
         assert cell.removeprefix("'") == ("" if value is None else str(value)).removeprefix("'")
+
+
+MOVED = st.fixed_dictionaries(
+    {
+        "plugin": st.sampled_from(["a", "b", "ö"]),
+        "user": st.sampled_from(["alice", "bob"]),
+        "op": st.sampled_from(["http.request", "vault.read"]),
+        "host": st.none() | st.sampled_from(["a.test", "b.test"]),
+        "bytes_out": st.integers(0, 2**40),
+        "bytes_in": st.integers(0, 2**40),
+        "duration_us": st.integers(0, 5000),
+        "outcome": st.sampled_from(list(Outcome)),
+        "problem": st.none(),
+        "status": st.none(),
+        "at": st.integers(0, 50).map(lambda second: NOON + timedelta(seconds=second)),
+    }
+)
+
+
+def made_of(facts: dict[str, Any]) -> Transfer:
+    of_start = {name: facts[name] for name in ("plugin", "user", "op", "host", "at")}
+    rest = {name: value for name, value in facts.items() if name not in of_start}
+    return Transfer(start=Start(decision_id="d", execution_id="e", **of_start), **rest)
+
+
+def counted(transfers: list[Transfer]) -> Row:
+    """Sum up the plain way."""
+
+    def sums(some: list[Transfer]) -> Row:
+        return {
+            "transfers": len(some),
+            "bytes_out": sum(each.bytes_out for each in some),
+            "bytes_in": sum(each.bytes_in for each in some),
+            "not_returned": sum(each.outcome is not Outcome.RETURNED for each in some),
+        }
+
+    def grouped(by: str, value: Callable[[Transfer], str | None]) -> list[Json]:
+        found = {value(each) for each in transfers} - {None}
+        rows: list[dict[str, Any]] = [
+            {by: one, **sums([each for each in transfers if value(each) == one])} for one in found
+        ]
+        return [*sorted(rows, key=lambda row: (-row["bytes_out"] - row["bytes_in"], row[by]))]
+
+    took = sorted(each.duration_us for each in transfers)
+    ended = [each.ended for each in transfers]
+    count = len(took)
+    return {
+        **sums(transfers),
+        "first_ended": timestamp(min(ended)) if ended else None,
+        "last_ended": timestamp(max(ended)) if ended else None,
+        "duration_ms": {
+            "p50": took[(count - 1) // 2] / 1000 if took else None,
+            "p95": took[(count * 95 - 1) // 100] / 1000 if took else None,
+            "max": took[-1] / 1000 if took else None,
+        },
+        "by_plugin": grouped("plugin", lambda each: each.start.plugin),
+        "by_host": grouped("host", lambda each: each.start.host),
+        "by_user": grouped("user", lambda each: each.start.user),
+        "by_op": grouped("op", lambda each: each.start.op),
+        "by_outcome": grouped("outcome", lambda each: each.outcome.value),
+    }
+
+
+@given(
+    st.lists(MOVED, max_size=60).map(lambda found: [made_of(each) for each in found]),
+    st.none() | st.just("a"),
+    st.none() | st.integers(0, 50).map(lambda second: NOON + timedelta(seconds=second)),
+)
+def test_a_summary_is_what_counting_gives(
+    transfers: list[Transfer], plugin: str | None, since: datetime | None
+) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name, "traffic.db")
+        with closing(open_store(path)) as connection:
+            insert(connection, transfers)
+        wanted = [
+            each for each in transfers if plugin in {None, each.start.plugin} and (since is None or each.ended >= since)
+        ]
+        assert TrafficReader(path).summary(TrafficFilter(plugin=plugin, since=since)) == counted(wanted)
