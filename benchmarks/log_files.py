@@ -95,12 +95,12 @@ def open_log(folder: Path) -> DecisionLog:
     return DecisionLog.open(folder, now=lambda: START, new_id=lambda: str(uuid.uuid4()))
 
 
-def write(folder: Path, rows: int) -> None:
-    """Write the log through its only door."""
+def write(folder: Path, rows: int, *, begin: int = 0) -> None:
+    """Write the decisions from number `begin` up to `rows` through the log's only door."""
 
     async def story() -> None:
         log = open_log(folder)
-        for first in range(0, rows, BATCH):
+        for first in range(begin, rows, BATCH):
             await log.append(*map(make_record, range(first, min(first + BATCH, rows))))
         await log.close()
 
