@@ -5,9 +5,10 @@ It can be shipped elsewhere while it grows; whoever holds an older copy can tell
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from gateway.audit.checkpoint import Note, VerifierKey, parse_note, split_notes
+from gateway.audit.checkpoint import Note, parse_note, split_notes
 from gateway.errors import VerificationError
 
 FILE = "checkpoints.txt"
@@ -61,11 +62,11 @@ class CheckpointBook:
             raise OSError("the disk took only a part")
         os.fdatasync(descriptor)
 
-    def last(self, key: VerifierKey) -> Note | None:
-        """Give the newest note, None if there is none.
+    def last(self, name: str, signed: Callable[[Note], bool]) -> Note | None:
+        """Give the newest note of the log with this name, None if there is none.
 
         Raises:
-            VerificationError: it is not a note of `key`.
+            VerificationError: it is not `signed`.
 
         """
         try:
@@ -76,11 +77,11 @@ class CheckpointBook:
         except FileNotFoundError:
             return None
         if size > _TAIL_BYTES:
-            text = text[text.find(f"\n\n{key.name}\n") + 2 :]
+            text = text[text.find(f"\n\n{name}\n") + 2 :]
         notes = split_notes(text)
         if not notes:
             return None
         note = parse_note(notes[-1])
-        if not key.signed(note):
+        if not signed(note):
             raise VerificationError(f"the last checkpoint of `{self._path}` is not signed by this log's key")
         return note

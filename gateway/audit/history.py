@@ -20,7 +20,7 @@ def check_presence(folder: Path, key: LogKey) -> None:
     database = folder / store_file.FILE
     if database.exists() and database.stat().st_size > 0:
         return
-    told = CheckpointBook(folder).last(key.verifier)
+    told = CheckpointBook(folder).last(key.verifier.name, key.verifier.signed)
     if told is not None and told.size > 0:
         raise VerificationError(
             f"`{database}` is gone, and a checkpoint speaks of {told.size} records in it",
@@ -37,19 +37,21 @@ def check_history(store: Store, book: CheckpointBook) -> tuple[int, str] | None:
         VerificationError: it is another log, or was changed.
 
     """
-    store.check_segments(store.keys().signed)
+    # WHY: a rotation of the key may be in the database and not in the book, which then ends with the old key's note.
+    keys = store.keys()
+    store.check_segments(keys.signed)
     stored = store.last_checkpoint()
-    key = store.key
-    told = book.last(key.verifier)
+    told = book.last(store.key.verifier.name, keys.signed)
     signed: tuple[int, str] | None = None
     notes = [] if stored is None else [parse_note(stored[1])]
     for note in notes if told is None else [*notes, told]:
-        if not key.verifier.signed(note) or _root_at(store, note.size) != note.root:
+        if not keys.signed(note) or _root_at(store, note.size) != note.root:
             raise VerificationError(
                 f"audit.db is not the log that a checkpoint of {note.size} records speaks of",
                 way_out=f"restore it, or move audit.db and {book_file.FILE} aside to begin a new log",
             )
-        signed = (note.size, note.text)
+        if signed is None or note.size >= signed[0]:
+            signed = (note.size, note.text)
     return signed
 
 

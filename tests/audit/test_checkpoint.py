@@ -97,15 +97,15 @@ def test_a_key_that_cannot_be_believed_stops_the_log(tmp_path: Path, spoil: obje
 
 def test_the_book_gives_its_last_whole_note_back(tmp_path: Path) -> None:
     book = CheckpointBook(tmp_path)
-    assert book.last(KEY.verifier) is None
+    assert book.last(KEY.verifier.name, KEY.verifier.signed) is None
     for size in range(500):
         book.add([KEY.sign(size, bytes(32))])
-    last = book.last(KEY.verifier)
+    last = book.last(KEY.verifier.name, KEY.verifier.signed)
     assert last is not None
     assert last.size == 499
     with (tmp_path / "checkpoints.txt").open("a") as file:
         file.write("example.org/log\n500\n")
-    torn = book.last(KEY.verifier)
+    torn = book.last(KEY.verifier.name, KEY.verifier.signed)
     assert torn is not None
     assert torn.size == 499
 
@@ -123,4 +123,4 @@ def test_a_book_signed_by_another_key_is_not_believed(tmp_path: Path) -> None:
     book = CheckpointBook(tmp_path)
     book.add([LogKey("example.org/log", bytes([1] * 32)).sign(1, bytes(32))])
     with pytest.raises(VerificationError, match="not signed by this log's key"):
-        book.last(KEY.verifier)
+        book.last(KEY.verifier.name, KEY.verifier.signed)
