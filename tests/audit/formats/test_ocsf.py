@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from gateway.domain.decision import Effect
@@ -56,12 +58,62 @@ def test_every_event_type_validates(
         assert event["metadata"]["event_code"] == event_type
 
 
-@pytest.mark.parametrize("resolution", list(Resolution))
-def test_every_resolution_validates(
-    resolution: Resolution, record: Callable[..., Record], export: Callable[..., Any]
+# What every record of a category is, but for those that are named.
+CLASS_OF = {"lifecycle": 6002, "permission": 6003, "execution": 6003, "security": 2004, "policy": 6003, "system": 6002}
+ELSEWHERE = {
+    "segment_closed": 6003,
+    "segment_dropped": 6003,
+    "requests_refused": 6003,
+    "access_denied": 6003,
+    "key_added": 6003,
+    "key_revoked": 6003,
+    "key_rotated": 6003,
+    "redaction": 6003,
+    "permission_violation": 2004,
+    "exported": 6003,
+}
+
+
+def test_every_event_type_has_its_class_and_validates_however_it_ended(
+    record: Callable[..., Record], export: Callable[..., Any]
 ) -> None:
-    data, _ = export("ocsf", record(event_type="execution_completed", resolution=resolution))
-    assert [problems(event) for event in events(data)] == [[]]
+    made = [record(event_type=name, resolution=each) for name in sorted(CATEGORY_OF) for each in Resolution]
+    data, _ = export("ocsf", *made)
+    found = events(data)
+    assert len(found) == len(made)
+    for event, of in zip(found, made, strict=True):
+        name = of.event_type
+        assert problems(event) == [], name
+        assert event["class_uid"] == ELSEWHERE.get(name, CLASS_OF[CATEGORY_OF[name]]), name
+        assert event["category_uid"] == event["class_uid"] // 1000
+
+
+TEXT = st.text(max_size=30)
+DETAILS = st.dictionaries(
+    TEXT | st.sampled_from(["why", "reason", "permission", "scope", "plugin_id", "error", "batch", "step"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=5,
+)
+
+
+def test_whatever_its_details_say_an_event_validates(record: Callable[..., Record], export: Callable[..., Any]) -> None:
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.tuples(DETAILS, DETAILS, st.sampled_from(sorted(CATEGORY_OF))), min_size=1, max_size=12))
+    def check(said: list[tuple[dict[str, Any], dict[str, Any], str]]) -> None:
+        data, _ = export(
+            "ocsf",
+            *(
+                record(event_type=name, details=details, personal=personal, risk_score=number * 7)
+                for number, (details, personal, name) in enumerate(said)
+            ),
+        )
+        assert [problem for event in events(data) for problem in problems(event)] == []
+
+    check()
 
 
 @pytest.mark.parametrize("effect", list(Effect))
