@@ -22,6 +22,7 @@ from gateway.app.recall import recall_samples
 from gateway.app.sinks import sinks_of
 from gateway.audit.index.following import Following
 from gateway.audit.log import DecisionLog
+from gateway.audit.naming import Mentions
 from gateway.audit.query import LogReader
 from gateway.audit.sinks.overview import Sinks
 from gateway.bench.board import Board
@@ -276,7 +277,7 @@ async def write_key_uses(parts: Parts) -> None:
 
 
 def _forget_in_memory(parts: Parts, user: str, _seqs: Sequence[int]) -> None:
-    parts.traffic.forget(user)
+    parts.traffic.forget(user, Mentions(user).in_text)
     parts.rights.clear()
 
 

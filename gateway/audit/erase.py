@@ -12,12 +12,14 @@ from gateway.audit.segment import FOLDER, Segment, connect_closed
 from gateway.audit.whole import WholeLog
 
 REWRITTEN = ("erasing.1.db", "erasing.2.db")  # in the folder of segments, while a closed file is made anew
+# What has a percent sign may spell the name with it.
 _NAMED = """
     SELECT seq, names, salts, top, decision, details FROM pii
     WHERE instr(top, ?1) OR instr(decision, ?1) OR instr(details, ?1)
+        OR instr(top, '%') OR instr(decision, '%') OR instr(details, '%')
 """
 _PSEUDONYM = "SELECT pseudonym FROM person WHERE user = ?"
-_PUBLIC = "SELECT seq, committed FROM record WHERE instr(committed, ?)"
+_PUBLIC = "SELECT seq, committed FROM record WHERE instr(committed, ?) OR instr(committed, '%')"
 # An export has a record more, which refers to the first, once it has ended.
 _EXPORTED = "SELECT seq FROM record WHERE event_type = 'exported' AND ref IS NULL AND seq > ?"
 

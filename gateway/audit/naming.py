@@ -1,9 +1,10 @@
 """Which of a record's personal values are a person's, or name one."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import Raw, json
 
@@ -13,12 +14,13 @@ from gateway.audit.leaf import DECISION, DETAILS, SALT_BYTES
 Kept = tuple[str, bytes, str, str, str]  # names, salts, top, decision and details of a row of table `pii`
 _ID = "A-Za-z0-9_@+-"
 _NULL = "null"
+_MAX_DECODED = 4  # spellings within spellings that are looked through
 _members = json.Decoder(dict[str, Raw])
 _names = json.Decoder(list[str])
 
 
 class Mentions:
-    """Finds a user's id in text, where it stands as a word of its own."""
+    """Finds a user's id in text, where it stands as a word of its own, spelt plainly or with percent signs."""
 
     def __init__(self, user: str) -> None:
         self.user = user
@@ -27,6 +29,9 @@ class Mentions:
 
     def in_text(self, text: str) -> bool:
         """Tell whether `text` names the user."""
+        return self._named(text) or any(map(self._named, _decoded(text)))
+
+    def _named(self, text: str) -> bool:
         return self.user in text and self._word.search(text) is not None
 
     def in_value(self, value: object) -> bool:
@@ -38,8 +43,23 @@ class Mentions:
         return isinstance(value, list) and any(map(self.in_value, value))
 
     def renamed(self, text: str, other: str) -> str:
-        """Give `text` with another name in the user's place."""
-        return self._word.sub(other.replace("\\", r"\\"), text) if self.user in text else text
+        """Give `text` with another name in the user's place; one that spelt the name otherwise comes spelt plainly."""
+        new = other.replace("\\", r"\\")
+        for _ in range(_MAX_DECODED):
+            plain = next((each for each in (text, *_decoded(text)) if self._named(each)), None)
+            if plain is None:
+                break
+            text = self._word.sub(new, plain)
+        return text
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """Give a text with its percent signs resolved, again and again while there are any."""
+    for _ in range(_MAX_DECODED):
+        before, text = text, unquote(text) if "%" in text else text
+        if text == before:
+            return
+        yield text
 
 
 @dataclass(frozen=True, slots=True)

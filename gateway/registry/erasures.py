@@ -96,7 +96,7 @@ class Erasures:
                 counts[table] = connection.execute(sql, (user_id,)).rowcount
             for table, column in _texts(connection):
                 change = "unsaid" if column.endswith(_SENTENCES) else "renamed"
-                sql = f"UPDATE {table} SET {column}={change}({column}) WHERE instr({column}, ?)"  # noqa: S608 (the schema's)
+                sql = f"UPDATE {table} SET {column}={change}({column}) WHERE instr({column}, ?) OR instr({column}, '%')"  # noqa: S608 (the schema's)
                 connection.execute(sql, (user_id,))
             # INVARIANT: the person's own row goes last, in `end`; a stop before that finds whom to go on with.
             connection.execute(

@@ -8,6 +8,8 @@ import logging
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -72,8 +74,10 @@ class TrafficLog:
             else:
                 self._tell(None)
 
-    def forget(self, user: str) -> int:
+    def forget(self, user: str, names: Callable[[str], bool]) -> int:
         """Delete every transfer on behalf of a user, and their bytes from the files; gives how many.
+
+        Transfers on behalf of others lose a path or host of which `names` says that it names the user.
 
         Raises:
             UnavailableError: the database does not take it.
@@ -83,11 +87,13 @@ class TrafficLog:
             for key, passage in tuple(self._active.items()):
                 if passage.start.user == user:
                     self._active.pop(key, None)
+                else:
+                    passage.start = _without(passage.start, names)
             taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            kept = [each for each in taken if each.start.user != user]
+            kept = [replace(each, start=_without(each.start, names)) for each in taken if each.start.user != user]
             self._waiting.extendleft(reversed(kept))
             try:
-                return len(taken) - len(kept) + delete_user(self._connection, user)
+                return len(taken) - len(kept) + delete_user(self._connection, user, names)
             except sqlite3.Error as error:
                 raise UnavailableError(f"the traffic log cannot be written: {error}") from error
 
@@ -104,3 +110,10 @@ class TrafficLog:
         if problem is None and self.problem is not None:
             _log.warning("the traffic log is written again; %d transfers were dropped since the start", self.dropped)
         self.problem = problem
+
+
+def _without(start: Start, names: Callable[[str], bool]) -> Start:
+    """Give the beginning of a transfer without a path or host that names somebody."""
+    path = None if start.path is not None and names(start.path) else start.path
+    host = None if start.host is not None and names(start.host) else start.host
+    return start if (path, host) == (start.path, start.host) else replace(start, path=path, host=host)

@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,9 +103,15 @@ def delete_surplus(connection: sqlite3.Connection, most: int) -> None:
         connection.execute("DELETE FROM transfer WHERE seq <= ?", (last - most,))
 
 
-def delete_user(connection: sqlite3.Connection, user: str) -> int:
-    """Delete what moved on behalf of a user, and what the files still hold of it; gives how many rows."""
+def delete_user(connection: sqlite3.Connection, user: str, names: Callable[[str], bool]) -> int:
+    """Delete what moved on behalf of a user, and what the files still hold of it; gives how many rows.
+
+    Of rows of others the path and the host go that name the user, as `names` tells.
+    """
+    connection.create_function("names", 1, lambda text: text is not None and names(text))
     count = connection.execute("DELETE FROM transfer WHERE user = ?", (user,)).rowcount
+    for column in ("path", "host"):
+        connection.execute(f"UPDATE transfer SET {column} = NULL WHERE names({column})")  # noqa: S608 (named above)
     busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:
         raise sqlite3.OperationalError("somebody reads it; deleted rows may still lie in its files, so try again")

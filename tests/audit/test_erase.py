@@ -209,6 +209,15 @@ MENTIONS = [
     ("a.b", "axb", False),
     ("a.b", "z.a.b", False),
     ("a+b@c", "mail a+b@c now", True),
+    ("a+b@c", "/people/a%2Bb%40c/mail", True),
+    ("alice", "notes%2Falice%2Fdiary", True),
+    ("alice", "/%61lice", True),
+    ("alice", "/%61%6C%69%63%65", True),
+    ("alice", "/%2561lice", True),
+    ("alice", "alice %2561lice %61lice", True),
+    ("alice", "x%2Dalice", False),
+    ("alice", "100%alic", False),
+    ("jörg", "/j%C3%B6rg", True),
 ]
 
 

@@ -235,6 +235,20 @@ def test_who_erases_others_to_hide_what_they_did_stays_named(lived: "Home") -> N
     assert all(row["details"]["pseudonyms"] and row["details"]["records"] for row in redactions)
 
 
+def test_who_is_spelt_with_percent_signs_in_what_others_did_is_found_there_too(lived: "Home") -> None:
+    spelt = USER.replace("-", "%2D").replace("k", "%6b")
+    bob = lived.person("bob", "evaluate", "execute")
+    asked = {"subject": "user:bob", "permission": "vault_read", "scope": f"of/{spelt}/{SECRET}", "dry_run": True}
+    assert bob.post("/v1/decisions", asked).status_code == 200
+    assert lived.owner.post("/v1/audit/rotate", {"reason": "to have it in a closed file"}).status_code == 200
+    assert bob.post("/v1/decisions", asked).status_code == 200
+    done = erase(lived)
+    assert done.status_code == 200, done.text
+    assert done.json()["records_of_others"] >= 2
+    assert holders(lived, spelt, SECRET) == []
+    assert len(lived.records(user="bob")) >= 2
+
+
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path

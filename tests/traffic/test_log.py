@@ -142,11 +142,33 @@ def test_a_forgotten_user_is_in_no_file_any_more(log: TrafficLog, path: Path, re
     log.flush(NOON)
     waits, runs = begin(log, user=canary), begin(log, user=canary)
     waits.end(Outcome.RETURNED)
-    assert log.forget(canary) == 3
+    assert log.forget(canary, lambda _: False) == 3
     runs.end(Outcome.RETURNED)
     log.flush(NOON)
     assert [row["user"] for row in reader.find(TrafficFilter()).rows] == ["bob"]
     assert not [file for file in path.parent.iterdir() if canary.encode() in file.read_bytes()]
+
+
+def test_what_others_moved_loses_a_path_and_a_host_that_name_the_forgotten(
+    log: TrafficLog, path: Path, reader: TrafficReader
+) -> None:
+    spelt = "/people/zz%2Dcanary/photo"
+    moved(log, user="bob", path=spelt, host="zz-canary")
+    moved(log, user="bob", path="/weather", sent=3)
+    log.flush(NOON)
+    moved(log, user="bob", path=spelt, sent=7)
+    runs = begin(log, user="bob", path=spelt)
+    assert log.forget("zz-canary", lambda text: "canary" in text) == 0
+    runs.end(Outcome.RETURNED)
+    log.flush(NOON)
+    rows = reader.find(TrafficFilter()).rows
+    assert [(row["path"], row["host"], row["bytes_out"]) for row in reversed(rows)] == [
+        (None, None, 0),
+        ("/weather", "a.test", 3),
+        (None, "a.test", 7),
+        (None, "a.test", 0),
+    ]
+    assert not [file for file in path.parent.iterdir() if b"canary" in file.read_bytes()]
 
 
 def test_pages_follow_one_another_without_gap_and_filters_hold(log: TrafficLog, reader: TrafficReader) -> None:
