@@ -29,6 +29,7 @@ _SINKS = columns(
     position="#position",
     lag="#lag",
     aside="#put_aside",
+    missed="#missed",
     last_error="last_error",
 )
 _UNVERIFIED = 6

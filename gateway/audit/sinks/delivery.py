@@ -96,10 +96,12 @@ class Delivery:
         """
         position = self.place.read() or self._begin()
         if position.failures == 0:
-            self._deliver_again()
+            position = self._deliver_again(position)
         batch = self._read(position.position, None, self._sink.batch_rows)
         if batch is None:
             return POLL_S
+        if batch.first_seq > position.position + 1:
+            position = self._missed(position, position.position + 1, batch.first_seq - 1)
         try:
             if batch.messages:
                 self._target.send(batch)
@@ -114,6 +116,18 @@ class Delivery:
         position = Position(position=0 if self._sink.from_start else last)
         self.place.write(position)
         return position
+
+    def _missed(self, position: Position, first: int, last: int) -> Position:
+        """Keep that records were dropped from the log before they could be delivered."""
+        moved = replace(
+            position,
+            position=max(position.position, last),
+            missed=position.missed + last - first + 1,
+            last_error=f"records {first} to {last} were dropped from the log before this sink took them",
+            last_error_at=timestamp(self._now()),
+        )
+        self.place.write(moved)
+        return moved
 
     def _failed(self, position: Position, batch: Batch, error: UndeliveredError) -> float:
         moved = failed(position, str(error), timestamp(self._now()))
@@ -135,19 +149,23 @@ class Delivery:
             at=timestamp(self._now()),
         )
 
-    def _deliver_again(self) -> None:
+    def _deliver_again(self, position: Position) -> Position:
         """Deliver once more what was put aside and asked for; what fails again is put aside again."""
         asked = self.place.again()
         for at, each in enumerate(asked):
             batch = self._read(each.first_seq - 1, each.last_seq, each.last_seq - each.first_seq + 1)
+            kept = each.last_seq + 1 if batch is None else batch.first_seq
             try:
                 if batch is not None and batch.messages:
                     self._target.send(batch)
             except UndeliveredError as error:
                 self.place.put_aside(replace(each, error=str(error), at=timestamp(self._now())), *asked[at + 1 :])
                 break
+            if kept > each.first_seq:
+                position = self._missed(position, each.first_seq, kept - 1)
         if asked:
             self.place.done_again()
+        return position
 
     def _read(self, after: int, up_to: int | None, limit: int) -> Batch | None:
         """Read and spell what is behind number `after`; None if there is nothing."""

@@ -25,6 +25,7 @@ class Position:
     position: int  # the last record that was sent, put aside or not wanted
     sent: int = 0
     put_aside: int = 0
+    missed: int = 0  # records that were dropped from the log before this sink took them
     failures: int = 0  # in a row
     last_error: str | None = None
     last_error_at: str | None = None

@@ -324,3 +324,43 @@ def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
             Batch(first_seq=1, last_seq=1, messages=[b"x\n"])
         )
     assert (tmp_path / "victim").read_text() == "keep"
+
+
+def test_what_was_dropped_before_it_was_taken_is_counted_and_named(
+    folder: Path,
+    receiver: Receiver,
+    open_log: Callable[[], DecisionLog],
+    record: Callable[..., Record],
+    deliver: Callable[[Sink], Delivery],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.001)
+
+    async def story(count: int, *, drop: bool) -> None:
+        log = open_log()
+        await log.append(*(record() for _ in range(count)))
+        assert await log.rotate()
+        if drop:
+            assert await log.drop(
+                next(each for each in log.segments if each.kept), record(event_type="segment_dropped")
+            )
+        await log.close()
+
+    asyncio.run(story(3, drop=False))
+    receiver.answers = [(500, {})]
+    to = deliver(webhook(receiver.url, batch_rows=2, attempts=1))
+    to.step()
+    asyncio.run(story(2, drop=True))
+    all_of(to)
+    place = Place(folder, "siem")
+    position = place.read()
+    assert position is not None
+    assert (position.put_aside, position.missed) == (2, 1)
+    assert position.last_error == "records 3 to 3 were dropped from the log before this sink took them"
+    place.send_again()
+    all_of(to)
+    position = place.read()
+    assert position is not None
+    assert (position.missed, position.position) == (3, 6)
+    assert position.last_error == "records 1 to 2 were dropped from the log before this sink took them"
+    assert seqs(receiver) == [1, 2, 4, 5, 6]
