@@ -36,7 +36,9 @@ async def give_consent(parts: Parts, caller: Caller, wish: ConsentWish) -> Conse
 
     Raises:
         DeniedError: the caller is neither that user nor the owner, or the owner consents for user data.
+        ConflictError: the plugin was registered anew, or somebody is being erased.
     """
+    begun = parts.registry.erasures.begun
     await authorize(parts, caller, Level.WRITE, f"consents/{wish.user_id}", key_scope="consent")
     on_behalf = caller.user_id != wish.user_id
     if on_behalf and (not caller.owner or wish.permission.kind is Kind.USER):
@@ -64,6 +66,11 @@ async def give_consent(parts: Parts, caller: Caller, wish: ConsentWish) -> Conse
     # INVARIANT: judged again, for a plugin registered under the same id meanwhile inherits no consent.
     if find(parts, wish.plugin_id).generation != plugin.generation:
         raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="look at it again")
+    erasures = parts.registry.erasures
+    under_way = [erasures.get(user) for user in (wish.user_id, caller.user_id)]
+    # SECURITY: what a person who is erased meanwhile had asked for must not bring their name back.
+    if erasures.begun != begun or any(each is not None and each.event_id is not None for each in under_way):
+        raise ConflictError("somebody was erased meanwhile", way_out="ask again")
     parts.registry.consents.give(consent)
     return consent
 

@@ -5,6 +5,7 @@ Giving needs a clean folder and waits for its record. Taking never waits: a dura
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -75,7 +76,7 @@ async def give_grants(
     parts.registry.grants.add(grants)
     try:
         noted()
-        await asyncio.to_thread(write_grants, parts.policies, expected=prepared.before, new=prepared.after)
+        await _write(parts, prepared)
         further = giving.in_force(grants)
         await activate(parts, policy, by=caller.user_id, why=f"grants for {plugin_id}", further=further)
     except BaseException:
@@ -86,6 +87,22 @@ async def give_grants(
             await settle(parts, partial(_take_back, parts, grants, undone, by=caller.user_id), correction)
         raise
     return grants
+
+
+async def _write(parts: Parts, prepared: "_Prepared") -> None:
+    """Write the file; who is cancelled meanwhile goes on only when it is written, or not."""
+    writing = asyncio.ensure_future(
+        asyncio.to_thread(write_grants, parts.policies, expected=prepared.before, new=prepared.after)
+    )
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # INVARIANT: what takes the lines out again finds them there: a thread cannot be cancelled, it writes later.
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
+        writing.exception()
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ class Erasures:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.begun = 0  # how many were begun since the start
 
     def get(self, user_id: str) -> Erasure | None:
         """Find the one of a person."""
@@ -71,6 +72,7 @@ class Erasures:
 
     def begin(self, erasure: Erasure) -> None:
         """Write down that it is begun; from now on it is finished after any stop."""
+        self.begun += 1
         with transaction(self._connection) as connection:
             connection.execute(
                 "UPDATE erasure SET event_id=?, begun_by=?, alias=?, keep_policy=? WHERE user_id=?",

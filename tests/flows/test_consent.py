@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.domain.caller import Caller
 from gateway.domain.decision import timestamp
 from gateway.domain.names import UserId
+from gateway.domain.record import Record
+from gateway.flows.erase import ErasureWish, erase_user
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -233,3 +236,26 @@ def test_an_agents_key_of_the_same_user_cannot_consent(home: "Home") -> None:
     agent = home.person("alice", "evaluate", "execute", "admin", "approve", "audit")
     refused = agent.post("/v1/consents", wish())
     assert (refused.status_code, refused.json()["reason"]) == (403, "credential")
+
+
+def test_a_consent_on_its_way_does_not_come_back_for_who_was_erased_meanwhile(
+    home: "Home", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = home.person("alice", "consent")
+    append = home.parts.log.append
+
+    async def erasing(*records: Record, sign: bool = False) -> tuple[int, ...]:
+        done = await append(*records, sign=sign)
+        if records[0].event_type == "consent_given":
+            caller = Caller(user_id=home.parts.owner, owner=True)
+            told = await erase_user(home.parts, caller, ErasureWish(user_id=UserId("alice"), reason="asked by letter"))
+            assert told["status"] == "erased"
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home.parts.log, "append", erasing)
+        answer = alice.post("/v1/consents", wish())
+    assert answer.status_code == 409, answer.text
+    assert home.parts.registry.consents.find(user_id=UserId("alice")) == ()
+    assert b"alice" not in (home.folder / "data" / "registry.db").read_bytes()
+    assert home.owner.behalf("bob").post("/v1/consents", wish(user_id="bob")).status_code == 201
