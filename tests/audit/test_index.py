@@ -13,6 +13,7 @@ import pytest
 
 from gateway.audit.index import blocks, follower
 from gateway.audit.index.follower import Follower
+from gateway.audit.index.lookup import Lookup
 from gateway.audit.index.schema import FILE, remove_index
 from gateway.audit.log import DecisionLog
 from gateway.audit.query import LogReader
@@ -225,6 +226,22 @@ def test_a_person_is_forgotten_and_no_byte_of_them_stays_in_the_index(
     index(folder)
     assert seqs(folder, user="alice")[0] == 152
     assert b"rosalind" not in bytes_of(folder)
+
+
+def test_a_person_is_forgotten_also_while_somebody_searches(folder: Path, open_log: Open, decided: Make) -> None:
+    write(open_log, *(decided(user="rosalind") for _ in range(5)), decided(user="alice"))
+    with following(folder) as follows:
+        lookup = Lookup.open(folder)
+        assert lookup is not None
+        with closing(lookup):
+            with closing(sqlite3.connect(folder / "audit.db")) as connection:
+                connection.execute("DELETE FROM pii WHERE seq <= 5")
+                connection.commit()
+            follows.forget("rosalind", range(1, 6))
+            assert b"rosalind" not in bytes_of(folder)
+        until(lambda: follows.state.indexed == 6)
+    assert b"rosalind" not in bytes_of(folder)
+    assert seqs(folder, user="alice") == [6]
 
 
 def test_if_a_person_cannot_be_taken_out_piece_by_piece_the_index_is_made_anew(

@@ -67,7 +67,11 @@ class IndexStore:
     def forget(self, user: str | None, seqs: Sequence[int], entries: Iterable[Sequence[Entry]]) -> None:
         """Take out a person, and the words of the records `seqs`; what `entries` now say comes in their place.
 
-        Returns only when the bytes are gone from the file.
+        Returns only when the bytes are gone from the file and what lies beside it.
+
+        Raises:
+            sqlite3.OperationalError: somebody reads it, so that they are not gone.
+
         """
         try:
             with self._transaction():
@@ -79,7 +83,8 @@ class IndexStore:
                     self._say([(entry.seq, entry.words) for entry in page if entry.seq <= self.size])
         finally:
             self._load()
-        self.compact()
+        if not self.compact():
+            raise sqlite3.OperationalError("somebody reads the index, so that nothing in it can be forgotten")
 
     def mentioning(self, user: str) -> set[int]:
         """Give the records that are indexed under a person, or whose words have the person's name."""
@@ -108,10 +113,13 @@ class IndexStore:
             self._load()
         self.compact()
 
-    def compact(self) -> None:
-        """Merge the words into one piece, so that nothing deleted remains in the file or beside it."""
+    def compact(self) -> bool:
+        """Merge the words into one piece, so that nothing deleted remains in the file or beside it.
+
+        False: somebody reads it just now, so what was deleted may still lie beside it.
+        """
         self._connection.execute("INSERT INTO said (said) VALUES ('optimize')")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
     def close(self) -> None:
         """Close the file."""
