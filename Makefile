@@ -38,10 +38,11 @@ fuzz:
 	.venv-fuzz/bin/python tools/fuzz_frames.py -max_total_time=$(FUZZ_S) -max_len=16384 -timeout=5 -rss_limit_mb=1024
 
 # A serving gateway killed a hundred times under load, and ten thousand calls that leave nothing behind; the normal
-# tests do five and some hundreds.
+# tests do five and some hundreds. Rotations and erasures killed before each of their steps; the normal tests take some.
 soak: setup-dev
 	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
 	HEARTHGATE_CALLS=10000 $(BIN)/pytest tests/executor/test_modes.py -k leave_nothing
+	HEARTHGATE_STEPS=1 $(BIN)/pytest tests/audit/test_killed.py tests/flows/test_erase.py -k "killed and step"
 
 # Casbin's own tests, with our enforcer in place of its own; says so where they cannot be fetched.
 test-casbin: setup-dev

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,6 +301,85 @@ def test_killed_in_the_midst_it_is_finished_at_the_next_start(lived: "Home", pla
     assert resolutions[-1] == "completed"
     assert lived.owner.get("/v1/audit/erase").json() == {"erasures": []}
     assert not list((lived.folder / "data" / "segments").glob("erasing*"))
+
+
+LIVES = """
+import asyncio, json, os, shutil, sys
+from pathlib import Path
+import gateway.flows.erase as erase
+from gateway.app import open_house
+from gateway.domain.caller import Caller
+from tests.dying import die_everywhere
+
+base, every = Path(sys.argv[1]), int(sys.argv[2])
+
+async def life(home, death):
+    async with open_house(home) as house:
+        death.near()
+        caller = Caller(user_id=house.parts.owner, owner=True)
+        await erase.erase_user(house.parts, caller, erase.ErasureWish(user_id="rosalind-k", reason="asked by letter"))
+
+async def after(home):
+    async with open_house(home) as house:
+        left = [each.event_id for each in house.parts.registry.erasures.all()]
+        (home / "left").write_text(json.dumps(left))
+
+def forked(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.run(work)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+def live(at, death):
+    home = base.with_name(f"{base.name}-{at}")
+    shutil.copytree(base, home)
+    asyncio.run(life(home, death))
+
+for at, died in die_everywhere(live, every):
+    forked(after(base.with_name(f"{base.name}-{at}")))
+    print(json.dumps([at, died]), flush=True)
+"""
+EVERY = int(os.environ.get("HEARTHGATE_STEPS", "19"))  # 1: each step
+
+
+def test_killed_before_any_step_it_is_not_begun_or_finished_at_the_next_start(lived: "Home") -> None:
+    lived.close()
+    base = lived.folder
+    ran = subprocess.run([sys.executable, "-c", LIVES, str(base), f"{EVERY}"], check=True, stdout=subprocess.PIPE)
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [died for _, died in told] == [True] * (len(told) - 1) + [False]
+    whole = held_in(base)
+    ended = []
+    for at, _ in told:
+        home = base.with_name(f"{base.name}-{at}")
+        left, begun = held_in(home), json.loads((home / "left").read_text())
+        begun_not = begun in ([], [None]) and whole <= left
+        assert begun_not or (not left and begun == []), (at, left, begun)
+        ended.append(not left)
+        shutil.rmtree(home)
+    assert ended == sorted(ended)  # there is one step before which nothing, and behind which everything is erased
+    assert ended[-1]
+    assert not ended[0]
+
+
+def held_in(folder: Path) -> set[str]:
+    """Name the files below a folder that nobody has open and that hold something of the person."""
+    wanted = set().union(*map(spellings, (USER, SECRET)))
+    files = (each for each in folder.rglob("*") if each.is_file())
+    return {
+        str(each.relative_to(folder))
+        for each in files
+        for data in [each.read_bytes()]
+        if any(one in data for one in wanted)
+    } - INDEX
+
+
+INDEX = {"data/audit-index.db", "data/audit-index.db-wal"}  # made anew, so that it may not be there yet
 
 
 def test_who_asked_for_anothers_erasure_leaves_no_name_in_it_when_erased(make_home: "MakeHome") -> None:
