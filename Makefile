@@ -42,7 +42,7 @@ fuzz:
 soak: setup-dev
 	HEARTHGATE_KILLS=100 $(BIN)/pytest tests/app/test_log_faults.py -k killed
 	HEARTHGATE_CALLS=10000 $(BIN)/pytest tests/executor/test_modes.py -k leave_nothing
-	HEARTHGATE_STEPS=1 $(BIN)/pytest tests/audit/test_killed.py tests/flows/test_erase.py -k "killed and step"
+	HEARTHGATE_STEPS=1 $(BIN)/pytest --timeout 3600 tests/audit/test_killed.py tests/flows/test_erase.py -k "killed and step"
 
 # Casbin's own tests, with our enforcer in place of its own; says so where they cannot be fetched.
 test-casbin: setup-dev

@@ -324,11 +324,11 @@ async def after(home):
         left = [each.event_id for each in house.parts.registry.erasures.all()]
         (home / "left").write_text(json.dumps(left))
 
-def forked(work):
+def forked(home):
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(work)
+            asyncio.run(after(home))
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -341,7 +341,7 @@ def live(at, death):
     asyncio.run(life(home, death))
 
 for at, died in die_everywhere(live, every):
-    forked(after(base.with_name(f"{base.name}-{at}")))
+    forked(base.with_name(f"{base.name}-{at}"))
     print(json.dumps([at, died]), flush=True)
 """
 EVERY = int(os.environ.get("HEARTHGATE_STEPS", "19"))  # 1: each step
