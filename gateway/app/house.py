@@ -35,6 +35,7 @@ from gateway.executor.host import Host
 from gateway.executor.pool import Pool
 from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
+from gateway.flows.isolation import backends_used
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
@@ -169,10 +170,12 @@ def _parts(
         ),
     )
     memory = Memory(connection)
+    policy = CurrentPolicy(on_swap=pool.policy_changed)
+    backend = settings.sandbox.backend
     return Parts(
         home=home,
         owner=owner_name(),
-        policy=CurrentPolicy(on_swap=pool.policy_changed),
+        policy=policy,
         log=record[0],
         index=record[1],
         forgetting=[record[1].forget],
@@ -194,8 +197,9 @@ def _parts(
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=pool,
         caps=caps,
+        backend=backend,
         max_asks=settings.sandbox.max_asks,
-        host=Host(partial(probe, launcher), accepted),
+        host=Host(lambda: probe(launcher, backends_used(backend, policy.get())), accepted),
         now=now,
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),

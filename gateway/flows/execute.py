@@ -37,7 +37,7 @@ from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
-from gateway.flows.isolation import isolation_of
+from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
@@ -282,7 +282,8 @@ class _Run:
             relay=needs_relay(self.parts, self.plugin),
             showings=sight.showings,
         )
-        spec = replace(spec, packages=packages_of(self.parts, self.plugin))
+        backend = backend_of(self.parts, self.plugin)
+        spec = replace(spec, packages=packages_of(self.parts, self.plugin), backend=backend)
         timeout_s = spec.limits.timeout_s
         job = Job(
             execution_id=self.execution_id,
@@ -315,7 +316,8 @@ class _Run:
         finally:
             watching.cancel()
         moved = asking.moved
-        return replace(result, usage=replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in))
+        usage = replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in)
+        return replace(result, usage=usage, backend=backend)
 
     async def _finish(self, sight: Sight, spec: Spec, result: RunResult, disk: Disk) -> RunResult:
         checked = self._checked(result)
@@ -357,6 +359,7 @@ class _Run:
             "usage": result.usage.as_json(),
             "asks": list(result.asks),
             "isolation": result.isolation.value,
+            "backend": result.backend,
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
         personal: dict[str, Json] = {} if result.error is None else {"error": self._told(result.error)}

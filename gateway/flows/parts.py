@@ -87,6 +87,7 @@ class Parts:
     bench: Board
     pool: Pool
     caps: Caps
+    backend: str  # who makes cells, where the policy names no other
     max_asks: int  # questions that one call may ask, what it calls included
     host: Host
     now: Callable[[], datetime]

@@ -19,7 +19,7 @@ from gateway.flows import lifecycle
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute_once import Once
-from gateway.flows.isolation import isolation_of
+from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import grants_in_force, revoke_permissions
@@ -50,6 +50,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "isolation": {
             "wish": None if manifest.isolation is None else manifest.isolation.value,
             "effective": isolation_of(parts, plugin).value,
+            "backend": backend_of(parts, plugin),
         },
         "requested_permissions": [each.as_json() for each in manifest.permissions],
         "capabilities": [
@@ -223,6 +224,7 @@ def _sandbox_json(result: RunResult) -> dict[str, Json]:
         "asks": list(result.asks),
         "files": result.files,
         "isolation": result.isolation.value,
+        "backend": result.backend,
     }
 
 

@@ -119,7 +119,8 @@ def test_a_mode_keeps_what_it_says(home: "Home", wish: str | None, counts: list[
     assert {each["sandbox_result"]["isolation"] for each in found} == {wish or "pristine"}
     outcome = home.records(event_type="execution_completed")[-1]
     assert outcome["details"]["isolation"] == (wish or "pristine")
-    assert home.owner.get("/v1/plugins/counter").json()["isolation"] == {"wish": wish, "effective": wish or "pristine"}
+    shown = home.owner.get("/v1/plugins/counter").json()["isolation"]
+    assert shown == {"wish": wish, "effective": wish or "pristine", "backend": "native"}
 
 
 @pytest.mark.parametrize("wish", ["fork", "shared"])
