@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -49,6 +50,7 @@ class Cell:
         self._handle: int | None = handle
         self._lock = threading.Lock()
         self._ending: Ending | None = None
+        self._refused: list[Mapping[str, object]] = []
         self._heard = bytearray(heard)
 
     def kill(self) -> None:
@@ -95,12 +97,21 @@ class Cell:
     @property
     def ending(self) -> Ending | None:
         """How the cell ended, as far as it was told."""
-        for line in bytes(self._heard).splitlines(keepends=True):
-            if line.endswith(b"\n") and (told := json.loads(line)).pop("t", None) == "end":
-                self._ending = Ending(**told)
-                self._release()
-                self._heard.clear()
+        while (end := self._heard.find(b"\n")) >= 0:
+            told = json.loads(self._heard[:end])
+            del self._heard[: end + 1]
+            match told.pop("t", None):
+                case "end":
+                    self._ending = Ending(**told)
+                    self._release()
+                case "refused":
+                    self._refused.append(told)
         return self._ending
+
+    def take_refused(self) -> list[Mapping[str, object]]:
+        """Give what the kernel told of tries that the cell refuses, and nobody took yet: kind, level and scope."""
+        found, self._refused = self._refused, []
+        return found
 
     def close(self) -> None:
         """End the cell and let go of every descriptor."""

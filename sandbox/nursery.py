@@ -167,16 +167,16 @@ class Nursery:
         self._selector.register(report, selectors.EVENT_READ, pid)
         self._selector.register(handle, selectors.EVENT_READ, pid)
 
-    def _hear(self, running: Running) -> None:
-        """Take in what the cell's init reports."""
+    def _hear(self, running: Running) -> bool:
+        """Take in what the cell's init reports; tells whether there was anything."""
         try:
             data = running.report.recv(_REPORT_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not data:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(running.report)
-            return
+            return False
         message = json.loads(data)
         match message.pop("t"):
             case "ready":
@@ -186,19 +186,22 @@ class Nursery:
                 except SandboxError as error:
                     tell(running.status, {"t": "error", **error.as_json()})
                     self._kill(running)
-                    return
+                    return True
                 tell(running.status, {"t": "ready"}, running.handle)
             case "error":
                 tell(running.status, {"t": "error", **message})
                 self._kill(running)
+            case "refused":
+                tell(running.status, {"t": "refused", **message})
             case _:
                 running.ending = message
+        return True
 
     def _bury(self, running: Running) -> None:
         """Reap a cell whose processes are all gone and tell how it ended."""
         _pid, status, usage = os.wait4(running.pid, 0)
-        for _report in range(3):
-            self._hear(running)
+        while self._hear(running):
+            pass
         for source in (running.report, running.handle):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(source)

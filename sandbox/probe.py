@@ -20,7 +20,7 @@ _PROCESSES = 8
 _CPU_PERCENT = 20
 _CPU_SHARE_AT_MOST = 0.4
 _SPIN_S = 0.6
-_FILTERS = 2  # the list of what is allowed and the one of what never is
+_FILTERS = 2  # the list of what is allowed and the one of what never is; one more asks, where the kernel can
 _NO_BACKENDS: Mapping[str, bool] = {}
 _NO_CAPABILITY = "0000000000000000"
 _INSTEAD = {
@@ -62,6 +62,7 @@ def _proven(probe: Trial) -> Iterator[Guarantee]:
         return
     yield Guarantee(name="cell", held=True, mandatory=True, detail="a plugin's function runs and answers")
     yield from _judge_look(told["value"], control, probe.launcher)
+    yield _told_calls(probe)
     yield _resisting_tree(probe)
     yield _relay(probe)
     yield from _limits(probe)
@@ -98,7 +99,7 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
 def _filters(inside: Mapping[str, str], outside: Mapping[str, str]) -> Guarantee:
     """Count the filters; a kernel before 5.9 does not, and there the deed that both refuse is all that is known."""
     counts = [int(each["Seccomp_filters"] or 0) for each in (inside, outside)]
-    held = counts[0] - counts[1] == _FILTERS or not inside["Seccomp_filters"]
+    held = counts[0] - counts[1] in {_FILTERS, _FILTERS + 1} or not inside["Seccomp_filters"]
     return _mandatory("seccomp_filters", held, f"{counts[0]} filters inside, {counts[1]} in the control")
 
 
@@ -110,6 +111,22 @@ def _landlock(inside: Mapping[str, Any], launcher: Launcher) -> Guarantee:
         mandatory=False,
         detail=f"ABI {launcher.landlock_abi}; {inside['root_listed'] or 'the root folder can be listed'}",
         fix="" if launcher.landlock_abi else "a kernel with Landlock (5.13 or newer, `lsm=` with `landlock`)",
+    )
+
+
+def _told_calls(probe: Trial) -> Guarantee:
+    """Tell whether a try that is refused is told by the kernel, and not by the plugin's own process alone."""
+    path = "/nowhere/told"
+    held = probe.launcher.asks and path in probe.told_of("read", path=path)
+    detail = (
+        "a refused raw call is told" if held else "refused raw calls are told by nobody; they are refused all the same"
+    )
+    return Guarantee(
+        name="told_calls",
+        held=held,
+        mandatory=False,
+        detail=detail,
+        fix="" if held else "a kernel with seccomp user notification (5.5 or newer)",
     )
 
 

@@ -38,6 +38,11 @@ def look(_ctx: object, *, port: int, secret: str) -> dict[str, Any]:
     }
 
 
+def read(_ctx: object, *, path: str) -> str | None:
+    """Open a file that a cell does not have."""
+    return _tried(lambda: open(path, "rb").close())
+
+
 def speak(_ctx: object, *, port: int) -> str:
     """Say something at the door, and tell what came back."""
     with socket.create_connection(("127.0.0.1", port), _SPEAK_S) as connection:

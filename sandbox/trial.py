@@ -73,6 +73,13 @@ class Trial:
             cell.kill()
             return None, cell.wait(PATIENCE_S)
 
+    def told_of(self, function: str, **kwargs: object) -> list[object]:
+        """Do a deed in a cell; gives the scopes of what the kernel told of it."""
+        with self.launcher.spawn(self._spec()) as cell:
+            frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
+            cell.wait(PATIENCE_S)
+            return [each.get("scope") for each in cell.take_refused()]
+
     def outside(self, function: str, **kwargs: object) -> Any:  # noqa: ANN401  # JSON may be anything
         """Do a deed in a plain process."""
         order = json.dumps({"function": function, "kwargs": kwargs})
