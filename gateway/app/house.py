@@ -48,6 +48,7 @@ from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
@@ -189,6 +190,7 @@ def _parts(
             rates=Rates(),
             erasures=Erasures(connection),
             memory=memory,
+            conduct=Conduct(connection),
             sets=PolicySets(home / "data" / "policy"),
             benchmarks=Benchmarks(connection),
         ),

@@ -95,6 +95,7 @@ class Conversation:
         self.logs: list[str] = []
         self.notes: list[dict[str, Json]] = []
         self.kill_reason: str | None = None
+        self.broke_protocol = False
 
     def kill(self, why: str) -> None:
         """End the whole cell now; the call's outcome is `killed`."""
@@ -124,6 +125,7 @@ class Conversation:
         except TimeoutError:
             return Said(Outcome.TIMED_OUT, error=f"it ran longer than {self._job.timeout_s:g} s")
         except ProtocolError as problem:
+            self.broke_protocol = True
             return Said(Outcome.KILLED, error=f"it broke the protocol: {problem}")
         finally:
             await self._end_asks()

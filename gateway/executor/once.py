@@ -71,6 +71,7 @@ def result_of(said: Said, conversation: Conversation, usage: Usage, stdout: str)
         logs=tuple(conversation.logs),
         asks=tuple(conversation.notes),
         isolation=conversation.isolation,
+        broke_protocol=conversation.broke_protocol,
     )
 
 

@@ -34,6 +34,7 @@ from gateway.flows.adopt_code import adopt_code, packages_of
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
+from gateway.flows.conduct import PROTOCOL, count_try
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
@@ -374,6 +375,15 @@ class _Run:
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
         note_run(self.parts, self.plugin, result)
+        if result.broke_protocol:
+            await self._count_against()
+
+    async def _count_against(self) -> None:
+        try:
+            await count_try(self.parts, self.plugin, f"protocol {self.execution_id}", weight=PROTOCOL)
+        except HearthgateError as error:
+            # WHY: the call is over and its end is recorded; what comes of that must not be taken for its end.
+            _log.error("what %s did was not counted: %s", self.plugin.id, error)  # no fault of this code
 
     def _record(
         self,

@@ -198,6 +198,8 @@ async def resume(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> P
         _check(plugin, Verb.RESUME)
         await parts.log.append(event(parts, caller, "activated", plugin.id, {"reason": reason, "from": "suspended"}))
         resumed = _move(parts, plugin.id, Verb.RESUME, reason)
+        # WHY: a person has looked at what it tried; what counts against it begins anew.
+        parts.registry.conduct.forget(plugin.id)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was resumed")
         return resumed
 
@@ -348,7 +350,7 @@ def _requested_risk(parts: Parts, manifest: Manifest) -> Mapping[str, Json]:
     if policy is None:
         return {"score": 100, "tier": "critical"}
     asked = [(each.permission, each.scope) for each in manifest.permissions if each.scope is not None]
-    risk = plugin_risk(policy.parsed, manifest.plugin_id, asked=asked)
+    risk = plugin_risk(parts, policy.parsed, manifest.plugin_id, asked=asked)
     return {"score": risk.score, "tier": risk.tier.value}
 
 

@@ -19,6 +19,7 @@ from gateway.flows.rights import Rights
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.grants import Grants
@@ -52,6 +53,7 @@ class Registry:
     rates: Rates
     erasures: Erasures
     memory: Memory
+    conduct: Conduct
     sets: PolicySets
     benchmarks: Benchmarks
 

@@ -14,6 +14,7 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
 from gateway.errors import HearthgateError, MalformedError
+from gateway.flows.conduct import count_try
 from gateway.flows.decide import Judged, judge
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
@@ -38,19 +39,19 @@ async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
     details: dict[str, Json] = {"why": "cell", "permission": request.permission, "told_by": _TOLD_BY[told.get("by")]}
     personal = {"scope": request.scope, **_way_in(asking.parts, judged, asking.execution_id)}
     await asking.parts.log.append(violation(asking, judged.risk.score, details, personal))
+    if not judged.allowed:
+        await count_try(asking.parts, asking.plugin, f"{request.permission} {request.scope}")
 
 
 async def _record_unnamed(asking: Asking, told: Mapping[str, Json]) -> None:
     """Record a try that names no scope, as that of a socket, where the kernel told of it."""
     if told.get("by") != "kernel" or told["kind"] not in _INSTEAD:
         return
-    details: dict[str, Json] = {
-        "why": "cell",
-        "permission": f"{told['kind']}_{told['level']}",
-        "told_by": _TOLD_BY["kernel"],
-    }
+    permission = f"{told['kind']}_{told['level']}"
+    details: dict[str, Json] = {"why": "cell", "permission": permission, "told_by": _TOLD_BY["kernel"]}
     personal: dict[str, Json] = {"scope": str(told["scope"]), "instead": _INSTEAD[str(told["kind"])]}
     await asking.parts.log.append(violation(asking, 0, details, personal))
+    await count_try(asking.parts, asking.plugin, f"{permission} {told['scope']}")
 
 
 def violation(

@@ -45,7 +45,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "author": manifest.author,
         "generation": plugin.generation,
         "digest": plugin.digest,
-        "risk": None if policy is None else plugin_risk(policy.parsed, plugin.id).as_json(),
+        "risk": None if policy is None else plugin_risk(parts, policy.parsed, plugin.id).as_json(),
         "declared_tier": manifest.declared_tier.value,
         "isolation": {
             "wish": None if manifest.isolation is None else manifest.isolation.value,

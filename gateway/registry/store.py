@@ -52,6 +52,11 @@ _SCHEMA = (
       report TEXT NOT NULL) STRICT;
     CREATE INDEX benchmark_of ON benchmark(plugin_id);
     """,
+    """
+    CREATE TABLE misconduct(
+      plugin_id TEXT NOT NULL, generation INTEGER NOT NULL, try BLOB NOT NULL, weight INTEGER NOT NULL,
+      PRIMARY KEY(plugin_id, generation, try)) STRICT, WITHOUT ROWID;
+    """,
 )
 
 
