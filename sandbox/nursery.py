@@ -13,6 +13,7 @@ from sandbox import cell, cgroup, kernel
 from sandbox.backends import outside
 from sandbox.backends.loader import Loader
 from sandbox.errors import SandboxError
+from sandbox.meter import Meter
 from sandbox.spec import NATIVE, Spec, SpecError
 
 MAX_ORDER_BYTES = 128 << 10
@@ -187,7 +188,7 @@ class Nursery:
                     tell(running.status, {"t": "error", **error.as_json()})
                     self._kill(running)
                     return True
-                tell(running.status, {"t": "ready"}, running.handle)
+                tell(running.status, {"t": "ready", "meters": running.group.meters()}, running.handle)
             case "error":
                 tell(running.status, {"t": "error", **message})
                 self._kill(running)
@@ -209,7 +210,9 @@ class Nursery:
         peak, is_oom = running.group.usage()
         code = os.waitstatus_to_exitcode(status)
         ending = running.ending or {"exit": None, "signal": -code if code < 0 else None}
-        ending["cpu_s"] = usage.ru_utime + usage.ru_stime
+        # WHY: of processes that end with their namespace the kernel tells their parent nothing.
+        counted = Meter(running.group.meters()).total_cpu_s() or 0.0
+        ending["cpu_s"] = max(counted, usage.ru_utime + usage.ru_stime)
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom
         ending["timed_out"] = running.timed_out

@@ -54,6 +54,7 @@ class Resident:
         self._quiet.clear()
         started = time.monotonic()
         channel = self._channel()
+        self.cell.meter.begin()
         conversation = Conversation(channel, job, ask, self.end)
         self._told = Told(self.cell, conversation.tell_refused)
         begun(conversation)
@@ -66,6 +67,7 @@ class Resident:
             if channel is not self.cell.channel:
                 channel.close()
         wall_s = time.monotonic() - started
+        cpu_s, memory_peak_bytes = self.cell.meter.end()
         if not said.is_sound:
             said = await self._finish(said)
             self._told.take()
@@ -74,7 +76,8 @@ class Resident:
             said = Said(Outcome.KILLED, error=conversation.kill_reason)
         if self.is_alive and channel is self.cell.channel:
             self._watch()
-        usage = Usage(wall_s=wall_s, disk_bytes=self.cell.disk.used_bytes())
+        disk_bytes = self.cell.disk.used_bytes()
+        usage = Usage(wall_s=wall_s, cpu_s=cpu_s, memory_peak_bytes=memory_peak_bytes, disk_bytes=disk_bytes)
         return result_of(said, conversation, usage, self._printed.take())
 
     def end(self) -> None:
