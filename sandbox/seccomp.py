@@ -22,6 +22,7 @@ _SOCKET_KINDS = (1, 5)  # stream and sequenced packets: connected for good, so t
 _KIND_MASK = 0xF
 _STREAM = 1
 _TCP = (0, 6)  # the protocol of such a socket, unsaid or said; others, as multipath, are further ways into the kernel
+_FAST_OPEN = 0x2000_0000
 _IOCTLS = (termios.TCGETS, termios.TIOCGWINSZ, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
 _SOCKET_OPTIONS = (2, 7, 8, 9, 13, 20, 21)  # address again, buffers, keeping alive, lingering, time-outs
 _TCP_OPTIONS = (1, 4, 5, 6, 12, 18)  # no delay, how to keep alive, quick answers, how long to try
@@ -145,6 +146,11 @@ def _setsockopt() -> bpf.Block:
     return (bpf.load(bpf.low_word_of(1)), *bpf.when_equal(1, general), *bpf.when_equal(6, tcp), *no_option)
 
 
+def _send(flags: int) -> bpf.Block:
+    """Let data be sent, but not in a connection's first packet: that connects, unseen by what judges `connect`."""
+    return (bpf.load(bpf.low_word_of(flags)), bpf.mask(_FAST_OPEN), *bpf.when_equal(0, _ALLOW), *_REFUSE)
+
+
 def _prlimit() -> bpf.Block:
     """Let a limit be read: the address of a new one must be null, both halves of it."""
     inner = (bpf.load(bpf.high_word_of(2)), *bpf.when_equal(0, _ALLOW), *_REFUSE)
@@ -153,6 +159,8 @@ def _prlimit() -> bpf.Block:
 
 _RULES: Mapping[str, Callable[[], bpf.Block]] = {
     "allow": lambda: _ALLOW,
+    "send_flags_3rd": lambda: _send(2),
+    "send_flags_4th": lambda: _send(3),
     "enosys": lambda: (bpf.answer(bpf.refuse(errno.ENOSYS)),),
     "ioctl": _ioctl,
     "prctl": _prctl,

@@ -91,6 +91,10 @@ def test_every_call_of_the_table_is_judged_by_its_rule(machine: str) -> None:
                 assert run(machine, number, 2, 1) == refuse(errno.EAFNOSUPPORT)
             case "connect":
                 assert run(machine, number) == refuse(errno.EPERM)
+            case "send_flags_3rd" | "send_flags_4th":
+                before = (0,) * (2 if rule == "send_flags_3rd" else 3)
+                assert run(machine, number, *before, 0x4040) == ALLOW
+                assert run(machine, number, *before, 0x2000_4040) == refuse(errno.EPERM)
 
 
 @given(st.sampled_from(MACHINES), st.integers(0, 2**30 - 1))
