@@ -87,6 +87,9 @@ bench-edits: setup
 bench-log: setup-dev
 	$(BIN)/python -m benchmarks.log
 
+bench-authzen: setup-dev
+	$(BIN)/python -m benchmarks.authzen
+
 setup:
 	@$(SETUP) requirements.lock
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from gateway.domain.names import parse_plugin_id
 from gateway.domain.scope import split_host_port
 from gateway.errors import ConfigError, MalformedError, Place, Problem
 
@@ -26,6 +27,7 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:8642"
     socket: Literal["owner", "read", "off"] = "owner"
     allowed_hosts: tuple[str, ...] = Field(default=(), strict=False)
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
 
     @field_validator("listen")
     @classmethod
@@ -52,6 +54,17 @@ class SandboxSettings(_Section):
     max_idle_cell_mb: Annotated[int, Field(ge=32)] = 64
     backend: Literal["native", "bwrap"] = "native"
     accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
+    unconfined: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("unconfined")
+    @classmethod
+    def _plugin_ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                parse_plugin_id(each)
+            except MalformedError as error:
+                raise ValueError(str(error)) from None
+        return value
 
 
 class PolicySettings(_Section):

@@ -61,6 +61,7 @@ class DecisionLog:
         self._files = asyncio.Lock()  # one change of which files there are at a time
         self._book = CheckpointBook(folder)
         self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
+        self.listeners: dict[str, list[Callable[[Record], None]]] = {}  # called with what is durable, by event type
         self.why: str | None = None
         self._since: datetime | None = None
         self._gap_refused = 0
@@ -139,6 +140,10 @@ class DecisionLog:
         """The public keys that this log's checkpoints were signed with, each in its time."""
         return self._store.keys()
 
+    def when_committed(self, told: Callable[[float, int], None]) -> None:
+        """Have `told` of each commit: how many seconds it took, and how many records it made durable."""
+        self._commits.on_commit = told
+
     async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:
         """Write `records`, all or none, and return their numbers; with `sign` a checkpoint stands right behind them.
 
@@ -155,6 +160,9 @@ class DecisionLog:
         items[-1].sign = sign
         batch, offset = await self._enter(items)
         first = batch.first + offset
+        for record in records:
+            for hear in self.listeners.get(record.event_type, ()):
+                hear(record)
         return tuple(range(first, first + len(records)))
 
     async def append_signed(self, record: Record) -> tuple[int, str]:

@@ -91,7 +91,7 @@ def doctor(call: Call) -> None:
 def schema(call: Call, shape: Annotated[Schema, typer.Argument(help="Which shape.")]) -> None:
     """Print a shape as JSON Schema."""
     if shape is Schema.MANIFEST:
-        from gateway.registry.manifest import manifest_schema
+        from gateway.registry.manifest_schema import manifest_schema
 
         body = manifest_schema()
     else:

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, consent, home, key, lockdown, permission, plugin_bench, policy_proof, traffic
+from gateway.cli import (
+    approvals,
+    audit,
+    consent,
+    home,
+    key,
+    lockdown,
+    permission,
+    plugin,
+    plugin_author,
+    plugin_reload,
+    plugin_vetting,
+    policy_proof,
+    traffic,
+)
 from gateway.cli.call import HOME_HELP, JSON_HELP, Defaults
 from gateway.cli.output import fail
 from gateway.errors import HearthgateError
@@ -36,12 +50,15 @@ def root(
 
 
 home.add_verbs(app)
+plugin_author.add_verbs(plugin.app)
+plugin_vetting.add_verbs(plugin.app)
 for name, noun in (
     ("key", key),
     ("policy", policy_proof),
-    ("plugin", plugin_bench),
+    ("plugin", plugin_reload),
     ("permission", permission),
     ("consent", consent),
+    ("approvals", approvals),
     ("audit", audit),
     ("traffic", traffic),
     ("lockdown", lockdown),

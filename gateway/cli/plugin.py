@@ -20,6 +20,7 @@ _FACTS = columns(
     name="name",
     version="version",
     status="status",
+    reloading="reloading",
     reason="reason",
     author="author",
     description="description",
@@ -30,7 +31,7 @@ _FACTS = columns(
     registered="registered_at",
     changed="changed_at",
 )
-_EVENTS = columns(when="!timestamp", event="!event_type", by="user_id", why="details.reason")
+_EVENTS = columns(when="!timestamp", event="!event_type", by="user_id", what="what", why="details.reason")
 _UNKNOWN = 5
 _FAILED = 1
 _STDIN = "-"
@@ -142,7 +143,20 @@ def run(
 def timeline(call: Call, plugin_id: PluginArgument) -> None:
     """Show a plugin's events in order."""
     found = call.ask("GET", f"/v1/plugins/{plugin_id}/timeline")
-    call.show(found, lambda: print_table(_EVENTS, found["events"], empty="no events"))
+    rows = [{**event, "what": _what_happened(event["details"])} for event in found["events"]]
+    call.show(found, lambda: print_table(_EVENTS, rows, empty="no events"))
+
+
+def _what_happened(details: dict[str, Any]) -> str:
+    """Give the facts of a lifecycle event in a few words."""
+    grants = details.get("grants")
+    words = {
+        "version": details.get("version"),
+        "code": str(details["digest"]).removeprefix("sha256:")[:12] if details.get("digest") else None,
+        "from": details.get("from"),
+        "grants": len(grants) if isinstance(grants, list) else None,
+    }
+    return ", ".join(f"{name} {word}" for name, word in words.items() if word is not None)
 
 
 def _move(call: Call, plugin_id: str, step: str, reason: str) -> None:

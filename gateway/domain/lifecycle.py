@@ -3,6 +3,17 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
+LIFECYCLE_EVENTS = (
+    "registered",
+    "approved",
+    "activated",
+    "suspended",
+    "updated",
+    "reloaded",
+    "revoked",
+    "uninstalled",
+)
+
 
 class State(StrEnum):
     """Where a plugin stands."""

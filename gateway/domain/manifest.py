@@ -8,6 +8,7 @@ from gateway.domain.names import PluginId
 from gateway.domain.permission import Permission
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
+from gateway.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,14 @@ class Manifest:
     sandbox: bool
     limits: Limits
     file_access: tuple[str, ...]  # canonical paths that the plugin wants to open by itself
-    declared_tier: Tier
+    declared_tier: Tier | None  # None: the author said none
     code_review_required: bool
+    security_scan: bool
+    depends_on: Mapping[str, str]  # plugin id -> range of versions
     monitored: bool  # its calls are benchmarked without being asked
     raw: Mapping[str, Json]
     isolation: Isolation | None = None  # a wish; the policy decides
+    warnings: tuple[Problem, ...] = ()  # what may not be as the author thinks
 
     def capability(self, name: str) -> Capability | None:
         """Find a capability by its name."""

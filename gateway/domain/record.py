@@ -43,7 +43,7 @@ _EVENT_TYPES: Mapping[Category, str] = {
     Category.EXECUTION: "execution_started execution_completed execution_failed execution_timeout execution_lost "
     "access_granted benchmark_completed",
     Category.SECURITY: "access_denied permission_violation security_scan risk_assessment lockdown_on lockdown_off "
-    "key_added key_revoked key_rotated redaction requests_refused owner_override",
+    "key_added key_revoked key_rotated redaction requests_refused owner_override code_reviewed",
     Category.POLICY: "policy_activated policy_rejected",
     Category.SYSTEM: "started stopped recovered exported segment_closed segment_dropped",
 }

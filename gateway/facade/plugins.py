@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.client import Client
 from gateway.domain.record import CATEGORY_OF, Category
-from gateway.errors import DeniedError, MalformedError, NotFoundError
+from gateway.errors import DeniedError, MalformedError, NotFoundError, ReloadFailedError
 from gateway.facade.values import (
     AuditEvent,
     BenchmarkResult,
@@ -83,6 +83,23 @@ class PluginManager:
         self.logger.debug("executed %s: %s", plugin_id, result.outcome)
         return result
 
+    def review_plugin(self, plugin_id: str, user_id: str, digest: str, reason: str) -> bool:
+        """Say that this very code was reviewed; counted for the home's owner, who is none if they registered it."""
+        body = {"digest": digest, "reason": reason}
+        self._client.request("POST", f"/v1/plugins/{plugin_id}/review", json=body, on_behalf=user_id)
+        return True
+
+    def scan_plugin(self, plugin_id: str, user_id: str) -> dict[str, Any]:
+        """Scan a plugin's code with bandit: `passed`, `counts` by severity, and `findings` with file and line."""
+        found: dict[str, Any] = self._client.request("POST", f"/v1/plugins/{plugin_id}/scan", on_behalf=user_id).body
+        return found
+
+    def accept_scan(self, plugin_id: str, user_id: str, digest: str, reason: str) -> bool:
+        """Take what the scan of this very code found upon oneself, so that it may be approved all the same."""
+        body = {"digest": digest, "reason": reason}
+        self._client.request("POST", f"/v1/plugins/{plugin_id}/scan/accept", json=body, on_behalf=user_id)
+        return True
+
     def get_plugin_status(self, plugin_id: str) -> PluginStatus:
         """Tell where a plugin stands.
 
@@ -104,6 +121,27 @@ class PluginManager:
         except NotFoundError:
             return None
         return PluginManifest.read(reply.body, self._read_log)
+
+    def reload_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Take over what lies in a plugin's folder; True if it is in force, False if what was in force still is.
+
+        `get_reload_events` tells why it failed; what asks for more waits in `get_pending_requests`.
+
+        Raises:
+            DeniedError: the owner may not.
+            NotFoundError: there is no such plugin.
+            IllegalTransitionError: it is in a state in which nothing is reloaded.
+
+        """
+        path = f"/v1/plugins/{plugin_id}/reload"
+        try:
+            with self._telling(plugin_id):
+                reply = self._client.request("POST", path, json={"reason": reason}, on_behalf=user_id)
+        except ReloadFailedError as error:
+            self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
+            return False
+        self.logger.debug("reload of %s: %s", plugin_id, reply.body["reload"]["outcome"])
+        return reply.body["reload"]["success"] is True
 
     def get_reload_events(self, plugin_id: str) -> list[ReloadEvent]:
         """List what the log has of reloads of a plugin, the oldest first; none were if the list is empty."""

@@ -40,10 +40,11 @@ class Call:
 
     plugin_id: str
     payload: Mapping[str, Json]
-    user: UserId
+    user: UserId | None  # None: nobody, as for a lifecycle hook
     session_id: str | None = None
     timeout_s: float | None = None
     trace_id: str | None = None
+    by: UserId | None = None  # whose credential it came with, which need not be the user's
     chain: tuple[PluginId, ...] = ()  # the plugins through which the call came, the first one first
     asks: Asks | None = None  # of the call through which it came; its own where it came through none
 

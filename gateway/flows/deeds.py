@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.decision import Effect
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.lifecycle import State
 from gateway.domain.names import PluginId, UserId, parse_plugin_id, plugin_subject
 from gateway.domain.permission import Kind, Level
@@ -80,7 +81,13 @@ class Asking:
 
     @property
     def user(self) -> UserId:
-        """The user on whose behalf the call runs, and nobody else."""
+        """The user on whose behalf the call runs, and nobody else.
+
+        Raises:
+            MalformedError: it runs on behalf of nobody.
+        """
+        if self.call.user is None:
+            raise MalformedError("this runs on behalf of nobody, so there is nothing that is kept for them")
         return self.call.user
 
     @property
@@ -343,7 +350,12 @@ def _plugins_call(args: Args, _asking: Asking) -> Deed:
         if plugin_id in chain or len(chain) >= MAX_CHAIN:
             raise MalformedError(f"`{plugin_id}` cannot be called from here: a circle, or more than {MAX_CHAIN} deep")
         call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=chain)
-        context = Context(session_id=call.session_id, args=payload, trace_id=call.trace_id)
+        context = Context(
+            session_id=call.session_id,
+            args=payload,
+            trace_id=call.trace_id,
+            exact=ExactCall(op="execute", args=payload, by=call.by, chain=chain),
+        )
         ended = await asking.run_plugin(call, context)
         if not ended.result.success:
             raise UnavailableError(f"`{plugin_id}` {ended.result.outcome.value}: {ended.result.error}")

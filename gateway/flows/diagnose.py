@@ -54,4 +54,10 @@ def _warnings(parts: Parts) -> list[Json]:
         for each in parts.host.guarantees
         if not each.held and not each.mandatory
     ]
+    warnings += [
+        f"plugin `{each.id}` declines its sandbox: "
+        + ("hearthgate.toml accepts it" if each.id in parts.unconfined else "hearthgate.toml does not name it any more")
+        for each in parts.registry.plugins.all()
+        if not each.manifest.sandbox
+    ]
     return warnings

@@ -10,6 +10,8 @@ from msgspec import structs
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.exact_call import ExactCall
+from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
 from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
@@ -38,6 +40,7 @@ from gateway.flows.conduct import PROTOCOL, count_try
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
+from gateway.flows.exact import exact_step
 from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
@@ -54,7 +57,7 @@ _MIN_SECRET_CHARS = 6  # shorter texts are words of any sentence
 _log = logging.getLogger("hearthgate.execute")
 _NO_MEMBERS: Mapping[str, Json] = {}
 _NOTHING = Usage(wall_s=0.0)
-_EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
+EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
     Outcome.RETURNED: ("execution_completed", Resolution.COMPLETED),
     Outcome.FAILED: ("execution_failed", Resolution.FAILED),
     Outcome.KILLED: ("execution_failed", Resolution.KILLED),
@@ -82,12 +85,13 @@ async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
         raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
     scope = f"plugins/{call.plugin_id}"
     await check_credential(parts, caller, Level.EXECUTE, scope, key_scope="execute")
-    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope)
-    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id)
+    exact = ExactCall(op="execute", args=call.payload, by=caller.user_id)
+    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope, exact)
+    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id, exact=exact)
     if not by_caller.allowed:
-        await record_decisions(parts, [by_caller], context)
-        raise denied(by_caller)
-    return await run_plugin(parts, call, context, by_caller)
+        (recorded,) = await record_decisions(parts, [by_caller], context)
+        raise denied(recorded)
+    return await run_plugin(parts, replace(call, by=caller.user_id), context, by_caller)
 
 
 async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision | None) -> Execution:
@@ -110,7 +114,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     decisions: list[Decision] = []
     execution_id = parts.new_id()
     for step in steps:
-        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id())
+        own = structs.replace(context, exact=exact_step(context.exact, step.function, step.arguments, call.payload))
+        run = _Run(parts, call, own, plugin, step, execution_id if not results else parts.new_id())
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
         except OutcomeUnknownError:
@@ -140,6 +145,18 @@ class Step:
     function: str
     arguments: Mapping[str, Json]
     capability: Capability | None
+
+
+async def run_trial(parts: Parts, call: Call, plugin: Plugin, step: Step) -> RunResult:
+    """Run one function of a generation that is not in force, decided, recorded and confined like any call.
+
+    Raises:
+        Everything that `execute` raises.
+    """
+    context = Context(args=step.arguments, trace_id=call.trace_id)
+    run = _Run(parts, call, context, plugin, step, parts.new_id(), trial=True)
+    result, _ = await run.to_the_end(None)
+    return result
 
 
 def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
@@ -217,6 +234,7 @@ class _Run:
     plugin: Plugin
     step: Step
     execution_id: str
+    trial: bool = False  # of a generation that is not in force
 
     async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
         parts = self.parts
@@ -224,8 +242,8 @@ class _Run:
         recorded = decisions if asked is None else [asked, *decisions]
         refused = next((each for each in decisions if not each.allowed), None)
         if refused is not None:
-            await record_decisions(parts, recorded, self.context)
-            raise denied(refused)
+            recorded = await record_decisions(parts, recorded, self.context)
+            raise denied(next(each for each in recorded if not each.allowed))
         sight = await find_sight(parts, self.plugin, self.call, self.context)
         intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
         await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)
@@ -263,7 +281,8 @@ class _Run:
         """Give the end of a call whose right to run was taken away while its intent was recorded."""
         # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
         there = self.parts.registry.plugins.get(self.plugin.id)
-        same = there is not None and there.generation == self.plugin.generation
+        # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
+        same = there is not None and there.registration == self.plugin.registration
         if same and all(self._stands(each) for each in decisions):
             return None
         return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=_NOTHING)
@@ -289,12 +308,12 @@ class _Run:
         job = Job(
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,
-            user_id=self.call.user,
+            user_id=self.call.user or "",
             function=self.step.function,
             arguments=self.step.arguments,
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
-            isolation=isolation_of(self.parts, self.plugin),
+            isolation=Isolation.PRISTINE if self.trial else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
         )
         asking = Asking(
@@ -349,7 +368,7 @@ class _Run:
             _log.log(level, "execution %s of %s %s after %.3f s%s", self.execution_id, *outcome, more)
 
     async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
-        event_type, resolution = _EVENT_OF[result.outcome]
+        event_type, resolution = EVENT_OF[result.outcome]
         self._tell(result)
         details: dict[str, Json] = {
             "function": self.step.function,
@@ -374,7 +393,9 @@ class _Run:
                 way_out="do not repeat it blindly",
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
-        note_run(self.parts, self.plugin, result)
+        if not self.trial:
+            note_run(self.parts, self.plugin, result)
+            self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
         if result.broke_protocol:
             await self._count_against()
 
@@ -406,6 +427,7 @@ class _Run:
                 "generation": self.plugin.generation,
                 "digest": self.plugin.digest,
                 "chain": list(self.call.chain),
+                **({"trial": True} if self.trial else {}),
                 **details,
             },
             personal=personal,

@@ -22,7 +22,7 @@ def metered(asking: Asking, op: str, peer: Peer | None, decision: Decision) -> I
             decision_id=decision.decision_id,
             execution_id=asking.execution_id,
             plugin=asking.plugin.id,
-            user=asking.user,
+            user=asking.call.user or "",
             op=op,
             at=asking.parts.now(),
             method=None if peer is None else peer.method,

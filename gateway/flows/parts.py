@@ -15,13 +15,17 @@ from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.flows.reload_turns import ReloadTurns
 from gateway.flows.rights import Rights
+from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
+from gateway.registry.generations import Generations
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -30,6 +34,7 @@ from gateway.registry.plugins import Plugins
 from gateway.registry.policy_sets import PolicySets
 from gateway.registry.rates import Rates
 from gateway.registry.requests import PermissionRequests
+from gateway.registry.vetting import Vetting
 from gateway.resources.api import Api
 from gateway.resources.core import Core
 from gateway.resources.files import Files
@@ -45,10 +50,12 @@ class Registry:
     """What is known of plugins and people."""
 
     plugins: Plugins
+    generations: Generations
     grants: Grants
     requests: PermissionRequests
     holds: Holds
     consents: Consents
+    approvals: CallApprovals
     keys: Keys
     rates: Rates
     erasures: Erasures
@@ -56,6 +63,7 @@ class Registry:
     conduct: Conduct
     sets: PolicySets
     benchmarks: Benchmarks
+    vetting: Vetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +95,7 @@ class Parts:
     resources: Resources
     traffic: TrafficLog
     bench: Board
+    meter: Meter
     pool: Pool
     caps: Caps
     backend: str  # who makes cells, where the policy names no other
@@ -95,6 +104,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     sinks: Sinks
+    unconfined: frozenset[str] = frozenset()  # plugins whose `sandbox: false` the operator accepts
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why
     unfinished: deque[Callable[[], Awaitable[None]]] = field(default_factory=deque)  # corrections that have to wait
@@ -104,6 +114,7 @@ class Parts:
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # the gateway stops: what streams on ends
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
+    reloads: ReloadTurns = field(default_factory=ReloadTurns)
     policy_files: KeptFiles = field(default_factory=KeptFiles)  # read at start, and by who holds `editing`
 
     @property

@@ -64,7 +64,7 @@ def violation(
         event_type="permission_violation",
         resolution=Resolution.REFUSED,
         plugin_id=asking.plugin.id,
-        user_id=asking.user,
+        user_id=asking.call.user,
         risk_score=risk_score,
         details={"execution_id": asking.execution_id, **details},
         personal=personal,
@@ -83,7 +83,7 @@ def _request(asking: Asking, told: Mapping[str, Json]) -> AccessRequest:
         scope = asking.parts.resources.system.resolve_program(scope)
     return AccessRequest(
         subject=plugin_subject(asking.plugin.id),
-        user=asking.user,
+        user=asking.call.user,
         kind=kind,
         level=level,
         scope=canonical_scope(kind, scope),

@@ -14,7 +14,9 @@ from gateway.flows.parts import Parts
 from gateway.http import (
     audit,
     audit_exports,
+    authzen,
     benchmarks,
+    call_approvals,
     decisions,
     erasures,
     health,
@@ -24,11 +26,14 @@ from gateway.http import (
     plugins,
     policy,
     policy_edits,
+    reloads,
     traffic,
+    vetting,
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.problems import HANDLERS
+from gateway.http.public_url import PublicUrl
 from gateway.http.straight import StraightWay
 from gateway.traffic.query import TrafficReader
 from gateway.traffic.store import FILE as TRAFFIC_FILE
@@ -38,8 +43,11 @@ ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
     *plugins.ROUTES,
+    *reloads.ROUTES,
     *benchmarks.ROUTES,
+    *vetting.ROUTES,
     *permissions.ROUTES,
+    *call_approvals.ROUTES,
     *people.ROUTES,
     *policy.ROUTES,
     *policy_edits.ROUTES,
@@ -48,16 +56,19 @@ ROUTES = [
     *log_files.ROUTES,
     *erasures.ROUTES,
     *audit_exports.ROUTES,
+    *authzen.ROUTES,
 ]
 
 
 def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals) -> StraightWay:
     """Build all that one home answers."""
     door = Door(refusals, Identity(parts, socket=settings.socket), settings.allowed_hosts)
-    return StraightWay(build_application(parts, door), parts, door, max_body_bytes=MAX_BODY_BYTES)
+    return StraightWay(
+        build_application(parts, door, PublicUrl(settings.public_url)), parts, door, max_body_bytes=MAX_BODY_BYTES
+    )
 
 
-def build_application(parts: Parts, door: Door) -> Litestar:
+def build_application(parts: Parts, door: Door, public_url: PublicUrl) -> Litestar:
     """Build the application of one home: every route behind its door."""
     reader = LogReader(parts.home / "data")
     transfers = TrafficReader(parts.home / "data" / TRAFFIC_FILE)
@@ -78,6 +89,7 @@ def build_application(parts: Parts, door: Door) -> Litestar:
             "answered": Provide(lambda: once, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
             "traffic": Provide(lambda: transfers, sync_to_thread=False),
+            "public_url": Provide(lambda: public_url, sync_to_thread=False),
             "traffic_wanted": Provide(traffic.traffic_wanted, sync_to_thread=False),
         },
         middleware=[door],

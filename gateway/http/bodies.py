@@ -11,7 +11,7 @@ from gateway.domain.names import UserId, parse_user_id
 from gateway.domain.permission import LEVELS, PERMISSIONS, Kind, Permission, parse_permission
 from gateway.domain.request import Json
 from gateway.errors import MalformedError
-from gateway.registry.manifest import Conditions, condition_text, manifest_scope
+from gateway.registry.manifest_conditions import Conditions, condition_text, manifest_scope
 
 MAX_TIMEOUT_S = 86_400
 
@@ -132,6 +132,13 @@ class ApproveRequestBody(Body):
     until: Moment | None = None
 
 
+class ApproveCallBody(Body):
+    """A yes to one exact call, which may be used until a moment."""
+
+    reason: Reason = ""
+    until: Moment | None = None
+
+
 class RevokePermissionsBody(Body):
     """Which grants are taken back; without members, all."""
 
@@ -163,7 +170,7 @@ class LockdownBody(Body):
 class LiftBody(Body):
     """Why a lockdown is lifted, or the log's key is rotated; a reason is needed."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    reason: Annotated[str, Field(max_length=2000, pattern=r"\S")]
 
 
 class KeyBody(Body):

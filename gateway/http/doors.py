@@ -22,6 +22,7 @@ _log = logging.getLogger("hearthgate.http")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Headers = Mapping[bytes, bytes]
+REQUEST_ID = b"x-request-id"
 _TURNED_AWAY = frozenset({400, 401, 413, 415})
 
 
@@ -74,6 +75,8 @@ class Door(ASGIMiddleware):
             await send(message)
 
         headers = first_headers(scope)
+        if is_authzen(scope["path"]):
+            send = echoing(headers, send)
         try:
             self.check(cast("HTTPScope", scope), headers)
             if not _is_open(scope["path"]):
@@ -123,7 +126,28 @@ class Door(ASGIMiddleware):
             length = headers.get(b"content-length", b"0")
             if media != "application/json" and (media or length != b"0" or b"transfer-encoding" in headers):
                 # SECURITY: a form of another site can send text/plain without asking the browser.
+                if is_authzen(scope["path"]):
+                    raise MalformedError(f"content type `{media[:80]}`", way_out="send application/json")
                 raise UnsupportedMediaTypeError(f"content type `{media[:80]}`", way_out="send application/json")
+
+
+def is_authzen(path: str) -> bool:
+    """Tell whether a path is one of AuthZEN's, where that standard says what an answer looks like."""
+    return path.startswith("/access/")
+
+
+def echoing(headers: Headers, send: Send) -> Send:
+    """Give back the id that a client gave its request, whatever the answer is."""
+    given = headers.get(REQUEST_ID)
+    if given is None:
+        return send
+
+    async def echo(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (REQUEST_ID, given)]
+        await send(message)
+
+    return echo
 
 
 def _is_open(path: str) -> bool:

@@ -15,7 +15,7 @@ from gateway.domain.outcome import RunResult
 from gateway.domain.permission import Level, parse_permission
 from gateway.domain.request import Json
 from gateway.errors import MalformedError
-from gateway.flows import lifecycle
+from gateway.flows import approval, lifecycle, registration
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute_once import Once
@@ -23,6 +23,7 @@ from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import grants_in_force, revoke_permissions
+from gateway.flows.plugin_risk import is_understated, requested_risk
 from gateway.http.bodies import ExecuteBody, ReasonBody, RevokePermissionsBody, as_json
 from gateway.registry.plugins import Plugin
 
@@ -33,7 +34,6 @@ _TIMELINE = 1000
 
 def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
     """Give the wire shape of a plugin."""
-    policy = parts.policy.get()
     manifest = plugin.manifest
     return {
         "plugin_id": plugin.id,
@@ -45,8 +45,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "author": manifest.author,
         "generation": plugin.generation,
         "digest": plugin.digest,
-        "risk": None if policy is None else plugin_risk(parts, policy.parsed, plugin.id).as_json(),
-        "declared_tier": manifest.declared_tier.value,
+        **_assessment(parts, plugin),
         "isolation": {
             "wish": None if manifest.isolation is None else manifest.isolation.value,
             "effective": isolation_of(parts, plugin).value,
@@ -57,11 +56,27 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
             {"name": each.name, "description": each.description, "parameters": dict(each.parameters)}
             for each in manifest.capabilities
         ],
+        "warnings": [each.message for each in manifest.warnings],
         "registered_by": plugin.registered_by,
         "registered_at": plugin.registered_at,
         "changed_at": plugin.changed_at,
+        "reloading": parts.reloads.is_under_way(plugin.id),
         "running": sum(job.plugin_id == plugin.id for job in parts.pool.running),
+        "draining": sum(
+            job.plugin_id == plugin.id and job.generation < plugin.generation for job in parts.pool.running
+        ),
         "cells_waiting": sum(job.plugin_id == plugin.id for job in parts.pool.resting),
+    }
+
+
+def _assessment(parts: Parts, plugin: Plugin) -> dict[str, Any]:
+    policy, declared = parts.policy.get(), plugin.manifest.declared_tier
+    requested = requested_risk(parts, plugin.manifest)
+    return {
+        "risk": None if policy is None else plugin_risk(parts, policy.parsed, plugin.id).as_json(),
+        "requested_risk": requested.as_json(),
+        "declared_tier": None if declared is None else declared.value,
+        "understated": is_understated(plugin.manifest, requested),
     }
 
 
@@ -70,7 +85,7 @@ async def register(
     data: JSONBody[dict[str, Any]], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Register a plugin by its manifest, or by its folder's name."""
-    return plugin_json(parts, await lifecycle.register(parts, caller, data))
+    return plugin_json(parts, await registration.register(parts, caller, data))
 
 
 @get("/v1/plugins")
@@ -141,7 +156,7 @@ async def approve(
     plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Approve a plugin; it becomes active with what it asked for."""
-    return plugin_json(parts, await lifecycle.approve(parts, caller, plugin_id, data.reason))
+    return plugin_json(parts, await approval.approve(parts, caller, plugin_id, data.reason))
 
 
 @post("/v1/plugins/{plugin_id:str}/suspend", status_code=200)

@@ -12,11 +12,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from gateway.domain.caller import Caller
 from gateway.flows.ask import Question
-from gateway.http.decisions import PATH
 from gateway.http.peer import PeerProtocol
-from gateway.http.straight import StraightWay
+from gateway.http.straight import PLAIN, Head, StraightWay
 
-_URL = PATH.encode()
+_URLS = frozenset(path.encode() for path in PLAIN)
 
 
 class StraightProtocol(PeerProtocol):
@@ -27,7 +26,7 @@ class StraightProtocol(PeerProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Let a request be answered; a plain question as soon as it is there whole."""
         # INVARIANT: `url` is of the head that was read last; a request that had to wait is not the last one.
-        if self.url == _URL and cycle is self.cycle and isinstance(app, StraightWay):
+        if self.url in _URLS and cycle is self.cycle and isinstance(app, StraightWay):
             caller = None if cycle.waiting_for_100_continue or not cycle.more_body else app.known(cycle.scope)
             if caller is not None:
                 self._asked = cycle, app, caller
@@ -41,7 +40,7 @@ class StraightProtocol(PeerProtocol):
         if asked is None:
             return
         cycle, way, caller = asked
-        question = way.question(cycle.body, caller)
+        question = way.question(cycle.scope["path"], cycle.body, caller)
         if question is None:
             super()._start_asgi_task(cycle, self.app)
             return
@@ -51,7 +50,7 @@ class StraightProtocol(PeerProtocol):
 
     async def _answer(self, cycle: RequestResponseCycle, way: StraightWay, caller: Caller, question: Question) -> None:
         try:
-            body = await way.answer(caller, question)
+            body, more = await way.answer(cycle.scope["path"], caller, question)
         except Exception as error:  # noqa: BLE001 (as the framework does)
             await cycle.run_asgi(partial(way.refuse, error))
             return
@@ -61,6 +60,8 @@ class StraightProtocol(PeerProtocol):
             return
         cycle.response_started = cycle.response_complete = True
         ending = b"" if cycle.keep_alive else b"connection: close\r\n"
+        if more:
+            ending = _lines(more) + ending
         cycle.transport.write(b"%b%d\r\n%b\r\n%b" % (self._head(), len(body), ending, body))
         if not cycle.keep_alive:
             cycle.transport.close()
@@ -74,6 +75,10 @@ class StraightProtocol(PeerProtocol):
             lines = [b"%b: %b\r\n" % header for header in headers]
             _made = headers, b"".join([STATUS_LINE[200], *lines, b"content-type: application/json\r\ncontent-length: "])
         return _made[1]
+
+
+def _lines(headers: Head) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 _made: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")

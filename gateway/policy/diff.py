@@ -259,7 +259,10 @@ def _by_scope(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
 
 
 def _levels(kind: str, named: Iterable[str]) -> tuple[str, ...]:
-    return tuple(LEVELS) if kind in KNOWN_KINDS else tuple(sorted({*named, FRESH} - {EVERY}))
+    if kind not in KNOWN_KINDS:
+        return tuple(sorted({*named, FRESH} - {EVERY}))
+    others = set(named) - LEVELS.keys()
+    return (*LEVELS, *sorted({*others, FRESH} - {EVERY})) if others and kind != Kind.GATEWAY else tuple(LEVELS)
 
 
 def _reaching(kind: str, level: str, rules: Iterable[Rule]) -> list[Rule]:

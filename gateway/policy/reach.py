@@ -153,8 +153,10 @@ def _denies_all(rule: Rule, deny: Rule) -> bool:
         return False
     if deny.kind != rule.kind and not (deny.kind == EVERY and rule.kind != Kind.GATEWAY):
         return False
-    if rule.kind in KNOWN_KINDS or rule.kind == EVERY:
-        return deny.level == EVERY or (rule.level != EVERY and LEVELS[deny.level] <= LEVELS[rule.level])
+    if rule.kind in KNOWN_KINDS and rule.level not in LEVELS:
+        return True  # WHY: what is no level is denied by every deny of its kind
+    if rule.level in LEVELS and (rule.kind in KNOWN_KINDS or rule.kind == EVERY):
+        return deny.level == EVERY or (deny.level in LEVELS and LEVELS[deny.level] <= LEVELS[rule.level])
     return deny.level in {rule.level, EVERY}
 
 

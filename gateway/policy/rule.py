@@ -54,8 +54,9 @@ def level_matches(kind: str, asked: str, ruled: str, effect: str) -> bool:
         return ruled in {asked, EVERY}
     wanted = LEVELS.get(asked)
     if wanted is None:
-        # SECURITY: a level nobody knows is allowed by nothing and denied by every deny.
-        return effect == Effect.DENY
+        # SECURITY: the name of an action that is no level is allowed by its own name alone, or by `*`, and denied
+        # by every deny.
+        return effect == Effect.DENY or ruled in {asked, EVERY}
     if ruled == EVERY:
         return True
     named = LEVELS.get(ruled)

@@ -22,6 +22,7 @@ from gateway.policy.terms import parse_condition
 FIELDS = ("id", "subject", "kind", "level", "scope", "condition", "effect", "why")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
+_ACTION = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,127}\Z")
 _EXECUTABLE = (Kind.FILE, Kind.SYSTEM, Kind.PLUGIN, Kind.GATEWAY)
 
 
@@ -159,6 +160,9 @@ def _check_level(kind: str, text: str, effect: Effect | None, reading: _Reading)
         return bool(text)
     if text not in LEVELS and not (kind == EVERY and text == EVERY):
         hint = did_you_mean(text, LEVELS)
+        if _may_be_an_action(kind, text, effect) and not hint:
+            reading.warning(f"'{text}' is no level of {_of(kind)}: only a question in a client's own words asks for it")
+            return True
         tail = "? the levels are" if hint else ": the levels are"
         reading.error(f"level '{text[:80]}'{hint.removesuffix('?')}{tail} {', '.join(LEVELS)}")
         return False
@@ -167,8 +171,19 @@ def _check_level(kind: str, text: str, effect: Effect | None, reading: _Reading)
     return True
 
 
+def _may_be_an_action(kind: str, text: str, effect: Effect | None) -> bool:
+    # SECURITY: a deny whose level is mistyped would deny nothing, so denies of the families take levels alone.
+    return _ACTION.match(text) is not None and (kind == EVERY or (kind in FAMILIES and effect is Effect.ALLOW))
+
+
+def _of(kind: str) -> str:
+    return "the families" if kind == EVERY else f"`{kind}`"
+
+
 def _tells_of_level(kind: str, level: str, effect: Effect | None) -> bool:
     """Tell whether each rule that says so is warned of."""
+    if level not in LEVELS and level != EVERY and (kind in FAMILIES or kind == EVERY):
+        return True
     return level == "execute" and kind in FAMILIES and kind not in _EXECUTABLE and effect is Effect.ALLOW
 
 

@@ -16,25 +16,26 @@ class Conduct:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def note(self, plugin_id: PluginId, generation: int, tried: str, *, weight: int = 1) -> int:
+    def note(self, plugin_id: PluginId, registration: int, tried: str, *, weight: int = 1) -> int:
         """Count a try once; gives the step that is reached by it, 0 if it reaches none."""
         # WHY: a digest, for what was tried may name a person.
         digest = hashlib.sha256(tried.encode("utf-8", "replace")).digest()[:16]
-        before = self._weight(plugin_id, generation)
+        before = self._weight(plugin_id, registration)
         if before >= PER_STEP * MOST_STEPS:
             return 0
         with transaction(self._connection) as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO misconduct(plugin_id, generation, try, weight) VALUES(?, ?, ?, ?)",
-                (plugin_id, generation, digest, weight),
+                "INSERT OR IGNORE INTO misconduct(plugin_id, registration, try, weight) VALUES(?, ?, ?, ?)",
+                (plugin_id, registration, digest, weight),
             )
-        after = self._weight(plugin_id, generation)
+        after = self._weight(plugin_id, registration)
         return _step(after) if _step(after) > _step(before) else 0
 
     def steps(self) -> dict[PluginId, int]:
         """Give the step of each plugin that has one, by its present registration."""
         rows = self._connection.execute(
-            "SELECT plugin_id, sum(weight) FROM misconduct JOIN plugin USING(plugin_id, generation) GROUP BY plugin_id"
+            "SELECT plugin_id, sum(weight) FROM misconduct JOIN plugin USING(plugin_id, registration)"
+            " GROUP BY plugin_id"
         )
         return {PluginId(row[0]): step for row in rows if (step := _step(row[1]))}
 
@@ -43,10 +44,10 @@ class Conduct:
         with transaction(self._connection) as connection:
             connection.execute("DELETE FROM misconduct WHERE plugin_id = ?", (plugin_id,))
 
-    def _weight(self, plugin_id: PluginId, generation: int) -> int:
+    def _weight(self, plugin_id: PluginId, registration: int) -> int:
         row = self._connection.execute(
-            "SELECT coalesce(sum(weight), 0) FROM misconduct WHERE plugin_id = ? AND generation = ?",
-            (plugin_id, generation),
+            "SELECT coalesce(sum(weight), 0) FROM misconduct WHERE plugin_id = ? AND registration = ?",
+            (plugin_id, registration),
         ).fetchone()
         return int(row[0])
 

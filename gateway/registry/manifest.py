@@ -2,184 +2,29 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from gateway.domain.isolation import Isolation
-from gateway.domain.manifest import PARAMETER_TYPES, Capability, Limits, Manifest, RequestedPermission
+from gateway.domain.manifest import PARAMETER_TYPES, Capability, Manifest, RequestedPermission
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.permission import PERMISSIONS, Kind, Level, Permission
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
-from gateway.domain.scope import canonical_pattern
+from gateway.domain.scope import canonical_pattern, covers_pattern
+from gateway.domain.version import parse_range, parse_version
 from gateway.errors import MalformedError, Place, Problem
+from gateway.registry.manifest_conditions import condition_text, manifest_scope
+from gateway.registry.manifest_file import CapabilityPart, ManifestFile, PermissionPart
+from gateway.registry.manifest_limits import limits_of
+from gateway.registry.manifest_warnings import warnings_of
 
 MANIFEST_FILE = "manifest.json"
-LIFECYCLE_EVENTS = (
-    "registered",
-    "approved",
-    "activated",
-    "suspended",
-    "updated",
-    "reloaded",
-    "revoked",
-    "uninstalled",
-)
-_SUBTREE_KINDS = frozenset({Kind.VAULT, Kind.CORE, Kind.USER, Kind.PLUGIN, Kind.SYSTEM, Kind.FILE})
-_SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?\Z"
-)  # semver.org 2.0.0
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _CAPABILITY = re.compile(r"[a-z][a-z0-9_]*\Z")
-_DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Text = Annotated[str, Field(max_length=2000)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(max_length=200)]
-Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-
-
-class TimeRestriction(_Part):
-    """Hours of some days in a zone."""
-
-    days: Annotated[tuple[Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], ...], BeforeValidator(_listed)]
-    from_: Annotated[Clock, Field(alias="from")]
-    to: Clock
-    tz: Text = "UTC"
-
-
-class RateLimit(_Part):
-    """At most `max` in `per` seconds."""
-
-    max: Annotated[int, Field(ge=1)]
-    per: Annotated[int, Field(ge=1)] = 60
-
-
-class Conditions(_Part):
-    """Conditions the author puts on a permission; an unknown one is an error, for ignoring it would widen access."""
-
-    time_restriction: TimeRestriction | Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    user_consent: bool = False
-    rate_limit: RateLimit | Annotated[int, Field(ge=1)] | None = None
-    valid_until: Text | None = None
-
-
-class PermissionPart(_Part):
-    """One entry of `requested_permissions`."""
-
-    permission: Text
-    level: Literal["read", "write", "execute", "admin"] | None = None
-    scope: Text | None = None
-    conditions: Conditions = Conditions()
-    purpose: Text = ""
-
-
-class RequirePart(_Part):
-    """A permission that each call of a capability is asked for besides `plugin_execute`."""
-
-    permission: Text
-    scope: Text
-
-
-class CapabilityPart(_Part):
-    """One entry of `capabilities`."""
-
-    name: Text
-    description: Text = ""
-    version: Text = "1.0.0"
-    parameters: dict[str, Text] = Field(default_factory=dict)
-    return_type: Text = "any"
-    async_support: bool = False
-    batch_support: bool = False
-    requires: Annotated[tuple[RequirePart, ...], BeforeValidator(_listed)] = ()
-    idempotent: bool = False
-
-
-Positive = Annotated[float, Field(gt=0, le=86_400)]
-Megabytes = Annotated[int, Field(ge=1, le=1 << 20)]
-Memory = Annotated[int, Field(ge=16, le=1 << 20)]  # in MB; no interpreter starts in less
-Percent = Annotated[float, Field(gt=0, le=100)]
-
-
-class SandboxConfig(_Part):
-    """What the author wants of the sandbox."""
-
-    timeout: Positive | None = None
-    max_execution_time: Positive | None = None
-    memory_limit: Memory | None = None
-    max_memory_mb: Memory | None = None
-    max_disk_mb: Megabytes | None = None
-    max_cpu_percent: Percent | None = None
-    network_access: Texts = ()
-    file_access: Texts = ()
-    system_commands: Texts = ()
-    live_reload: bool = False
-    watch_paths: Texts = ()
-    reload_timeout: Annotated[int, Field(ge=1, le=300)] = 30
-
-
-class ResourceLimits(_Part):
-    """What the author says one call needs at most."""
-
-    max_execution_time: Positive | None = None
-    max_memory_usage: Memory | None = None
-    max_cpu_percent: Percent | None = None
-
-
-class ManifestFile(_Part):
-    """The JSON of a plugin's manifest.json."""
-
-    schema_: Annotated[Text | None, Field(alias="$schema")] = None
-    plugin_id: Text
-    name: Text
-    version: Text
-    description: Text = ""
-    author: Text = ""
-    manifest_version: Text = "1.0.0"
-    requested_permissions: Annotated[tuple[PermissionPart, ...], BeforeValidator(_listed), Field(max_length=200)] = ()
-    optional_permissions: Annotated[tuple[PermissionPart, ...], BeforeValidator(_listed), Field(max_length=200)] = ()
-    capabilities: Annotated[tuple[CapabilityPart, ...], BeforeValidator(_listed), Field(max_length=200)] = ()
-    lifecycle_hooks: dict[
-        Literal["registered", "approved", "activated", "suspended", "updated", "reloaded", "revoked", "uninstalled"],
-        Text,
-    ] = Field(default_factory=dict)
-    sandbox: bool = True
-    sandbox_config: SandboxConfig = SandboxConfig()
-    risk_tier: Literal["low", "moderate", "high", "critical"] = "low"
-    security_scan: bool = False
-    code_review_required: bool = False
-    performance_monitoring: bool = True
-    resource_limits: ResourceLimits = ResourceLimits()
-    approved_by_user: bool = False
-    auto_approve: bool = False
-    entry_point: Text = "main.py"
-    runtime: Literal["python", "mcp-stdio"] = "python"
-    command: Texts = ()
-    isolation: Literal["pristine", "fork", "shared"] | None = None
-    requirements: Text | None = None
-    depends_on: dict[str, Text] = Field(default_factory=dict)
-    self_test: Text | None = None
-
-
-def manifest_schema() -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of a manifest, for editors."""
-    schema = ManifestFile.model_json_schema(by_alias=True)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:hearthgate:schema:manifest",
-        **schema,
-    }
+_LIVE_RELOAD_SINCE = parse_version("2.0.0")
+_OF_HOSTS = frozenset({Kind.NETWORK, Kind.API})
+_RUNNING = frozenset({Kind.SYSTEM, Kind.FILE})
 
 
 def parse_manifest(raw: Json) -> Manifest:
@@ -213,8 +58,8 @@ def _place(location: Sequence[int | str]) -> str:
     return text
 
 
-def _problem(place: str, message: str) -> Problem:
-    return Problem(place=Place(file=MANIFEST_FILE), message=f"{place}: {message}")
+def _problem(place: str, message: str, severity: str = "error") -> Problem:
+    return Problem(place=Place(file=MANIFEST_FILE), message=f"{place}: {message}", severity=severity)
 
 
 class _Reading:
@@ -231,7 +76,7 @@ class _Reading:
         optional = tuple(self._permissions("optional_permissions", file.optional_permissions, optional=True))
         capabilities = tuple(self._capabilities())
         self._check_sandbox(permissions)
-        file_access = tuple(dict.fromkeys(self._file_access()))
+        file_access = tuple(self._file_access())
         if self.problems:
             return None
         return Manifest(
@@ -247,13 +92,19 @@ class _Reading:
             entry_point=file.entry_point,
             requirements=file.requirements,
             sandbox=file.sandbox,
-            limits=self._limits(),
-            file_access=file_access,
-            declared_tier=Tier(file.risk_tier),
+            limits=limits_of(file),
+            file_access=tuple(dict.fromkeys(file_access)),
+            declared_tier=None if file.risk_tier is None else Tier(file.risk_tier),
             code_review_required=file.code_review_required,
+            security_scan=file.security_scan,
+            depends_on=file.depends_on,
             monitored=file.performance_monitoring,
             raw=raw,
             isolation=None if file.isolation is None else Isolation(file.isolation),
+            warnings=tuple(
+                _problem(place, message, "warning")
+                for place, message in warnings_of(file, permissions + optional, file_access)
+            ),
         )
 
     def wrong(self, place: str, message: str) -> None:
@@ -265,19 +116,37 @@ class _Reading:
             parse_plugin_id(file.plugin_id)
         except MalformedError as error:
             self.wrong("plugin_id", str(error))
-        for place, version in (("version", file.version), ("manifest_version", file.manifest_version)):
-            if not _SEMVER.match(version):
-                self.wrong(place, f"`{version}` is not a version like 1.0.0")
+        self._check_versions()
         for event, function in file.lifecycle_hooks.items():
             if not _IDENTIFIER.match(function):
                 self.wrong(f"lifecycle_hooks.{event}", f"`{function}` is not a function's name")
         # SECURITY: the entry point is joined to the plugin's folder.
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py", file.entry_point):
             self.wrong("entry_point", f"`{file.entry_point}` is not a Python file inside the plugin's folder")
-        if file.sandbox_config.live_reload and file.manifest_version.startswith(("0.", "1.")):
-            self.wrong("sandbox_config.live_reload", "needs manifest_version 2.0.0 or later")
+        if file.self_test is not None and not _IDENTIFIER.match(file.self_test):
+            self.wrong("self_test", f"`{file.self_test}` is not a function's name")
         if file.runtime != "python" or file.command:
             self.wrong("runtime", "this gateway runs `python` plugins")
+
+    def _check_versions(self) -> None:
+        file = self.file
+        versions = {"version": file.version, "manifest_version": file.manifest_version}
+        versions |= {f"capabilities[{index}].version": each.version for index, each in enumerate(file.capabilities)}
+        for place, text in versions.items():
+            try:
+                version = parse_version(text)
+            except MalformedError as error:
+                self.wrong(place, str(error))
+                continue
+            if place == "manifest_version" and file.sandbox_config.live_reload and version < _LIVE_RELOAD_SINCE:
+                self.wrong("sandbox_config.live_reload", "needs manifest_version 2.0.0 or later")
+        for plugin_id, text in file.depends_on.items():
+            try:
+                parse_range(text)
+                if parse_plugin_id(plugin_id) == file.plugin_id:
+                    self.wrong(f"depends_on.{plugin_id}", "a plugin does not depend on itself")
+            except MalformedError as error:
+                self.wrong(f"depends_on.{plugin_id[:80]}", str(error))
 
     def _permissions(
         self, place: str, parts: Sequence[PermissionPart], *, optional: bool
@@ -354,10 +223,20 @@ class _Reading:
 
     def _check_sandbox(self, permissions: Sequence[RequestedPermission]) -> None:
         config = self.file.sandbox_config
-        kinds = {each.permission.kind for each in permissions}
-        if config.network_access and not kinds & {Kind.NETWORK, Kind.API}:
-            self.wrong("sandbox_config.network_access", "needs a network permission for each host")
-        if config.system_commands and not kinds & {Kind.SYSTEM, Kind.FILE}:
+        hosts = [
+            str(each.scope) for each in permissions if each.permission.kind in _OF_HOSTS and each.scope is not None
+        ]
+        for index, host in enumerate(config.network_access):
+            place = f"sandbox_config.network_access[{index}]"
+            try:
+                wanted = canonical_pattern(Kind.NETWORK, host)
+            except MalformedError as error:
+                self.wrong(place, str(error))
+                continue
+            if not any(covers_pattern(scope, wanted) for scope in hosts):
+                self.wrong(place, f"`{host}` needs a network permission whose scope covers it")
+        levels = {each.permission.level for each in permissions if each.permission.kind in _RUNNING}
+        if config.system_commands and max(levels, default=Level.READ) < Level.EXECUTE:
             self.wrong("sandbox_config.system_commands", "needs `system_execute` or `file_execute`")
         for index, path in enumerate(config.watch_paths):
             if path.startswith("/") or ".." in path.split("/"):
@@ -369,81 +248,3 @@ class _Reading:
                 yield manifest_scope(Kind.FILE, text).removesuffix("/*") or "/"
             except MalformedError as error:
                 self.wrong(f"sandbox_config.file_access[{index}]", str(error))
-
-    def _limits(self) -> Limits:
-        config, limits = self.file.sandbox_config, self.file.resource_limits
-        percent = _least(config.max_cpu_percent, limits.max_cpu_percent)
-        return Limits(
-            timeout_s=_least(config.timeout, config.max_execution_time, limits.max_execution_time),
-            memory_mb=cast("int | None", _least(config.memory_limit, config.max_memory_mb, limits.max_memory_usage)),
-            disk_mb=config.max_disk_mb,
-            cpu_percent=None if percent is None else max(1, int(percent)),
-        )
-
-
-def _least(*values: float | None) -> float | None:
-    given = [value for value in values if value is not None]
-    return min(given) if given else None
-
-
-def manifest_scope(kind: Kind, text: str) -> str:
-    """Give a rule's scope for what a manifest names: `x` stands for all below it where there is a below.
-
-    Raises:
-        MalformedError: it is no scope of that kind.
-    """
-    if kind in _SUBTREE_KINDS and "*" not in text:
-        text = text.rstrip("/") + "/*" if text != "/" else "/*"
-    return canonical_pattern(kind, text)
-
-
-def condition_text(conditions: Conditions) -> str:
-    """Spell a manifest's conditions as the condition of a rule.
-
-    Raises:
-        MalformedError: a time cannot be read.
-    """
-    terms: list[str] = []
-    match conditions.time_restriction:
-        case str(name):
-            terms.append(name)
-        case TimeRestriction() as window:
-            terms.append(_hours(window))
-        case None:
-            pass
-    if conditions.user_consent:
-        terms.append("consent")
-    match conditions.rate_limit:
-        case int(count):
-            terms.append(f"rate({count}/60s)")
-        case RateLimit(max=count, per=per_s):
-            terms.append(f"rate({count}/{per_s}s)")
-        case None:
-            pass
-    if conditions.valid_until is not None:
-        terms.append(f"until({_moment(conditions.valid_until)})")
-    return "; ".join(terms) or "-"
-
-
-def _hours(window: TimeRestriction) -> str:
-    days = "+".join(day for day in _DAY_NAMES if day in window.days)
-    if not days:
-        raise MalformedError("conditions.time_restriction.days: name at least one day")
-    try:
-        ZoneInfo(window.tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        # SECURITY: nothing but a zone's name may become part of a rule's line.
-        raise MalformedError(f"conditions.time_restriction.tz: `{window.tz[:80]}` is not a time zone") from None
-    return f"hours({window.from_}-{window.to} {days} {window.tz})"
-
-
-def _moment(text: str) -> str:
-    try:
-        at = datetime.fromisoformat(text)
-        spelt = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError):
-        at = None
-    # SECURITY: a time that cannot be read must never mean "for ever".
-    if at is None or at.tzinfo is None:
-        raise MalformedError(f"conditions.valid_until: `{text[:80]}` is not a time like 2026-12-31T00:00:00Z")
-    return spelt

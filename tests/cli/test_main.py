@@ -60,7 +60,7 @@ def test_the_home_may_be_named_before_the_noun_or_after_the_verb(hearthgate: Run
 @pytest.mark.parametrize("debug", [False, True])
 def test_what_nobody_foresaw_is_one_sentence_and_a_traceback_only_when_asked_for(*, debug: bool) -> None:
     code = (
-        "import sys, gateway.cli, gateway.registry.manifest as manifest\n"
+        "import sys, gateway.cli, gateway.registry.manifest_schema as manifest\n"
         "manifest.manifest_schema = lambda: 1 / 0\n"
         "sys.argv = ['hearthgate', 'schema', 'manifest']\n"
         "gateway.cli.main()"

@@ -80,7 +80,7 @@ def test_it_rises_no_further_than_so_many_steps(home: "Home") -> None:
     assert plugin is not None
     before = risk(home)["score"]
     steps = [
-        home.parts.registry.conduct.note(plugin.id, plugin.generation, str(number))
+        home.parts.registry.conduct.note(plugin.id, plugin.registration, str(number))
         for number in range(3 * PER_STEP * MOST_STEPS)
     ]
     assert [each for each in steps if each] == list(range(1, MOST_STEPS + 1))

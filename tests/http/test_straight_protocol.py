@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from gateway.http.peer import PeerProtocol
 from gateway.http.straight import StraightWay
 from gateway.http.straight_protocol import StraightProtocol
-from tests.http.test_straight import BODIES, GOOD
+from tests.http.test_straight import ASKED, BODIES, EVALUATIONS, GOOD
 
 if TYPE_CHECKING:
     from tests.conftest import Home
@@ -29,6 +29,7 @@ def ask(body: str = GOOD, head: str = KNOWN + JSON, line: str = "POST /v1/decisi
     return f"{line}\r\nHost: localhost\r\n{head}Content-Length: {len(body.encode())}\r\n\r\n{body}"
 
 
+EVALUATE = "POST /access/v1/evaluation HTTP/1.1"
 HEALTH = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = f"transfer-encoding: chunked\r\n\r\n{len(GOOD):x}\r\n{GOOD}\r\n0\r\n\r\n"
 STREAMS = {
@@ -42,6 +43,8 @@ STREAMS = {
     "old, kept": (ask(head=KNOWN + JSON + "Connection: keep-alive\r\n", line="POST /v1/decisions HTTP/1.0"), 1),
     "waits to be let": (ask(head=KNOWN + JSON + "Expect: 100-continue\r\n"), 2),
     "wants another protocol": (ask(head=KNOWN + JSON + "Connection: Upgrade\r\nUpgrade: h2c\r\n"), 1),
+    "in AuthZEN's words": (ask(ASKED, line=EVALUATE) + ask() + ask(ASKED, line=EVALUATE), 3),
+    "in AuthZEN's words, with an id": (ask(ASKED, KNOWN + JSON + "X-Request-ID: 7\r\n", EVALUATE) + ask(), 2),
     "a query": (ask(line="POST /v1/decisions?reason=x HTTP/1.1"), 1),
     "a whole address": (ask(line="POST http://localhost/v1/decisions HTTP/1.1"), 1),
     "spelt otherwise": (ask(line="POST /v1/%64ecisions HTTP/1.1"), 1),
@@ -115,6 +118,8 @@ def answers(sent: bytes) -> list[tuple[str, dict[str, str], Any]]:
         head, _, sent = sent.partition(b"\r\n\r\n")
         line, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
+        if "x-decision-id" in headers:
+            headers["x-decision-id"] = "new in each"
         length = int(headers.pop("content-length", "0"))
         body, sent = sent[:length], sent[length:]
         text = re.sub(r'"(decision_id|at)":"[^"]*"', "", body.decode())
@@ -181,6 +186,17 @@ def test_every_body_is_answered_alike(quiet_home: "Home", body: str) -> None:
     assert answers(short) == answers(whole)
 
 
+@pytest.mark.parametrize("body", EVALUATIONS, ids=lambda body: body[-60:])
+def test_every_evaluation_is_answered_alike(quiet_home: "Home", body: str) -> None:
+    carol = quiet_home.person("carol", "evaluate")
+    stream = with_key(ask(body, line=EVALUATE) + ask(), carol._headers["authorization"])
+    straight = quiet_home.house.asgi
+    assert isinstance(straight, StraightWay)
+    short, _ = quiet_home.do(talk(StraightProtocol, straight, [stream], 2))
+    whole, _ = quiet_home.do(talk(PeerProtocol, straight.application, [stream], 2))
+    assert answers(short) == answers(whole)
+
+
 def test_a_plain_question_needs_no_application(quiet_home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
     carol = quiet_home.person("carol", "evaluate")
     straight = quiet_home.house.asgi
@@ -191,6 +207,9 @@ def test_a_plain_question_needs_no_application(quiet_home: "Home", monkeypatch: 
 
     monkeypatch.setattr(StraightWay, "__call__", never)
     stream = with_key(ask(), carol._headers["authorization"])
+    evaluation = with_key(ask(ASKED, line=EVALUATE), carol._headers["authorization"])
+    sent, _ = quiet_home.do(talk(StraightProtocol, straight, [evaluation], 1))
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
     for seed in range(3):
         sent, _ = quiet_home.do(talk(StraightProtocol, straight, cut(stream, seed), 1))
         assert sent.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -32,6 +32,10 @@ p, notes-api,     plugin:notes, api,     read,    shop/*,          -,           
 p, todo-close,    robot:r2,     todo,    close,   list/*,          -,                      allow, closing
 p, todo-any,      robot:r2,     memo,    *,       *,               -,                      allow, memos
 p, all-read,      user:alice,   *,       read,    *,               -,                      allow, alice reads all
+p, all-see,       user:bob,     *,       can_see, *,               -,                      allow, bob sees all
+p, people-see,    user:carol,   user,    can_see, *,               -,                      allow, carol sees people
+p, people-hide,   user:carol,   user,    admin,   hidden/*,        -,                      deny,  but not these
+p, all-all,       user:dave,    *,       *,       *,               -,                      allow, dave does all
 """
 VERDICTS = [
     # who, kind, level, scope -> effect, reason, rule
@@ -61,6 +65,15 @@ VERDICTS = [
     ("user:alice todo close list/1", "deny no_rule -"),
     ("user:alice gateway read policy", "deny no_rule -"),
     ("user:alice vault frobnicate notes", "deny no_rule -"),
+    ("user:bob user can_see alice", "allow rule all-see"),
+    ("user:bob todo can_see list/1", "allow rule all-see"),
+    ("user:bob user read alice", "deny no_rule -"),
+    ("user:bob gateway can_see policy", "deny no_rule -"),
+    ("user:carol user can_see alice", "allow rule people-see"),
+    ("user:carol user can_see hidden/alice", "deny rule people-hide"),
+    ("user:carol user can_fire alice", "deny no_rule -"),
+    ("user:dave user can_fire alice", "allow rule all-all"),
+    ("user:dave gateway can_fire policy", "deny no_rule -"),
 ]
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from gateway.domain.permission import FAMILIES, Kind
 from gateway.errors import MalformedError
 from gateway.registry.folder import parse_json_strictly
-from gateway.registry.manifest import manifest_schema, manifest_scope, parse_manifest
+from gateway.registry.manifest import parse_manifest
+from gateway.registry.manifest_conditions import manifest_scope
+from gateway.registry.manifest_schema import manifest_schema
 
 if TYPE_CHECKING:
     from tests.conftest import Home
@@ -153,3 +155,31 @@ def test_the_schema_for_editors_takes_the_samples_members() -> None:
     assert schema["$schema"].endswith("2020-12/schema")
     assert schema["additionalProperties"] is False
     assert set(json.loads((DATA / "full.json").read_text())) <= set(schema["properties"])
+
+
+@given(*[st.none() | st.integers(16, 900)] * 3)
+def test_of_three_spellings_of_a_limit_the_least_holds(one: int | None, two: int | None, three: int | None) -> None:
+    seconds = {"timeout": one, "max_execution_time": two}
+    memory = {"memory_limit": three, "max_memory_mb": one}
+    limits = {"max_execution_time": three, "max_memory_usage": two}
+    read = parse_manifest({**GOOD, "sandbox_config": {**seconds, **memory}, "resource_limits": limits})  # type: ignore[dict-item] # JSON
+    least = min((each for each in (one, two, three) if each is not None), default=None)
+    assert (read.limits.timeout_s, read.limits.memory_mb) == (least, least)
+    assert bool(read.warnings) is (len({one, two, three} - {None}) > 1)
+
+
+def test_what_may_not_mean_what_its_author_thinks_is_told_with_its_place() -> None:
+    raw = {
+        "requested_permissions": [{"permission": "vault_read"}, {"permission": "file_read", "scope": "/srv/a"}],
+        "optional_permissions": [{"permission": "core_read"}],
+        "sandbox_config": {"file_access": ["/srv/a/b", "/srv/c"], "timeout": 5, "max_execution_time": 9},
+        "auto_approve": True,
+    }
+    told = [str(each).removeprefix("manifest.json: warning: ") for each in parse_manifest({**GOOD, **raw}).warnings]  # type: ignore[dict-item] # JSON
+    assert told == [
+        "sandbox_config.timeout: 5 holds, for it is the least; `sandbox_config.max_execution_time` says 9",
+        "requested_permissions[0]: `vault_read` names no scope, so it grants nothing",
+        "optional_permissions[0]: `core_read` names no scope, so it grants nothing",
+        "sandbox_config.file_access[1]: `/srv/c` is not mounted: no file permission covers it",
+        "auto_approve: never believed: people approve",
+    ]

@@ -15,6 +15,38 @@ def limits(**changed: object) -> dict[str, object]:
     return {"limits": {"timeout_s": 15, "memory_bytes": 64 * MB, "processes": 12, "open_files": 40, **changed}}
 
 
+TWINS = [
+    # deed, what it is given, the limit that stops it, one that does not, what is told where nothing does
+    ("fill_memory", {"size": 160 * MB}, {}, {"memory_bytes": 512 * MB}, 160 * MB),
+    ("fork_until_refused", {"most": 30}, {}, {"processes": 64}, {"count": 30, "errno": None}),
+    ("open_until_refused", {"most": 200}, {}, {"open_files": 512}, {"count": 200, "errno": None}),
+    (
+        "fill_inodes",
+        {"scratch": "/scratch", "most": 10_000},
+        {"scratch_bytes": 8 * MB},
+        {"scratch_bytes": 256 * MB},
+        {"count": 10_000, "errno": None},
+    ),
+    (
+        "fill_disk",
+        {"scratch": "/scratch", "size": 16 * MB},
+        {"scratch_bytes": 8 * MB},
+        {"scratch_bytes": 64 * MB},
+        {"written": 16 * MB + 65536, "errno": None},
+    ),
+    ("rest", {"seconds": 1.5}, {"timeout_s": 0.2}, {"timeout_s": 15}, "rested"),
+]
+
+
+@pytest.mark.parametrize(("deed", "given", "narrow", "wide", "done"), TWINS, ids=[each[0] for each in TWINS])
+def test_a_deed_that_a_limit_stops_is_done_under_a_wider_one(
+    host: Any, deed: str, given: dict[str, Any], narrow: dict[str, Any], wide: dict[str, Any], done: Any
+) -> None:
+    stopped = host.call(deed, spec=limits(**narrow), **given)
+    assert stopped["frame"] is None or stopped["frame"].get("value") != done, stopped
+    assert host.call(deed, spec=limits(**wide), **given)["frame"]["value"] == done
+
+
 def test_a_memory_bomb_ends_alone(host: Any) -> None:
     told = host.call("fill_memory", spec=limits(), size=160 * MB)
     if "memory" in host.started["controllers"]:

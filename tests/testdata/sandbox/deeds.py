@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -546,6 +547,11 @@ def fill_disk(_ctx, scratch, size):
                         return {"written": written, "errno": None}
     except OSError as error:
         return {"written": written, "errno": error.errno}
+
+
+def rest(_ctx, seconds):
+    time.sleep(seconds)
+    return "rested"
 
 
 def fill_inodes(_ctx, scratch, most):

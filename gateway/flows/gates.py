@@ -1,0 +1,64 @@
+"""Gates before code may run: what its manifest wants to be looked at was looked at, and this very code it was."""
+
+from dataclasses import replace
+
+from gateway.domain.caller import Caller
+from gateway.domain.names import UserId
+from gateway.errors import ConflictError
+from gateway.flows.parts import Parts
+from gateway.flows.review import standing_review
+from gateway.flows.scan import scan_code
+from gateway.registry.plugins import Plugin
+
+
+async def prepare_gates(parts: Parts, caller: Caller, plugin: Plugin) -> None:
+    """Scan code that wants to be scanned and was not; takes seconds, so call it before holding others up.
+
+    Raises:
+        ConflictError: bandit is not installed.
+    """
+    known = parts.registry.vetting.scan(plugin.id, plugin.digest)
+    if plugin.manifest.security_scan and plugin.digest is not None and known is None:
+        await scan_code(parts, caller, plugin)
+
+
+def check_gates(parts: Parts, plugin: Plugin, digest: str | None) -> None:
+    """Refuse code that was not reviewed, or whose scan found too much, where the manifest wants that.
+
+    Raises:
+        ConflictError: with what is missing, and the way out.
+    """
+    manifest, verb = plugin.manifest, f"hearthgate plugin %s {plugin.id}"
+    if manifest.code_review_required and standing_review(parts, plugin, digest) is None:
+        way_out = f"`{verb % 'review'} --digest {digest} --reason ...` by another than who registered it"
+        raise ConflictError(
+            f"`{plugin.id}` wants a code review, and this code has none",
+            way_out=way_out if digest else f"put its code in plugins/{plugin.id}/ and register it again",
+            extra={"gate": "code_review", "digest": digest},
+        )
+    if not manifest.security_scan or digest is None:
+        return
+    scan = parts.registry.vetting.scan(plugin.id, digest)
+    if scan is None:
+        raise ConflictError(
+            f"`{plugin.id}` wants a security scan, and this code has none",
+            way_out=f"`{verb % 'scan'}`",
+            extra={"gate": "security_scan", "digest": digest},
+        )
+    if not scan.stands:
+        raise ConflictError(
+            f"the security scan of `{plugin.id}` found {scan.counts['high']} of high severity",
+            way_out=f"mend the code and register it again, or `{verb % 'scan'} --accept {digest} --reason ...`",
+            extra={"gate": "security_scan", "digest": digest, "counts": scan.counts},
+        )
+
+
+async def check_new_code(parts: Parts, plugin: Plugin, digest: str) -> None:
+    """Hold code that is about to take the place of another, or of none, to the gates.
+
+    Raises:
+        ConflictError: with what is missing, and the way out.
+    """
+    coming = replace(plugin, digest=digest)
+    await prepare_gates(parts, Caller(user_id=UserId(parts.owner), owner=True), coming)
+    check_gates(parts, coming, digest)

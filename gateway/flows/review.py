@@ -1,0 +1,67 @@
+"""To review a plugin's code: a second person looked at this very code and says so."""
+
+from gateway.domain.caller import Caller
+from gateway.domain.decision import timestamp
+from gateway.domain.permission import Level
+from gateway.domain.request import Json
+from gateway.errors import ConflictError, DeniedError, MalformedError
+from gateway.flows.authorize import authorize
+from gateway.flows.event import event
+from gateway.flows.lifecycle import find
+from gateway.flows.parts import Parts
+from gateway.registry.plugins import Plugin
+from gateway.registry.vetting import Review
+
+
+async def review_plugin(parts: Parts, caller: Caller, plugin_id: str, digest: str, reason: str) -> Review:
+    """Record that the caller reviewed a plugin's code, which has this digest now.
+
+    Raises:
+        DeniedError: the caller may not, or is who registered it or is named as its author.
+        MalformedError: no reason is given.
+        ConflictError: its code is another by now, or there is none.
+    """
+    await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="approve")
+    if not reason.strip():
+        raise MalformedError("reason: say what was looked at")
+    async with parts.editing:
+        plugin = find(parts, plugin_id)
+        _check(plugin, caller, digest)
+        facts: dict[str, Json] = {"digest": digest, "generation": plugin.generation, "reason": reason}
+        await parts.log.append(event(parts, caller, "code_reviewed", plugin.id, facts))
+        review = Review(
+            id=parts.new_id(),
+            plugin_id=plugin.id,
+            digest=digest,
+            reviewed_by=caller.user_id,
+            reviewed_at=timestamp(parts.now()),
+            reason=reason,
+        )
+        parts.registry.vetting.keep_review(review)
+        return review
+
+
+def standing_review(parts: Parts, plugin: Plugin, digest: str | None) -> Review | None:
+    """Give a review of this very code by another than who registered it now."""
+    found = parts.registry.vetting.reviews(plugin.id, digest)
+    return next((each for each in found if not _is_own(plugin, each.reviewed_by)), None)
+
+
+def _check(plugin: Plugin, caller: Caller, digest: str) -> None:
+    if plugin.digest is None:
+        raise ConflictError(f"`{plugin.id}` has no code", way_out=f"put it in plugins/{plugin.id}/")
+    if plugin.digest != digest:
+        raise ConflictError(
+            f"the code of `{plugin.id}` has the digest {plugin.digest}", way_out="look at what is there now"
+        )
+    # SECURITY: by the credential's user; whose name is said beside it counts for nothing.
+    if _is_own(plugin, caller.user_id):
+        raise DeniedError(
+            f"`{caller.user_id}` registered `{plugin.id}`, or is its author: another person must review it",
+            way_out="another user with a key of scope approve can",
+            extra={"reason": "four_eyes"},
+        )
+
+
+def _is_own(plugin: Plugin, user: str) -> bool:
+    return user.casefold() in {plugin.registered_by.casefold(), plugin.manifest.author.strip().casefold()}
