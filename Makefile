@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
-.PHONY: test check lint types floors tests test-casbin test-pycasbin soak attacks fuzz
+.PHONY: test check lint types floors tests backends test-casbin test-pycasbin soak attacks fuzz
 .PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox
 demo: setup
 	@$(BIN)/hearthgate demo
@@ -24,12 +24,16 @@ types: setup-dev
 floors: setup-dev
 	$(BIN)/lint-imports
 
-tests: setup-dev
+tests: setup-dev backends
 	$(BIN)/pytest -n auto
 
 # Every case against the sandbox, and again with each layer taken away; prints which layer holds what.
-attacks: setup-dev
-	$(BIN)/pytest -s tests/sandbox/test_attacks.py tests/sandbox/test_layers.py
+attacks: setup-dev backends
+	$(BIN)/pytest -s tests/sandbox/test_attacks.py tests/sandbox/test_layers.py tests/sandbox/test_backends.py
+
+# bubblewrap and gVisor, whose cells are tested too; says so loudly where they cannot be had.
+backends:
+	@sh tools/backends
 
 # The frame decoder against a coverage-guided fuzzer, for FUZZ_S seconds.
 FUZZ_S ?= 60

@@ -52,6 +52,7 @@ class SandboxSettings(_Section):
     max_idle_cells: Annotated[int, Field(ge=0, le=1024)] = 100
     idle_cell_s: Annotated[int, Field(ge=1, le=3600)] = 60
     max_idle_cell_mb: Annotated[int, Field(ge=32)] = 64
+    backend: Literal["native", "bwrap"] = "native"
     accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
     unconfined: tuple[str, ...] = Field(default=(), strict=False)
 

@@ -10,6 +10,8 @@ _MAX_INSTRUCTIONS = 4096
 NUMBER_AT, ARCHITECTURE_AT = 0, 4
 
 ALLOW = 0x7FFF_0000
+NOTIFY = 0x7FC0_0000  # ask whoever listens; refused where nobody does
+TRACE = 0x7FF0_0000  # ask whoever traces; refused where nobody does, and in a cell nobody can
 KILL_PROCESS = 0x8000_0000
 
 

@@ -7,19 +7,22 @@ waits. Its child raises the last barriers on itself and becomes the plugin.
 import fcntl
 import json
 import os
+import select
+import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from sandbox import cgroup, disk, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp, template
+from sandbox import cgroup, disk, identity, kernel, landlock, notify, relay, rlimits, root, runtime, seccomp, template
 from sandbox.backends import loader, outside
 from sandbox.errors import SandboxError
 from sandbox.spec import FORK, NATIVE, PRISTINE, Spec
 
 CHANNEL, REPORT = 3, 4
 _FIRST_SPARE = 64
+_PIPE_BYTES = 4096
 _HOST_NAME = "cell"
 READY = b'{"t":"ready"}'
 
@@ -32,6 +35,8 @@ class Kit:
     filters: Mapping[tuple[bool, bool], bytes]  # by `single_process` and `relay` of a specification
     refusals: bytes
     last_capability: int
+    asking: Mapping[bool, bytes] = field(default_factory=dict)  # by `relay`; empty: this kernel cannot ask
+    asked: Mapping[int, str] = field(default_factory=dict)  # the calls that are asked about, by number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +69,19 @@ def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
             _report(program.await_ready())
             _report(program.wait())
             status = 0
-        elif (plugin := _build(spec, kit, group)) == 0:
-            become_plugin(spec, kit, memory_is_bounded=group.bounds_memory)
-            os.write(REPORT, READY)
-            os.close(REPORT)
-            status = serve(spec)
         else:
-            _watch(plugin)
-            status = 0
+            listening, asking = socket.socketpair()
+            plugin = _build(spec, kit, group)
+            if plugin == 0:
+                listening.close()
+                become_plugin(spec, kit, memory_is_bounded=group.bounds_memory, asking=asking)
+                os.write(REPORT, READY)
+                os.close(REPORT)
+                status = serve(spec)
+            else:
+                asking.close()
+                _watch(plugin, spec, kit, listening)
+                status = 0
     except SandboxError as error:
         _report({"t": "error", **error.as_json()})
     except BaseException as error:  # noqa: BLE001  # a child must never run on as the zygote
@@ -103,17 +113,16 @@ def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
     return os.fork()
 
 
-def become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
-    """Raise, on a process that has its namespaces and its root, every other barrier."""
+def become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None) -> None:
+    """Raise, on a process that has its namespaces and its root, every other barrier; `asking` leads to its init."""
     os.setsid()
     identity.enter_user_namespace()
     identity.drop_privileges(kit.last_capability)
-    restrain(spec, kit, memory_is_bounded=memory_is_bounded)
+    restrain(spec, kit, memory_is_bounded=memory_is_bounded, asking=asking)
 
 
-def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
+def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None) -> None:
     """Raise the last barriers, those that a process without any privilege can raise."""
-    seccomp.apply(kit.refusals)
     entry_point = f"/plugin/{spec.entry_point}"
     if not os.access(entry_point, os.R_OK):
         raise SandboxError(
@@ -125,8 +134,20 @@ def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
     if spec.relay:
         os.environ.update(relay.environment(certificates=spec.certificates is not None))
     landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
-    seccomp.apply(kit.filters[spec.single_process, spec.relay])
     os.chdir("/scratch")
+    if asking is not None and kit.asking:
+        _ask(kit.asking[spec.relay], asking)
+    seccomp.apply(kit.refusals)
+    seccomp.apply(kit.filters[spec.single_process, spec.relay])
+
+
+def _ask(program: bytes, asking: socket.socket) -> None:
+    """Have the kernel ask the cell's init from now on."""
+    listener = notify.apply(program, kernel.machine())
+    # SECURITY: who holds this end answers for the kernel; it is closed here before the plugin's first line.
+    with asking:
+        socket.send_fds(asking, [b"l"], [listener])
+    os.close(listener)
 
 
 def serve(spec: Spec) -> int:
@@ -150,16 +171,55 @@ def _reaches(spec: Spec, common: root.Template) -> list[landlock.Reach]:
     ]
 
 
-def _watch(plugin: int) -> None:
-    """Reap whatever ends in the cell until the plugin does; the kernel then ends the rest."""
+def _watch(plugin: int, spec: Spec, kit: Kit, listening: socket.socket) -> None:
+    """Reap whatever ends in the cell until the plugin does; the kernel then ends the rest.
+
+    Meanwhile the kernel's questions are answered.
+    """
     for descriptor in range(REPORT):
         os.close(descriptor)
-    while True:
-        pid, status = os.wait()
-        if pid == plugin:
-            break
+    waking, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_ended: None)
+    listener = _listener(spec, kit, listening)
+    poller = select.poll()
+    poller.register(waking, select.POLLIN)
+    if listener is not None:
+        poller.register(listener.descriptor, select.POLLIN)
+    while (status := _reap(plugin)) is None:
+        for descriptor, events in poller.poll():
+            if descriptor == waking:
+                os.read(waking, _PIPE_BYTES)
+            elif listener is not None and events & select.POLLIN:
+                listener.answer()
+            else:
+                poller.unregister(descriptor)
     code = os.waitstatus_to_exitcode(status)
     _report({"t": "end", "exit": code if code >= 0 else None, "signal": -code if code < 0 else None})
+
+
+def _listener(spec: Spec, kit: Kit, listening: socket.socket) -> notify.Listener | None:
+    """Take the end at which the kernel asks, from a plugin's process that has raised all its barriers."""
+    with listening:
+        _data, descriptors, _flags, _address = socket.recv_fds(listening, 1, 1)
+    if not descriptors:
+        return None
+    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused)
+
+
+def _report_refused(told: Mapping[str, object]) -> bool:
+    _report(dict(told))
+    return True
+
+
+def _reap(plugin: int) -> int | None:
+    """Reap all that have ended; gives the plugin's status if it is among them."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == plugin:
+            return status
+        if pid == 0:
+            return None
 
 
 def _report(message: dict[str, object]) -> None:

@@ -10,11 +10,13 @@ from sandbox.errors import SandboxError
 from sandbox.spec import Limits
 
 CONTROLLERS = ("memory", "pids", "cpu")
+_COUNTING = "cpuacct"  # of the first kind of groups: limits nothing, and is never missed
 _FIX = {
     "memory": "run the gateway where it owns a memory control group (as root, or a systemd unit with `Delegate=yes`)",
     "pids": "run the gateway where it owns a pids control group (as root, or a systemd unit with `Delegate=yes`)",
     "cpu": "run the gateway where it owns a cpu control group, or drop the cpu limit",
 }
+_METERS = {"cpu": "cpuacct.usage", "memory": "memory.max_usage_in_bytes"}
 _PREFIX = "hearthgate-"
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
@@ -84,6 +86,12 @@ class Group:
         kills = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
         return (int(peak) if peak.strip().isdigit() else None), bool(kills and int(kills[1]))
 
+    def meters(self) -> dict[str, str]:
+        """Name the files that count what the cell uses."""
+        files = {"cpu": "cpu.stat", "memory": "memory.peak"} if self.unified else dict(_METERS)
+        places = {"cpu": "cpu" if self.unified else _COUNTING, "memory": "memory"}
+        return {what: f"{self.folders[place]}/{files[what]}" for what, place in places.items() if place in self.folders}
+
     def remove(self) -> bool:
         """Remove the groups; False: the kernel still counts a process that is going, so try again."""
         self.left = {folder for folder in (self.left or set(self.folders.values())) if not _removed(folder)}
@@ -99,7 +107,7 @@ def find_controllers() -> Controllers:
     mounts = _mounted()
     paths = _own_paths()
     folders: dict[str, str] = {}
-    for controller in CONTROLLERS:
+    for controller in (*CONTROLLERS, _COUNTING):
         if controller in mounts and controller in paths:
             folder = _inside(mounts[controller], paths[controller])
             if folder is not None and (made := _make_own(folder, own)):
@@ -133,7 +141,7 @@ def make_group(controllers: Controllers, name: str, limits: Limits) -> Group:
         for folder in set(folders.values()):
             os.mkdir(folder)
         for controller, folder in folders.items():
-            if controller == "cpu":
+            if controller in {"cpu", _COUNTING}:
                 continue
             for file, value in _settings(controller, limits, unified=controllers.unified).items():
                 _write(os.path.join(folder, file), value)
@@ -182,7 +190,7 @@ def _mounted() -> dict[str, tuple[str, str]]:
             if kind == "cgroup2":
                 found[""] = (place, root)
             elif kind == "cgroup":
-                found |= {name: (place, root) for name in options.split(",") if name in CONTROLLERS}
+                found |= {name: (place, root) for name in options.split(",") if name in {*CONTROLLERS, _COUNTING}}
     return found
 
 

@@ -8,11 +8,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from sandbox import disk, relay
 from sandbox.errors import SandboxError
+from sandbox.meter import Meter
 
 LINE_BYTES = 64 << 10
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -39,6 +41,7 @@ class Cell:
 
     door: socket.socket | None = None
     disk = disk.NO_DISK
+    meter = Meter({})
 
     def __init__(
         self, channel: socket.socket, output: socket.socket, status: socket.socket, handle: int, heard: bytes = b""
@@ -49,6 +52,7 @@ class Cell:
         self._handle: int | None = handle
         self._lock = threading.Lock()
         self._ending: Ending | None = None
+        self._refused: list[Mapping[str, object]] = []
         self._heard = bytearray(heard)
 
     def kill(self) -> None:
@@ -95,12 +99,21 @@ class Cell:
     @property
     def ending(self) -> Ending | None:
         """How the cell ended, as far as it was told."""
-        for line in bytes(self._heard).splitlines(keepends=True):
-            if line.endswith(b"\n") and (told := json.loads(line)).pop("t", None) == "end":
-                self._ending = Ending(**told)
-                self._release()
-                self._heard.clear()
+        while (end := self._heard.find(b"\n")) >= 0:
+            told = json.loads(self._heard[:end])
+            del self._heard[: end + 1]
+            match told.pop("t", None):
+                case "end":
+                    self._ending = Ending(**told)
+                    self._release()
+                case "refused":
+                    self._refused.append(told)
         return self._ending
+
+    def take_refused(self) -> list[Mapping[str, object]]:
+        """Give what the kernel told of tries that the cell refuses, and nobody took yet: kind, level and scope."""
+        found, self._refused = self._refused, []
+        return found
 
     def close(self) -> None:
         """End the cell and let go of every descriptor."""
@@ -144,11 +157,12 @@ class Birth:
             SandboxError: a barrier could not be raised; nothing ran.
         """
         try:
-            handle, heard = _await_ready(self.status)
+            handle, heard, meters = _await_ready(self.status)
         except BaseException:
             self.give_up()
             raise
         cell = Cell(*self._ends, handle, heard)
+        cell.meter = Meter(meters)
         try:
             cell.door = relay.receive(cell.channel) if self._has_door else None
             cell.disk = disk.receive(cell.channel)
@@ -163,15 +177,15 @@ class Birth:
             sock.close()
 
 
-def _await_ready(status: socket.socket) -> tuple[int, bytes]:
-    """Take the line that says all barriers are up; gives the cell's handle and what was said after it."""
+def _await_ready(status: socket.socket) -> tuple[int, bytes, Mapping[str, str]]:
+    """Take the line that says all barriers are up; gives the cell's handle, what was said after it, and its meters."""
     data, descriptors, _flags, _address = socket.recv_fds(status, LINE_BYTES, 1)
     if not data:
         raise SandboxError("zygote", "it died while the cell was made")
     line, _, heard = data.partition(b"\n")
     told = json.loads(line)
     if told.get("t") == "ready" and descriptors:
-        return descriptors[0], heard
+        return descriptors[0], heard, told.get("meters", {})
     for descriptor in descriptors:
         os.close(descriptor)
     raise SandboxError.from_json(told) if told.get("t") == "error" else SandboxError("cell", "it ended at once")

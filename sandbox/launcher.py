@@ -37,6 +37,7 @@ class Launcher:
         self._closed = False
         self.landlock_abi = 0
         self.controllers: frozenset[str] = frozenset()
+        self.asks = False  # whether the kernel tells of raw calls that a cell refuses
 
     def start(self) -> None:
         """Start the zygote, unless it runs.
@@ -164,6 +165,7 @@ class Launcher:
         self._control = ours
         self.landlock_abi = int(told.get("landlock_abi", 0))
         self.controllers = frozenset(told.get("controllers", ()))
+        self.asks = bool(told.get("asks"))
         return ours
 
     def _stop(self) -> None:

@@ -13,6 +13,7 @@ from sandbox import cell, cgroup, kernel
 from sandbox.backends import outside
 from sandbox.backends.loader import Loader
 from sandbox.errors import SandboxError
+from sandbox.meter import Meter
 from sandbox.spec import NATIVE, Spec, SpecError
 
 MAX_ORDER_BYTES = 128 << 10
@@ -167,16 +168,16 @@ class Nursery:
         self._selector.register(report, selectors.EVENT_READ, pid)
         self._selector.register(handle, selectors.EVENT_READ, pid)
 
-    def _hear(self, running: Running) -> None:
-        """Take in what the cell's init reports."""
+    def _hear(self, running: Running) -> bool:
+        """Take in what the cell's init reports; tells whether there was anything."""
         try:
             data = running.report.recv(_REPORT_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not data:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(running.report)
-            return
+            return False
         message = json.loads(data)
         match message.pop("t"):
             case "ready":
@@ -186,19 +187,22 @@ class Nursery:
                 except SandboxError as error:
                     tell(running.status, {"t": "error", **error.as_json()})
                     self._kill(running)
-                    return
-                tell(running.status, {"t": "ready"}, running.handle)
+                    return True
+                tell(running.status, {"t": "ready", "meters": running.group.meters()}, running.handle)
             case "error":
                 tell(running.status, {"t": "error", **message})
                 self._kill(running)
+            case "refused":
+                tell(running.status, {"t": "refused", **message})
             case _:
                 running.ending = message
+        return True
 
     def _bury(self, running: Running) -> None:
         """Reap a cell whose processes are all gone and tell how it ended."""
         _pid, status, usage = os.wait4(running.pid, 0)
-        for _report in range(3):
-            self._hear(running)
+        while self._hear(running):
+            pass
         for source in (running.report, running.handle):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(source)
@@ -206,7 +210,9 @@ class Nursery:
         peak, is_oom = running.group.usage()
         code = os.waitstatus_to_exitcode(status)
         ending = running.ending or {"exit": None, "signal": -code if code < 0 else None}
-        ending["cpu_s"] = usage.ru_utime + usage.ru_stime
+        # WHY: of processes that end with their namespace the kernel tells their parent nothing.
+        counted = Meter(running.group.meters()).total_cpu_s() or 0.0
+        ending["cpu_s"] = max(counted, usage.ru_utime + usage.ru_stime)
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom
         ending["timed_out"] = running.timed_out

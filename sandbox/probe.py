@@ -1,31 +1,27 @@
 """Proves what this host can promise by doing: a cell tries deeds, and a plain process does the same as control."""
 
 import contextlib
-import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from sandbox import frames, relay
-from sandbox.errors import ProtocolError, SandboxError
-from sandbox.launcher import Ending, Launcher
-from sandbox.spec import Limits, Spec
+from sandbox.backends.proof import prove_backend
+from sandbox.errors import SandboxError
+from sandbox.launcher import Launcher
+from sandbox.spec import Limits
+from sandbox.trial import DEEDS, MEMORY_BYTES, PATIENCE_S, PROBE_UID, TOO_MUCH_BYTES, Guarantee, Trial
 
-_PROBE_UID = 0x5FFF_FFFF
-_PATIENCE_S = 20.0
-_MEMORY_BYTES = 48 << 20
-_TOO_MUCH_BYTES = 128 << 20
+__all__ = ["Guarantee", "probe"]
+
 _PROCESSES = 8
 _CPU_PERCENT = 20
 _CPU_SHARE_AT_MOST = 0.4
 _SPIN_S = 0.6
-_FILTERS = 2  # the list of what is allowed and the one of what never is
+_FILTERS = 2  # the list of what is allowed and the one of what never is; one more asks, where the kernel can
+_NO_BACKENDS: Mapping[str, bool] = {}
 _NO_CAPABILITY = "0000000000000000"
 _INSTEAD = {
     "memory": "a cell is one process, bounded by its own limit",
@@ -35,100 +31,26 @@ _INSTEAD = {
 _DELEGATE = "run the gateway as root, or as a systemd unit with `Delegate=yes`"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarantee:
-    """One promise of the sandbox and whether this host keeps it."""
+def probe(launcher: Launcher | None = None, backends: Mapping[str, bool] = _NO_BACKENDS) -> tuple[Guarantee, ...]:
+    """Try every barrier on this host; takes about two seconds.
 
-    name: str
-    held: bool
-    mandatory: bool  # without it no cell is made at all
-    detail: str
-    fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """Runs deeds in cells and outside."""
-
-    launcher: Launcher
-    code: str
-
-    def inside(
-        self, function: str, limits: Limits | None = None, **kwargs: object
-    ) -> tuple[Mapping[str, Any] | None, Ending]:
-        spec = Spec(
-            plugin_id="probe",
-            code=self.code,
-            uid=_PROBE_UID,
-            limits=limits or Limits(timeout_s=_PATIENCE_S),
-            require_cgroup=False,
-        )
-        with self.launcher.spawn(spec) as cell:
-            cell.channel.settimeout(_PATIENCE_S)
-            frames.write_frame(cell.channel, {"t": "call", "function": function, "kwargs": kwargs})
-            with contextlib.suppress(ConnectionError, ProtocolError, TimeoutError):
-                frame = frames.read_said(cell.channel)
-                cell.kill()
-                return (None if frame is None else frame[0]), cell.wait(_PATIENCE_S)
-            cell.kill()
-            return None, cell.wait(_PATIENCE_S)
-
-    def outside(self, function: str, **kwargs: object) -> Any:  # noqa: ANN401  # JSON may be anything
-        order = json.dumps({"function": function, "kwargs": kwargs})
-        done = subprocess.run(  # noqa: S603  # our own file, by our own interpreter
-            [os.path.realpath(sys.executable), "-I", "-S", f"{self.code}/main.py", order],
-            capture_output=True,
-            env={"CONTROL": "1"},
-            timeout=_PATIENCE_S,
-            check=False,
-        )
-        return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def speaks_through_door(self) -> bool:
-        """Have a cell say something at its door, and answer it."""
-        spec = Spec(plugin_id="probe", code=self.code, uid=_PROBE_UID, relay=True, require_cgroup=False)
-        with self.launcher.spawn(spec) as cell:
-            if cell.door is None:
-                return False
-            frames.write_frame(cell.channel, {"t": "call", "function": "speak", "kwargs": {"port": relay.PORT}})
-            for sock in (cell.door, cell.channel):
-                sock.settimeout(_PATIENCE_S)
-            with contextlib.suppress(OSError, ProtocolError):
-                connection, _address = cell.door.accept()
-                with connection:
-                    connection.settimeout(_PATIENCE_S)
-                    connection.sendall(connection.recv(1))
-                told = frames.read_said(cell.channel)
-                return told is not None and told[0].get("value") == "x"
-            return False
-
-    def is_gone_after_kill(self) -> bool:
-        """Kill a cell that resists and leaves a daemon; its output ends only when nobody is left to print."""
-        spec = Spec(plugin_id="probe", code=self.code, uid=_PROBE_UID, require_cgroup=False)
-        with self.launcher.spawn(spec) as cell:
-            frames.write_frame(cell.channel, {"t": "call", "function": "stay", "kwargs": {}})
-            cell.channel.settimeout(0.2)
-            with contextlib.suppress(TimeoutError):
-                frames.read_said(cell.channel)
-            cell.kill()
-            cell.wait(_PATIENCE_S)
-            cell.output.settimeout(_PATIENCE_S)
-            return cell.output.recv(1) == b""
-
-
-def probe(launcher: Launcher | None = None) -> tuple[Guarantee, ...]:
-    """Try every barrier on this host; takes about two seconds."""
+    `backends`: the ones to be tried besides, and whether no cell is made at all without them.
+    """
     with contextlib.ExitStack() as stack:
         try:
             running = launcher or stack.enter_context(Launcher())
             running.start()
-            return tuple(_proven(_Probe(running, stack.enter_context(_probe_code()))))
+            code = stack.enter_context(_probe_code())
+            found = list(_proven(Trial(running, code)))
+            for name, mandatory in backends.items():
+                found += prove_backend(Trial(running, code, name), mandatory=mandatory)
+            return tuple(found)
         except (SandboxError, TimeoutError) as error:
             fix = error.fix if isinstance(error, SandboxError) else "try again when the machine is less busy"
             return (Guarantee(name="cell", held=False, mandatory=True, detail=str(error), fix=fix),)
 
 
-def _proven(probe: _Probe) -> Iterator[Guarantee]:
+def _proven(probe: Trial) -> Iterator[Guarantee]:
     with socket.create_server(("127.0.0.1", 0)) as server, tempfile.NamedTemporaryFile() as secret:
         os.fchmod(secret.fileno(), 0o644)
         target = {"port": server.getsockname()[1], "secret": secret.name}
@@ -140,6 +62,7 @@ def _proven(probe: _Probe) -> Iterator[Guarantee]:
         return
     yield Guarantee(name="cell", held=True, mandatory=True, detail="a plugin's function runs and answers")
     yield from _judge_look(told["value"], control, probe.launcher)
+    yield _told_calls(probe)
     yield _resisting_tree(probe)
     yield _relay(probe)
     yield from _limits(probe)
@@ -149,12 +72,7 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
     for name, place in inside["namespaces"].items():
         held = place != outside["namespaces"][name]
         yield _mandatory(f"ns_{name}", held, f"its own {name} namespace" if held else f"the host's {name} namespace")
-    for name, deed in (
-        ("no_network", "connected"),
-        ("no_host_files", "secret"),
-        ("read_only_code", "code"),
-        ("seccomp", "new_namespace"),
-    ):
+    for name, deed in DEEDS:
         yield _deed(name, inside[deed], outside[deed])
     yield _mandatory("no_interfaces", inside["interfaces"] is not None, inside["interfaces"] or "more than a loopback")
     yield _mandatory(
@@ -171,7 +89,7 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
     own_uid = os.getuid()
     yield Guarantee(
         name="uid_per_plugin",
-        held=inside["uid"] == _PROBE_UID,
+        held=inside["uid"] == PROBE_UID,
         mandatory=False,
         detail=f"uid {inside['uid']} inside, {own_uid} outside",
         fix="" if own_uid == 0 else "run the gateway as root; an ordinary user has no other to give",
@@ -181,7 +99,7 @@ def _judge_look(inside: Mapping[str, Any], outside: Mapping[str, Any], launcher:
 def _filters(inside: Mapping[str, str], outside: Mapping[str, str]) -> Guarantee:
     """Count the filters; a kernel before 5.9 does not, and there the deed that both refuse is all that is known."""
     counts = [int(each["Seccomp_filters"] or 0) for each in (inside, outside)]
-    held = counts[0] - counts[1] == _FILTERS or not inside["Seccomp_filters"]
+    held = counts[0] - counts[1] in {_FILTERS, _FILTERS + 1} or not inside["Seccomp_filters"]
     return _mandatory("seccomp_filters", held, f"{counts[0]} filters inside, {counts[1]} in the control")
 
 
@@ -196,12 +114,28 @@ def _landlock(inside: Mapping[str, Any], launcher: Launcher) -> Guarantee:
     )
 
 
-def _resisting_tree(probe: _Probe) -> Guarantee:
+def _told_calls(probe: Trial) -> Guarantee:
+    """Tell whether a try that is refused is told by the kernel, and not by the plugin's own process alone."""
+    path = "/nowhere/told"
+    held = probe.launcher.asks and path in probe.told_of("read", path=path)
+    detail = (
+        "a refused raw call is told" if held else "refused raw calls are told by nobody; they are refused all the same"
+    )
+    return Guarantee(
+        name="told_calls",
+        held=held,
+        mandatory=False,
+        detail=detail,
+        fix="" if held else "a kernel with seccomp user notification (5.5 or newer)",
+    )
+
+
+def _resisting_tree(probe: Trial) -> Guarantee:
     held = probe.is_gone_after_kill()
     return _mandatory("kill_whole_tree", held, "a cell that ignores signals and left a daemon is gone after a kill")
 
 
-def _relay(probe: _Probe) -> Guarantee:
+def _relay(probe: Trial) -> Guarantee:
     """Tell whether a cell has its one way out, without which no plugin that asks for network runs."""
     try:
         held, detail = probe.speaks_through_door(), "a cell speaks through its own door"
@@ -211,27 +145,27 @@ def _relay(probe: _Probe) -> Guarantee:
     return Guarantee(name="relay", held=held, mandatory=False, detail=detail, fix=fix)
 
 
-def _limits(probe: _Probe) -> Iterator[Guarantee]:
-    memory = Limits(timeout_s=_PATIENCE_S, memory_bytes=_MEMORY_BYTES)
-    _told, ending = probe.inside("fill", memory, size=_TOO_MUCH_BYTES)
-    free = probe.outside("fill", size=_TOO_MUCH_BYTES)
+def _limits(probe: Trial) -> Iterator[Guarantee]:
+    memory = Limits(timeout_s=PATIENCE_S, memory_bytes=MEMORY_BYTES)
+    _told, ending = probe.inside("fill", memory, size=TOO_MUCH_BYTES)
+    free = probe.outside("fill", size=TOO_MUCH_BYTES)
     yield _controller(
-        probe, "memory", lambda: ending.oom and free == _TOO_MUCH_BYTES, f"killed for memory: {ending.oom}"
+        probe, "memory", lambda: ending.oom and free == TOO_MUCH_BYTES, f"killed for memory: {ending.oom}"
     )
-    told, _ending = probe.inside("multiply", Limits(timeout_s=_PATIENCE_S, processes=_PROCESSES))
+    told, _ending = probe.inside("multiply", Limits(timeout_s=PATIENCE_S, processes=_PROCESSES))
     free = probe.outside("multiply")
     count = told["value"] if told and told.get("t") == "result" else None
     held = count is not None and count < _PROCESSES <= free
     yield _mandatory("process_count", held, f"{count} children inside, {free} in the control")
     yield _controller(probe, "pids", lambda: held, "counted for the whole tree")
-    told, _ending = probe.inside("spin", Limits(timeout_s=_PATIENCE_S, cpu_percent=_CPU_PERCENT), seconds=_SPIN_S)
+    told, _ending = probe.inside("spin", Limits(timeout_s=PATIENCE_S, cpu_percent=_CPU_PERCENT), seconds=_SPIN_S)
     share = told["value"] if told and told.get("t") == "result" else 1.0
     yield _controller(
         probe, "cpu", lambda: share < _CPU_SHARE_AT_MOST, f"{share:.0%} of a core where {_CPU_PERCENT}% is allowed"
     )
 
 
-def _controller(probe: _Probe, name: str, judge: Callable[[], bool], detail: str) -> Guarantee:
+def _controller(probe: Trial, name: str, judge: Callable[[], bool], detail: str) -> Guarantee:
     offered = name in probe.launcher.controllers
     return Guarantee(
         name=f"cg_{name}",

@@ -1,5 +1,6 @@
 """What the probe does inside a cell, and outside as the control: run as a plugin's code and as a plain script."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -23,7 +24,8 @@ def look(_ctx: object, *, port: int, secret: str) -> dict[str, Any]:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     return {
-        "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
+        "namespaces": {name: _link(f"/proc/self/ns/{name}") for name in _NAMESPACES},
+        "kernel": " ".join(os.uname()[2:4]),
         "status": {name: lines.get(name, "") for name in _STATUS_LINES},
         "uid": os.getuid(),
         "environment": len(os.environ) + _size("/proc/self/environ"),
@@ -34,6 +36,11 @@ def look(_ctx: object, *, port: int, secret: str) -> dict[str, Any]:
         "root_listed": _tried(lambda: os.listdir("/")),
         "new_namespace": _tried(_enter_namespace),
     }
+
+
+def read(_ctx: object, *, path: str) -> str | None:
+    """Open a file that a cell does not have."""
+    return _tried(lambda: open(path, "rb").close())
 
 
 def speak(_ctx: object, *, port: int) -> str:
@@ -81,9 +88,10 @@ def stay(_ctx: object) -> None:
     """Ignore every signal, leave a daemon behind, and never end."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
-    if os.fork() == 0:
-        os.setsid()
-        os.fork()
+    with contextlib.suppress(OSError):  # WHY: where a cell is one process, it leaves none behind
+        if os.fork() == 0:
+            os.setsid()
+            os.fork()
     while True:
         time.sleep(1)
 
@@ -113,7 +121,14 @@ def _enter_namespace() -> None:
 
 def _size(path: str) -> int:
     with open(path, "rb") as file:
-        return len(file.read())
+        return len(file.read().strip(b"\0"))
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import os
 import termios
 from collections.abc import Callable, Mapping
 
-from sandbox import bpf, kernel
+from sandbox import bpf, kernel, notify
 from sandbox.errors import SandboxError
 
 _TABLE = os.path.join(os.path.dirname(__file__), "seccomp.csv")
@@ -22,20 +22,25 @@ _SOCKET_KINDS = (1, 5)  # stream and sequenced packets: connected for good, so t
 _KIND_MASK = 0xF
 _STREAM = 1
 _TCP = (0, 6)  # the protocol of such a socket, unsaid or said; others, as multipath, are further ways into the kernel
+_FAST_OPEN = 0x2000_0000
 _IOCTLS = (termios.TCGETS, termios.TIOCGWINSZ, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
 _SOCKET_OPTIONS = (2, 7, 8, 9, 13, 20, 21)  # address again, buffers, keeping alive, lingering, time-outs
 _TCP_OPTIONS = (1, 4, 5, 6, 12, 18)  # no delay, how to keep alive, quick answers, how long to try
 _PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)  # read-only ones, a thread's name, the name of a memory area
 
 _ALLOW = (bpf.answer(bpf.ALLOW),)
+# SECURITY: weaker than to ask, stronger than to allow: without the one who is asked it is refused.
+_ASKED = (bpf.answer(bpf.TRACE),)
 _REFUSE = (bpf.answer(bpf.refuse(errno.EPERM)),)
 _NO_FAMILY = (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),)
 
 
-def build_filter(machine: str, *, single_process: bool = False, relay: bool = False) -> bytes:
+def build_filter(machine: str, *, single_process: bool = False, relay: bool = False, asks: bool = False) -> bytes:
     """Assemble the filter of an architecture from the table.
 
     With `single_process` no child can be made; with `relay` there are TCP sockets that connect, and none that listen.
+    With `asks` the words of a refusal that is told are another filter's (`sandbox.notify`); without that one the call
+    fails all the same, as one that there is not.
     """
     return bpf.assemble(
         (
@@ -43,7 +48,7 @@ def build_filter(machine: str, *, single_process: bool = False, relay: bool = Fa
             # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
             *bpf.unless_equal(ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
             bpf.load(bpf.NUMBER_AT),
-            *_rules(machine, single_process=single_process, relay=relay),
+            *_rules(machine, single_process=single_process, relay=relay, asks=asks),
         )
     )
 
@@ -70,10 +75,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def _rules(machine: str, *, single_process: bool, relay: bool) -> bpf.Block:
+def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool) -> bpf.Block:
     processes, sockets = _ONE_PROCESS if single_process else _MANY_PROCESSES, _RELAYED if relay else _NO_SOCKETS
     judged = {**_RULES, **processes, **sockets}
     blocks = {number: judged[rule]() for number, rule in read_table(machine).values()}
+    if asks:
+        blocks |= dict.fromkeys(notify.PROGRAMS[machine], _ASKED)
+        table = read_table(machine)
+        if not relay:
+            blocks |= {table["socket"][0]: _asked_socket(), table["connect"][0]: _ASKED}
     starts: list[tuple[int, bpf.Block]] = [(0, _REFUSE)]
     for number in range(max(blocks) + 2):
         block = blocks.get(number, _REFUSE)
@@ -82,6 +92,11 @@ def _rules(machine: str, *, single_process: bool, relay: bool) -> bpf.Block:
     if machine == "x86_64":
         starts.append((X32_BIT, (bpf.answer(bpf.KILL_PROCESS),)))
     return bpf.choose(starts)
+
+
+def _asked_socket() -> bpf.Block:
+    families = [each for family in notify.FAMILIES for each in bpf.when_equal(family, _ASKED)]
+    return (bpf.load(bpf.low_word_of(0)), *families, *_NO_FAMILY)
 
 
 def _clone() -> bpf.Block:
@@ -131,6 +146,11 @@ def _setsockopt() -> bpf.Block:
     return (bpf.load(bpf.low_word_of(1)), *bpf.when_equal(1, general), *bpf.when_equal(6, tcp), *no_option)
 
 
+def _send(flags: int) -> bpf.Block:
+    """Let data be sent, but not in a connection's first packet: that connects, unseen by what judges `connect`."""
+    return (bpf.load(bpf.low_word_of(flags)), bpf.mask(_FAST_OPEN), *bpf.when_equal(0, _ALLOW), *_REFUSE)
+
+
 def _prlimit() -> bpf.Block:
     """Let a limit be read: the address of a new one must be null, both halves of it."""
     inner = (bpf.load(bpf.high_word_of(2)), *bpf.when_equal(0, _ALLOW), *_REFUSE)
@@ -139,6 +159,8 @@ def _prlimit() -> bpf.Block:
 
 _RULES: Mapping[str, Callable[[], bpf.Block]] = {
     "allow": lambda: _ALLOW,
+    "send_flags_3rd": lambda: _send(2),
+    "send_flags_4th": lambda: _send(3),
     "enosys": lambda: (bpf.answer(bpf.refuse(errno.ENOSYS)),),
     "ioctl": _ioctl,
     "prctl": _prctl,

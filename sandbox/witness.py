@@ -25,8 +25,9 @@ Tell = Callable[[Mapping[str, object]], bool]  # False: not now, try again
 class Witness:
     """Sees what the code of one process tries, as the interpreter itself announces it."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, *, most: int = MOST) -> None:
         self._tell = tell
+        self._most = most
         self._owner = os.getpid()
         self._told: set[tuple[str, ...]] = set()
         self._waiting: list[dict[str, object]] = []
@@ -42,6 +43,11 @@ class Witness:
         self._told.clear()
         self._waiting.clear()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it tells nothing more."""
+        return len(self._told) >= self._most
+
     def flush(self) -> None:
         """Tell what could not be told when it happened."""
         while self._waiting and self._tell(self._waiting[0]):
@@ -49,31 +55,35 @@ class Witness:
 
     def _see(self, event: str, args: tuple[object, ...]) -> None:
         if event == "open":
-            self._file(args[0], args[2] if len(args) > 2 else 0)  # noqa: PLR2004  # path, mode, flags
+            self.file(args[0], args[2] if len(args) > 2 else 0)  # noqa: PLR2004  # path, mode, flags
         elif event in _FOLDERS:
-            self._file(args[0], 0)
+            self.file(args[0], 0)
         elif event in _HOSTS:
-            self._host(event, args)
+            self._announced(event, args)
         elif event in _PROGRAMS:
-            self._note("system", "execute", _text(args[0]))
+            self.note("system", "execute", _text(args[0]))
 
-    def _file(self, path: object, flags: object) -> None:
+    def file(self, path: object, flags: object) -> None:
+        """Tell of a file that is opened, if the cell does not have it, or not in that way."""
         text = _text(path)
         writes = isinstance(flags, int) and bool(flags & _WRITING)
         if not text or text.startswith(_HERE) or (text.startswith(_OWN) and not writes):
             return
         whole = os.path.abspath(text)
         if not self._is_seen(whole, writes=writes):
-            self._note("file", "write" if writes else "read", whole)
+            self.note("file", "write" if writes else "read", whole)
 
-    def _host(self, event: str, args: tuple[object, ...]) -> None:
+    def _announced(self, event: str, args: tuple[object, ...]) -> None:
         address = args[1] if event == "socket.connect" and len(args) > 1 else args
         if not isinstance(address, tuple) or not address or not isinstance(address[0], str | bytes):
             return
-        host, port = _text(address[0]), address[1] if len(address) > 1 else None
+        self.host(_text(address[0]), address[1] if len(address) > 1 else None)
+
+    def host(self, host: str, port: object) -> None:
+        """Tell of a host that is looked up or connected to, but for the cell's own door."""
         if (host, port) != (relay.ADDRESS, relay.PORT):
             literal = f"[{host}]" if ":" in host else host
-            self._note("network", "read", literal if port in {None, 0, ""} else f"{literal}:{port}")
+            self.note("network", "read", literal if port in {None, 0, ""} else f"{literal}:{port}")
 
     def _is_seen(self, path: str, *, writes: bool) -> bool:
         if self._mounts is None:
@@ -87,10 +97,11 @@ class Witness:
                 place, can_write = each
         return place != "/" and (can_write or not writes)
 
-    def _note(self, kind: str, level: str, scope: str) -> None:
+    def note(self, kind: str, level: str, scope: str) -> None:
+        """Tell of a try, once."""
         found = (kind, level, scope)
         # WHY: children share the hook, and only the first process speaks with the gateway.
-        if not scope or found in self._told or len(self._told) >= MOST or os.getpid() != self._owner:
+        if not scope or found in self._told or self.is_full or os.getpid() != self._owner:
             return
         self._told.add(found)
         self._waiting.append({"t": frames.REFUSED, "kind": kind, "level": level, "scope": scope[:1024]})

@@ -15,7 +15,7 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sandbox import cell, cgroup, identity, kernel, landlock, libraries, refusals, root, seccomp
+from sandbox import cell, cgroup, identity, kernel, landlock, libraries, notify, refusals, root, seccomp
 from sandbox.errors import SandboxError
 from sandbox.nursery import Nursery, tell
 
@@ -67,20 +67,27 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         libraries.preload()
+        machine = kernel.machine()
+        calls = seccomp.read_table(machine)
+        asks = notify.is_available(machine)
+        kinds = (False, True) if asks else ()
         kit = cell.Kit(
             filters={
-                (alone, relayed): seccomp.build_filter(kernel.machine(), single_process=alone, relay=relayed)
+                (alone, relayed): seccomp.build_filter(machine, single_process=alone, relay=relayed, asks=asks)
                 for alone in (False, True)
                 for relayed in (False, True)
             },
-            refusals=refusals.build_filter(kernel.machine()),
+            refusals=refusals.build_filter(machine),
             last_capability=identity.last_capability(),
+            asking={relayed: notify.build_filter(machine, calls, relay=relayed) for relayed in kinds},
+            asked=notify.asked(machine, calls),
             template=root.prepare_template(os.path.dirname(os.path.abspath(__file__))),
         )
         gc.collect()
         gc.freeze()
         nursery = Nursery(control, kit, controllers)
-        tell(control, {"t": "ready", "landlock_abi": landlock.abi(), "controllers": sorted(controllers.folders)})
+        found = {"landlock_abi": landlock.abi(), "controllers": sorted(controllers.folders), "asks": asks}
+        tell(control, {"t": "ready", **found})
         nursery.serve()
     except SandboxError as error:
         tell(control, {"t": "error", **error.as_json()})

@@ -39,6 +39,7 @@ from gateway.executor.pool import Pool
 from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
 from gateway.flows.hooks import Hooks
+from gateway.flows.isolation import backends_used
 from gateway.flows.keep_log import Keeping, keep_log
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
@@ -53,6 +54,7 @@ from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
+from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.generations import Generations
@@ -181,11 +183,13 @@ def _parts(
         ),
     )
     memory = Memory(connection)
+    policy = CurrentPolicy(on_swap=pool.policy_changed)
+    backend = settings.sandbox.backend
     plugins, holds, consents = Plugins(connection), Holds(connection), Consents(connection)
     return Parts(
         home=home,
         owner=owner_name(),
-        policy=CurrentPolicy(on_swap=pool.policy_changed),
+        policy=policy,
         log=record[0],
         index=record[1],
         forgetting=[record[1].forget],
@@ -201,6 +205,7 @@ def _parts(
             rates=Rates(),
             erasures=Erasures(connection),
             memory=memory,
+            conduct=Conduct(connection),
             sets=PolicySets(home / "data" / "policy"),
             benchmarks=Benchmarks(connection),
             vetting=Vetting(connection),
@@ -211,8 +216,9 @@ def _parts(
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=pool,
         caps=caps,
+        backend=backend,
         max_asks=settings.sandbox.max_asks,
-        host=Host(partial(probe, launcher), accepted),
+        host=Host(lambda: probe(launcher, backends_used(backend, policy.get())), accepted),
         now=now,
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),

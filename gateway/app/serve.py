@@ -52,7 +52,9 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
             listeners.listen_unix(path)
             stack.callback(path.unlink, missing_ok=True)
         accepted: list[Json] = [*house.settings.sandbox.accept_missing]
-        details: dict[str, Json] = {"accept_missing": accepted} if accepted else {}
+        details: dict[str, Json] = {"backend": house.settings.sandbox.backend}
+        if accepted:
+            details["accept_missing"] = accepted
         await _told(house, "started", {"listen": f"{host}:{port}", "version": version("hearthgate"), **details})
         await listeners.start()
         calm_collector()

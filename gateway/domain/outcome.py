@@ -54,6 +54,8 @@ class RunResult:
     asks: tuple[dict[str, Json], ...] = field(default=())  # what it asked for: decision id, op, effect
     files: dict[str, Json] | None = None  # which of the host's files its cell saw; None: its manifest names none
     isolation: Isolation = Isolation.PRISTINE  # how the call was kept apart from others
+    broke_protocol: bool = False  # what its cell sent was no frame
+    backend: str | None = None  # who made its cell; None: nobody did
 
     @property
     def success(self) -> bool:

@@ -16,10 +16,12 @@ from sandbox.frames import Decoder, Frame, ProtocolError, encode
 
 MAX_OUTSTANDING_ASKS = 16
 MAX_REFUSALS = 16  # that a call's process may tell of
+MAX_TELLINGS = 1000  # that are looked at, the same one again among them
 REFUSED = "refused"  # what is no ask: a try that the cell refused
 _KEPT_LOGS = 200
 _READ_BYTES = 64 << 10
 _CANCEL_S = 0.25
+_HOSTLESS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,9 @@ class Conversation:
         self._way_out = way_out
         self._relay: Relay | None = None
         self._refusals = 0
+        self._refused: set[tuple[object, ...]] = set()
+        self._hostless: asyncio.TimerHandle | None = None
+        self._hostless_try: tuple[object, ...] | None = None
         self._told: set[asyncio.Task[None]] = set()
         self._decoder = Decoder()
         self._asks: set[asyncio.Task[None]] = set()
@@ -90,6 +95,7 @@ class Conversation:
         self.logs: list[str] = []
         self.notes: list[dict[str, Json]] = []
         self.kill_reason: str | None = None
+        self.broke_protocol = False
 
     def kill(self, why: str) -> None:
         """End the whole cell now; the call's outcome is `killed`."""
@@ -119,6 +125,7 @@ class Conversation:
         except TimeoutError:
             return Said(Outcome.TIMED_OUT, error=f"it ran longer than {self._job.timeout_s:g} s")
         except ProtocolError as problem:
+            self.broke_protocol = True
             return Said(Outcome.KILLED, error=f"it broke the protocol: {problem}")
         finally:
             await self._end_asks()
@@ -198,10 +205,44 @@ class Conversation:
 
     def _take_refusal(self, header: Mapping[str, object]) -> None:
         """Pass on what the plugin's own process tells of a refused try; it waits for nothing, and gets no answer."""
+        # SECURITY: by whom it was told is not in the frame, so that a plugin cannot speak as the kernel.
+        self._tell(header, "plugin")
+
+    def tell_refused(self, told: Mapping[str, object]) -> None:
+        """Pass on what the kernel told the cell's own init of a refused try, as what its process tells by itself."""
+        self._tell(told, "kernel")
+
+    async def end_telling(self) -> None:
+        """Wait until all that was told is recorded."""
+        self._tell_hostless()
+        if self._told:
+            await asyncio.gather(*self._told, return_exceptions=True)
+
+    def _tell(self, header: Mapping[str, object], by: str) -> None:
+        found = tuple(header.get(name) for name in ("kind", "level", "scope"))
         self._refusals += 1
-        told = {name: header.get(name) for name in ("kind", "level", "scope")}
-        if self._refusals > MAX_REFUSALS or not all(isinstance(each, str) for each in told.values()):
+        if found in self._refused or len(self._refused) >= MAX_REFUSALS or self._refusals > MAX_TELLINGS:
             return
+        if not all(isinstance(each, str) for each in found):
+            return
+        if by == "kernel" and str(found[2]).startswith("socket("):
+            # WHY: a socket that is refused names no host; told only where nothing that names one comes meanwhile.
+            self._hostless = self._hostless or asyncio.get_running_loop().call_later(_HOSTLESS_S, self._tell_hostless)
+            self._hostless_try = self._hostless_try or found
+            return
+        self._pass(found, by)
+
+    def _tell_hostless(self) -> None:
+        found, self._hostless_try = self._hostless_try, None
+        if self._hostless is not None:
+            self._hostless.cancel()
+            self._hostless = None
+        if found is not None and not any(each[0] == found[0] for each in self._refused):
+            self._pass(found, "kernel")
+
+    def _pass(self, found: tuple[object, ...], by: str) -> None:
+        self._refused.add(found)
+        told = {"kind": found[0], "level": found[1], "scope": found[2], "by": by}
         task = asyncio.create_task(self._pass_on(cast("Mapping[str, Json]", told)))
         self._told.add(task)
         task.add_done_callback(self._told.discard)

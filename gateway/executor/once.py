@@ -8,6 +8,7 @@ import time
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.executor.broker import Conversation, Said
 from gateway.executor.printed import Printed
+from gateway.executor.told import Told
 from sandbox.launcher import Cell, Ending
 
 _REAP_S = 5.0
@@ -26,6 +27,7 @@ async def run_once(cell: Cell, conversation: Conversation) -> RunResult:
     """Give the result of the call; no process of the cell is left when this returns."""
     started = time.monotonic()
     printed = Printed(cell.output)
+    told = Told(cell, conversation.tell_refused)
     try:
         said = await conversation.run()
         wall_s = time.monotonic() - started
@@ -33,11 +35,15 @@ async def run_once(cell: Cell, conversation: Conversation) -> RunResult:
         if not left:
             cell.kill()
         await conversation.end_relay()
+        told.close()
         ending = await _reap(cell, left=left)
+        told.take()
+        await conversation.end_telling()
         stdout = printed.take()
     finally:
         # INVARIANT: a call that is given up leaves nothing running.
         cell.kill()
+        told.close()
         printed.close()
         await conversation.end_relay()
     outcome, error = said.outcome, said.error
@@ -65,6 +71,7 @@ def result_of(said: Said, conversation: Conversation, usage: Usage, stdout: str)
         logs=tuple(conversation.logs),
         asks=tuple(conversation.notes),
         isolation=conversation.isolation,
+        broke_protocol=conversation.broke_protocol,
     )
 
 

@@ -143,7 +143,7 @@ class Pool:
         key = Key(work.spec, job.generation, epoch, job.isolation, job.user_id)
         turn = self._turns.setdefault(key, asyncio.Lock())
         # WHY: a nested call never waits for a busy cell: it could be one that waits for this very call.
-        if (turn.locked() and depth) or not self._spawner.can_keep(job.isolation):
+        if (turn.locked() and depth) or not self._spawner.can_keep(job.isolation, work.spec.backend):
             return await self._run_pristine(work, slots)
         async with self._turn(turn):
             if epoch != self._epoch:

@@ -11,6 +11,7 @@ from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.executor.broker import Ask, Conversation, Job, Said
 from gateway.executor.once import how_it_died, result_of, until_gone
 from gateway.executor.printed import Printed
+from gateway.executor.told import Told
 from sandbox.launcher import Cell
 
 _REAP_S = 5.0
@@ -33,6 +34,7 @@ class Resident:
         self._gone = gone
         self._printed = Printed(cell.output)
         self._reaping: asyncio.Task[None] | None = None
+        self._told: Told | None = None
         self._is_watched = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -52,23 +54,30 @@ class Resident:
         self._quiet.clear()
         started = time.monotonic()
         channel = self._channel()
+        self.cell.meter.begin()
         conversation = Conversation(channel, job, ask, self.end)
+        self._told = Told(self.cell, conversation.tell_refused)
         begun(conversation)
         try:
             said = await self._talk(conversation)
         finally:
             self.is_busy = False
+            self._told.close()
             self._quiet.set()
             if channel is not self.cell.channel:
                 channel.close()
         wall_s = time.monotonic() - started
+        cpu_s, memory_peak_bytes = self.cell.meter.end()
         if not said.is_sound:
             said = await self._finish(said)
+            self._told.take()
+        await conversation.end_telling()
         if conversation.kill_reason is not None and said.outcome is not Outcome.RETURNED:
             said = Said(Outcome.KILLED, error=conversation.kill_reason)
         if self.is_alive and channel is self.cell.channel:
             self._watch()
-        usage = Usage(wall_s=wall_s, disk_bytes=self.cell.disk.used_bytes())
+        disk_bytes = self.cell.disk.used_bytes()
+        usage = Usage(wall_s=wall_s, cpu_s=cpu_s, memory_peak_bytes=memory_peak_bytes, disk_bytes=disk_bytes)
         return result_of(said, conversation, usage, self._printed.take())
 
     def end(self) -> None:
@@ -76,6 +85,8 @@ class Resident:
         if self.is_alive:
             self.is_alive = False
             self._unwatch()
+            if self._told is not None:
+                self._told.close()
             self.cell.kill()
             self._reaping = asyncio.get_running_loop().create_task(self._reap())
             self._gone(self)

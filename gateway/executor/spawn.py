@@ -8,7 +8,7 @@ from gateway.domain.isolation import Isolation
 from gateway.executor.once import unblock
 from sandbox.errors import SandboxError
 from sandbox.launcher import Birth, Cell, Launcher
-from sandbox.spec import Spec
+from sandbox.spec import RUNSC, Spec
 
 _SPAWN_S = 15.0
 
@@ -29,14 +29,14 @@ class Spawner:
         if not self._launcher.is_running:
             await asyncio.to_thread(self._launcher.start)
 
-    def can_keep(self, isolation: Isolation) -> bool:
-        """Tell whether a mode is possible on this host."""
-        return isolation is not Isolation.FORK or not self._alone
+    def can_keep(self, isolation: Isolation, backend: str) -> bool:
+        """Tell whether a mode is possible on this host, in cells made by a backend."""
+        return isolation is not Isolation.FORK or not self._is_alone(backend)
 
-    @property
-    def _alone(self) -> bool:
-        # WHY: without control groups the limits of a process are the only ones, so there may be no second one.
-        return not {"memory", "pids"} <= self._launcher.controllers
+    def _is_alone(self, backend: str) -> bool:
+        # WHY: without control groups the limits of a process are the only ones, so there may be no second one;
+        # gVisor's processes are the host's only in sum.
+        return backend == RUNSC or not {"memory", "pids"} <= self._launcher.controllers
 
     async def spawn(self, spec: Spec) -> Cell:
         """Make a cell; one that is made for nobody, for the caller went away, is ended.
@@ -48,7 +48,7 @@ class Spawner:
         limits = spec.limits
         if "cpu" not in self._launcher.controllers and "cg_cpu" in self._accept_missing:
             limits = replace(limits, cpu_percent=None)
-        fitting = replace(spec, single_process=self._alone, limits=limits)
+        fitting = replace(spec, single_process=self._is_alone(spec.backend), limits=limits)
         birth = self._launcher.order(fitting)
         if birth is not None and (cell := await self._await_birth(birth)) is not None:
             return cell

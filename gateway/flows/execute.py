@@ -36,11 +36,12 @@ from gateway.flows.adopt_code import adopt_code, packages_of
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
+from gateway.flows.conduct import PROTOCOL, count_try
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.exact import exact_step
-from gateway.flows.isolation import isolation_of
+from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
@@ -301,7 +302,8 @@ class _Run:
             relay=needs_relay(self.parts, self.plugin),
             showings=sight.showings,
         )
-        spec = replace(spec, packages=packages_of(self.parts, self.plugin))
+        backend = backend_of(self.parts, self.plugin)
+        spec = replace(spec, packages=packages_of(self.parts, self.plugin), backend=backend)
         timeout_s = spec.limits.timeout_s
         job = Job(
             execution_id=self.execution_id,
@@ -334,7 +336,8 @@ class _Run:
         finally:
             watching.cancel()
         moved = asking.moved
-        return replace(result, usage=replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in))
+        usage = replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in)
+        return replace(result, usage=usage, backend=backend)
 
     async def _finish(self, sight: Sight, spec: Spec, result: RunResult, disk: Disk) -> RunResult:
         checked = self._checked(result)
@@ -376,6 +379,7 @@ class _Run:
             "usage": result.usage.as_json(),
             "asks": list(result.asks),
             "isolation": result.isolation.value,
+            "backend": result.backend,
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
         personal: dict[str, Json] = {} if result.error is None else {"error": self._told(result.error)}
@@ -392,6 +396,15 @@ class _Run:
         if not self.trial:
             note_run(self.parts, self.plugin, result)
             self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
+        if result.broke_protocol:
+            await self._count_against()
+
+    async def _count_against(self) -> None:
+        try:
+            await count_try(self.parts, self.plugin, f"protocol {self.execution_id}", weight=PROTOCOL)
+        except HearthgateError as error:
+            # WHY: the call is over and its end is recorded; what comes of that must not be taken for its end.
+            _log.error("what %s did was not counted: %s", self.plugin.id, error)  # no fault of this code
 
     def _record(
         self,

@@ -104,5 +104,5 @@ def _risk(parts: Parts, following: Following) -> Json:
     if policy is None:
         return None
     asked = [(each.permission, each.scope) for each in following.difference.asked if each.scope is not None]
-    risk = plugin_risk(policy.parsed, following.plugin.id, asked=asked)
+    risk = plugin_risk(parts, policy.parsed, following.plugin.id, asked=asked)
     return {"score": risk.score, "tier": risk.tier.value}

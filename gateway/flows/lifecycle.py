@@ -46,6 +46,8 @@ async def resume(parts: Parts, caller: Caller, plugin_id: str, reason: str) -> P
         check_legal(plugin, Verb.RESUME)
         await parts.log.append(event(parts, caller, "activated", plugin.id, {"reason": reason, "from": "suspended"}))
         resumed = move(parts, plugin.id, Verb.RESUME, reason)
+        # WHY: a person has looked at what it tried; what counts against it begins anew.
+        parts.registry.conduct.forget(plugin.id)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was resumed")
         return resumed
 

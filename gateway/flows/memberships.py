@@ -20,7 +20,7 @@ def memberships(
 
     `joining` are plugins that are about to become active.
     """
-    risks = plugin_risks(policy, pause)
+    risks = plugin_risks(policy, pause, steps=parts.registry.conduct.steps())
     found: dict[str, tuple[str, ...]] = {}
     for plugin_id in sorted(active_plugins(parts) | set(joining)):
         found[plugin_subject(plugin_id)] = (PLUGINS_GROUP, f"tier:{risks.tier(plugin_id).value}")
@@ -34,6 +34,8 @@ def active_plugins(parts: Parts) -> frozenset[PluginId]:
     return frozenset(each.id for each in parts.registry.plugins.all() if each.state is State.ACTIVE)
 
 
-def plugin_risk(parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()) -> Risk:
+def plugin_risk(
+    parts: Parts, parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()
+) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    return plugin_risks(parsed).risk(plugin_id, asked=asked)
+    return plugin_risks(parsed, steps=parts.registry.conduct.steps()).risk(plugin_id, asked=asked)

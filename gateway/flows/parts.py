@@ -22,6 +22,7 @@ from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
+from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
 from gateway.registry.generations import Generations
@@ -59,6 +60,7 @@ class Registry:
     rates: Rates
     erasures: Erasures
     memory: Memory
+    conduct: Conduct
     sets: PolicySets
     benchmarks: Benchmarks
     vetting: Vetting
@@ -96,6 +98,7 @@ class Parts:
     meter: Meter
     pool: Pool
     caps: Caps
+    backend: str  # who makes cells, where the policy names no other
     max_asks: int  # questions that one call may ask, what it calls included
     host: Host
     now: Callable[[], datetime]

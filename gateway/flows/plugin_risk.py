@@ -15,7 +15,7 @@ def requested_risk(parts: Parts, manifest: Manifest) -> Risk:
     if policy is None:
         return _UNJUDGED
     asked = [(each.permission, each.scope) for each in manifest.permissions if each.scope is not None]
-    return plugin_risk(policy.parsed, manifest.plugin_id, asked=asked)
+    return plugin_risk(parts, policy.parsed, manifest.plugin_id, asked=asked)
 
 
 def is_understated(manifest: Manifest, risk: Risk) -> bool:

@@ -1,6 +1,7 @@
 """To record a refusal: what a plugin tried by itself and its cell refused, with what would have allowed it.
 
-Told by the plugin's own process, so it proves nothing: it is a hint for people, and nothing is decided by it.
+Told by the plugin's own process, or by its cell's init when the kernel asked it. The first proves nothing, the second
+was read in memory that the plugin can change meanwhile: a hint for people, and nothing is allowed by it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
 from gateway.errors import HearthgateError, MalformedError
+from gateway.flows.conduct import count_try
 from gateway.flows.decide import Judged, judge
 from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
@@ -23,6 +25,7 @@ _INSTEAD: Mapping[str, str] = {
     Kind.NETWORK: "use `ctx.http`, or a client that heeds the proxy of the environment",
     Kind.SYSTEM: "use `ctx.system.run`",
 }
+_TOLD_BY: Mapping[object, str] = {"kernel": "the kernel", "plugin": "the plugin's own process"}
 
 
 async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
@@ -30,11 +33,25 @@ async def record_refusal(asking: Asking, told: Mapping[str, Json]) -> None:
     try:
         request = await asyncio.to_thread(_request, asking, told)
     except HearthgateError:
+        await _record_unnamed(asking, told)
         return
     judged = judge(asking.parts, request)
-    details: dict[str, Json] = {"why": "cell", "permission": request.permission, "told_by": "the plugin's own process"}
+    details: dict[str, Json] = {"why": "cell", "permission": request.permission, "told_by": _TOLD_BY[told.get("by")]}
     personal = {"scope": request.scope, **_way_in(asking.parts, judged, asking.execution_id)}
     await asking.parts.log.append(violation(asking, judged.risk.score, details, personal))
+    if not judged.allowed:
+        await count_try(asking.parts, asking.plugin, f"{request.permission} {request.scope}")
+
+
+async def _record_unnamed(asking: Asking, told: Mapping[str, Json]) -> None:
+    """Record a try that names no scope, as that of a socket, where the kernel told of it."""
+    if told.get("by") != "kernel" or told["kind"] not in _INSTEAD:
+        return
+    permission = f"{told['kind']}_{told['level']}"
+    details: dict[str, Json] = {"why": "cell", "permission": permission, "told_by": _TOLD_BY["kernel"]}
+    personal: dict[str, Json] = {"scope": str(told["scope"]), "instead": _INSTEAD[str(told["kind"])]}
+    await asking.parts.log.append(violation(asking, 0, details, personal))
+    await count_try(asking.parts, asking.plugin, f"{permission} {told['scope']}")
 
 
 def violation(

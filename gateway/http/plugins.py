@@ -19,7 +19,7 @@ from gateway.flows import approval, lifecycle, registration
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
 from gateway.flows.execute_once import Once
-from gateway.flows.isolation import isolation_of
+from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import grants_in_force, revoke_permissions
@@ -49,6 +49,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "isolation": {
             "wish": None if manifest.isolation is None else manifest.isolation.value,
             "effective": isolation_of(parts, plugin).value,
+            "backend": backend_of(parts, plugin),
         },
         "requested_permissions": [each.as_json() for each in manifest.permissions],
         "capabilities": [
@@ -72,7 +73,7 @@ def _assessment(parts: Parts, plugin: Plugin) -> dict[str, Any]:
     policy, declared = parts.policy.get(), plugin.manifest.declared_tier
     requested = requested_risk(parts, plugin.manifest)
     return {
-        "risk": None if policy is None else plugin_risk(policy.parsed, plugin.id).as_json(),
+        "risk": None if policy is None else plugin_risk(parts, policy.parsed, plugin.id).as_json(),
         "requested_risk": requested.as_json(),
         "declared_tier": None if declared is None else declared.value,
         "understated": is_understated(plugin.manifest, requested),
@@ -238,6 +239,7 @@ def _sandbox_json(result: RunResult) -> dict[str, Json]:
         "asks": list(result.asks),
         "files": result.files,
         "isolation": result.isolation.value,
+        "backend": result.backend,
     }
 
 

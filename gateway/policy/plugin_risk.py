@@ -18,6 +18,7 @@ from gateway.policy.score import RiskTable
 _OWN = Permission(Kind.PLUGIN, Level.EXECUTE)
 
 
+_NO_STEPS: Mapping[PluginId, int] = {}
 _Right = tuple[Permission, str]
 
 
@@ -28,6 +29,7 @@ class PluginRisks:
     _table: RiskTable
     _rules_of: Callable[[str], Iterable[Rule]]
     _wholes: Mapping[str, tuple[str, ...]]  # who belongs to what by a person's lines
+    _steps: Mapping[PluginId, int] = field(default_factory=dict)  # that a plugin's refused tries add up to
     # Kept, for many plugins hold the same by their groups.
     _rights: dict[str, tuple[_Right, ...]] = field(init=False, repr=False, default_factory=dict)
     _points: dict[_Right, int] = field(init=False, repr=False, default_factory=dict)
@@ -35,7 +37,7 @@ class PluginRisks:
     def tier(self, plugin_id: PluginId) -> Tier:
         """Give the tier of an active plugin."""
         held = {(_OWN, str(plugin_id))}
-        points = sum(map(self._points_of, held))
+        points = sum(map(self._points_of, held)) + self._steps.get(plugin_id, 0) * self._table.misconduct
         counted, new = set[str](), self._first(plugin_id)
         while new:
             for right in (right for subject in new for right in self._rights_of(subject)):
@@ -52,11 +54,12 @@ class PluginRisks:
     def risk(self, plugin_id: PluginId, *, asked: Iterable[_Right] = ()) -> Risk:
         """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
         held = {(_OWN, str(plugin_id)), *asked}
-        risk = self._table.score_plugin(held)
+        steps = self._steps.get(plugin_id, 0)
+        risk = self._table.score_plugin(held, steps=steps)
         counted, new = set[str](), self._first(plugin_id)
         while new:
             held.update(right for subject in new for right in self._rights_of(subject))
-            risk = self._table.score_plugin(held)
+            risk = self._table.score_plugin(held, steps=steps)
             # WHY: a tier may bring rights of its own, and they a higher tier; what counted once goes on counting.
             counted |= new
             new = self._brought_by(risk.tier) - counted
@@ -112,15 +115,21 @@ def tier_change(before: PluginRisks, after: PluginRisks, plugin_id: PluginId) ->
     return None if one is other else TierChange(subject=plugin_subject(plugin_id), before=one, after=other)
 
 
-def plugin_risks(policy: ParsedPolicy | PolicySet, pause: Pause = never) -> PluginRisks:
-    """Look at plugins as a policy does."""
+def plugin_risks(
+    policy: ParsedPolicy | PolicySet, pause: Pause = never, *, steps: Mapping[PluginId, int] = _NO_STEPS
+) -> PluginRisks:
+    """Look at plugins as a policy does; `steps` are what their refused tries add up to."""
     if isinstance(policy, PolicySet):
-        return PluginRisks(_table=policy.risk_table, _rules_of=policy.rules_of, _wholes=policy.roles.written)
+        return PluginRisks(
+            _table=policy.risk_table, _rules_of=policy.rules_of, _wholes=policy.roles.written, _steps=steps
+        )
     rules: dict[str, list[Rule]] = {}
     for rule in paced(policy.rules, pause):
         rules.setdefault(rule.subject, []).append(rule)
     wholes = build_roles(policy.memberships, {}).written
-    return PluginRisks(_table=policy.risk, _rules_of=lambda subject: rules.get(subject, ()), _wholes=wholes)
+    return PluginRisks(
+        _table=policy.risk, _rules_of=lambda subject: rules.get(subject, ()), _wholes=wholes, _steps=steps
+    )
 
 
 def _permissions(rule: Rule) -> Iterator[_Right]:

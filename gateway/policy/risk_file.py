@@ -10,6 +10,7 @@ from gateway.policy.problems import Problems
 from gateway.policy.score import MODIFIERS, UNRATED, RiskTable
 from gateway.policy.toml_file import TomlFile, parse_toml
 
+_RUNSC_FROM = "runsc_from"
 # SECURITY: what one call of a shared process leaves, the next one meets; that is for what is harmless.
 _HIGHEST: Mapping[Isolation, tuple[Tier, ...]] = {Isolation.FORK: TIER_ORDER, Isolation.SHARED: (Tier.LOW,)}
 
@@ -25,6 +26,7 @@ def parse_risk(file: str, data: bytes, problems: Problems) -> RiskTable:
         modifiers=_modifiers(toml),
         edges=_edges(toml) or UNRATED.edges,
         isolation=_isolation(toml),
+        runsc_from=_runsc_from(toml),
     )
 
 
@@ -80,7 +82,7 @@ def _edges(toml: TomlFile) -> dict[Tier, int] | None:
 
 def _isolation(toml: TomlFile) -> dict[Isolation, Tier]:
     table = toml.table(toml.content.get("isolation", {}), "isolation")
-    toml.only(table, _HIGHEST, "isolation")
+    toml.only(table, [*_HIGHEST, _RUNSC_FROM], "isolation")
     found: dict[Isolation, Tier] = {}
     for mode, tiers in _HIGHEST.items():
         if mode not in table:
@@ -90,3 +92,14 @@ def _isolation(toml: TomlFile) -> dict[Isolation, Tier]:
         else:
             toml.error(f"`isolation.{mode}` must be one of {', '.join(tiers)}", "isolation", mode)
     return found
+
+
+def _runsc_from(toml: TomlFile) -> Tier | None:
+    table = toml.table(toml.content.get("isolation", {}), "isolation")
+    if _RUNSC_FROM not in table:
+        return None
+    if table[_RUNSC_FROM] in TIER_ORDER:
+        return Tier(str(table[_RUNSC_FROM]))
+    toml.error(f"`isolation.{_RUNSC_FROM}` must be one of {', '.join(TIER_ORDER)}", "isolation", _RUNSC_FROM)
+    # SECURITY: what cannot be read is taken as the strictest.
+    return Tier.LOW

@@ -11,7 +11,12 @@ from gateway.domain.risk import MAX_SCORE, TIER_ORDER, Risk, RiskPart, Tier
 from gateway.domain.scope import split_host_port
 from gateway.errors import MalformedError
 
-MODIFIERS = ("wide_scope", "subtree_scope", "private_host", "plugin_moderate", "plugin_high", "plugin_critical")
+MISCONDUCT = "misconduct"
+MODIFIERS = (
+    *("wide_scope", "subtree_scope", "private_host"),
+    *("plugin_moderate", "plugin_high", "plugin_critical"),
+    MISCONDUCT,
+)
 _WITH_HOSTS = frozenset({Kind.NETWORK.value, Kind.API.value})
 _PRIVATE_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
 
@@ -24,9 +29,15 @@ class RiskTable:
     modifiers: Mapping[str, int] = field(default_factory=dict)
     edges: Mapping[Tier, int] = field(default_factory=dict)
     isolation: Mapping[Isolation, Tier] = field(default_factory=dict)  # the highest tier that may use a mode
+    runsc_from: Tier | None = None  # the lowest tier whose cells have a kernel of their own; None: none has
     _kept: dict[tuple[str, str, str, bool, Tier | None], Risk] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+
+    @property
+    def misconduct(self) -> int:
+        """The points of each step that a plugin's refused tries add up to."""
+        return self.modifiers.get(MISCONDUCT, 0)
 
     def tier_of(self, score: int) -> Tier:
         """Give the tier into which a score falls."""
@@ -49,9 +60,12 @@ class RiskTable:
     def _score(self, kind: str, level: str, scope: str | None, plugin_tier: Tier | None) -> Risk:
         return self._risk([self._base(kind, level), *self._of_scope(kind, scope), *self._of_standing(plugin_tier)])
 
-    def score_plugin(self, permissions: Iterable[tuple[Permission, str | None]]) -> Risk:
-        """Score all that a plugin holds or requests together; holding more never scores less."""
-        parts: list[RiskPart] = []
+    def score_plugin(self, permissions: Iterable[tuple[Permission, str | None]], *, steps: int = 0) -> Risk:
+        """Score all that a plugin holds or requests together; holding more never scores less.
+
+        `steps`: how often what it tried and was refused has added up.
+        """
+        parts = [RiskPart(name=MISCONDUCT, points=points)] if (points := steps * self.misconduct) else []
         for permission, scope in sorted(set(permissions), key=lambda held: (held[0], held[1] or "")):
             kind = permission.kind.value
             parts += [self._base(kind, permission.level.word), *self._of_scope(kind, scope)]

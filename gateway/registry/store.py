@@ -75,6 +75,11 @@ _SCHEMA = (
       state TEXT NOT NULL CHECK(state IN ('pending', 'approved', 'denied', 'used', 'expired', 'void')),
       decided_by TEXT, decided_at TEXT, decision_reason TEXT, used_at TEXT, used_decision TEXT) STRICT;
     """,
+    """
+    CREATE TABLE misconduct(
+      plugin_id TEXT NOT NULL, registration INTEGER NOT NULL, try BLOB NOT NULL, weight INTEGER NOT NULL,
+      PRIMARY KEY(plugin_id, registration, try)) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

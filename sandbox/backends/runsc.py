@@ -29,7 +29,7 @@ def check(spec: Spec) -> None:
     if os.getuid() != 0:
         raise SandboxError("runsc", "only root can have it", fix="run the gateway as root, or choose another backend")
     if spec.relay:
-        fix = "let the plugin use `ctx.http` alone (no network permission), or take its tier out of `isolation.runsc`"
+        fix = "let the plugin use `ctx.http` alone (no network permission), or choose another backend for it"
         raise SandboxError("runsc", "a cell of gVisor's has no relay", fix=fix)
     if not spec.single_process:
         raise SandboxError("runsc", "a cell of gVisor's is one process", fix="order it with `single_process`")

@@ -119,7 +119,8 @@ def test_a_mode_keeps_what_it_says(home: "Home", wish: str | None, counts: list[
     assert {each["sandbox_result"]["isolation"] for each in found} == {wish or "pristine"}
     outcome = home.records(event_type="execution_completed")[-1]
     assert outcome["details"]["isolation"] == (wish or "pristine")
-    assert home.owner.get("/v1/plugins/counter").json()["isolation"] == {"wish": wish, "effective": wish or "pristine"}
+    shown = home.owner.get("/v1/plugins/counter").json()["isolation"]
+    assert shown == {"wish": wish, "effective": wish or "pristine", "backend": "native"}
 
 
 @pytest.mark.parametrize("wish", ["fork", "shared"])
@@ -332,12 +333,13 @@ def test_many_calls_leave_nothing_behind(home: "Home", tmp_path: Path) -> None:
             ]
             assert {each.result(20).json()["outcome"] for each in began} == {"returned"}, step
 
-    def left() -> tuple[int, int, int]:
+    def left() -> tuple[int, int, int, int]:
         home.start(_end(home)).result(20)
         home.until(lambda: not cells(home))
         zygote = psutil.Process(home.parts.pool._launcher.zygote_pid).children()[0]
         groups = Path("/sys/fs/cgroup").glob(f"*/**/hearthgate-{home.parts.pool._launcher.zygote_pid}/cell-*")
-        return psutil.Process().num_fds(), zygote.num_fds(), len(list(groups))
+        mounts = len(Path(f"/proc/{zygote.pid}/mountinfo").read_text().splitlines()) + len(zygote.children())
+        return psutil.Process().num_fds(), zygote.num_fds(), len(list(groups)), mounts
 
     some(36)  # enough that readers of the log have left the few descriptors that SQLite keeps for the next ones
     home.until(lambda: left()[2] == 0)
@@ -357,3 +359,52 @@ async def _end(home: "Home") -> None:
 def _zygote_memory(home: "Home") -> int:
     resident: int = psutil.Process(home.parts.pool._launcher.zygote_pid).children()[0].memory_info().rss
     return resident
+
+
+EATER = """\
+import os
+import time
+
+
+def execute(ctx, payload):
+    begun = time.process_time()
+    while time.process_time() - begun < payload["cpu_s"]:
+        pass
+    held = bytearray(payload["memory"])
+    for place in range(0, len(held), 4096):
+        held[place] = 1
+    with open(os.path.join(ctx.scratch, "file"), "wb") as file:
+        file.write(b"x" * payload["disk"])
+    return len(held)
+"""
+MB = 1 << 20
+
+
+@pytest.mark.parametrize("mode", ["pristine", "fork", "shared"])
+def test_what_each_call_used_is_told(home: "Home", mode: str) -> None:
+    home.install("eater", EATER, isolation=mode)
+    alice = home.person("alice", "execute")
+
+    def usage(**payload: float) -> dict[str, Any]:
+        asked = {"payload": {"cpu_s": 0, "memory": 0, "disk": 0, **payload}}
+        told: dict[str, Any] = alice.post("/v1/plugins/eater/execute", asked).json()
+        assert told["success"], told
+        assert told["sandbox_result"]["isolation"] == mode
+        found: dict[str, Any] = told["sandbox_result"]["usage"]
+        return found
+
+    usage()
+    idle, busy = usage(), usage(cpu_s=0.2)
+    large = usage(memory=40 * MB)
+    again, full = usage(), usage(disk=4 * MB)
+    counted = home.parts.pool._launcher.controllers
+    if mode == "pristine" or "cpuacct" in counted:
+        assert busy["cpu_s"] > 0.15 + idle["cpu_s"] / 2
+        assert again["cpu_s"] < 0.15
+    if "memory" in counted and (mode == "pristine" or "cpuacct" in counted):
+        assert large["memory_peak_bytes"] > 40 * MB
+        assert again["memory_peak_bytes"] < 40 * MB
+    assert full["disk_bytes"] >= 4 * MB > again["disk_bytes"]
+    outcome = home.records(event_type="execution_completed")[-1]["details"]["usage"]
+    assert outcome["disk_bytes"] == full["disk_bytes"]
+    assert outcome["cpu_s"] == full["cpu_s"]

@@ -1,5 +1,7 @@
 """What a plugin tries and its cell refuses is seen by people, with the one line that would allow it."""
 
+import errno
+import os
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,3 +125,71 @@ def test_a_flood_is_bounded_and_lies_are_only_words(home: "Home") -> None:
     ):
         call(home, lies % lie)
     assert len(violations(home)) == 16
+
+
+RAW = """\
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+NUMBERS = {"x86_64": {"openat": 257, "execve": 59, "socket": 41, "connect": 42},
+           "aarch64": {"openat": 56, "execve": 221, "socket": 198, "connect": 203}}[os.uname().machine]
+
+
+def execute(ctx, payload):
+    told = []
+    for name, *given in payload["do"]:
+        words = [each.encode("latin-1") if isinstance(each, str) else each for each in given]
+        ctypes.set_errno(0)
+        told.append([libc.syscall(NUMBERS[name], *words), ctypes.get_errno()])
+    return told
+"""
+ADDRESS = "\x02\x00\x20\xfb\x01\x02\x03\x04" + 8 * "\x00"
+
+
+@pytest.mark.parametrize("mode", ["pristine", "fork", "shared"])
+def test_a_raw_call_is_told_by_the_kernel_within_a_second(home: "Home", mode: str) -> None:
+    home.install("raw", RAW, isolation=mode)
+    alice = home.person("alice", "execute")
+    do = [
+        ["openat", -100, "/opt/thing", 0],
+        ["openat", -100, "../opt/new", os.O_WRONLY],
+        ["execve", "/usr/bin/true", 0, 0],
+        ["connect", 0, ADDRESS, 16],
+    ]
+    answer = alice.post("/v1/plugins/raw/execute", {"payload": {"do": do}}).json()
+    assert answer["success"], answer
+    assert [each[0] for each in answer["output"]] == [-1, -1, -1, -1]
+    assert [each[1] for each in answer["output"]][2:] == [errno.EPERM, errno.EPERM]
+    rows = home.records(event_type="permission_violation")
+    assert [(row["details"]["permission"], row["details"]["scope"]) for row in rows] == [
+        ("file_read", "/opt/thing"),
+        ("file_write", "/opt/new"),
+        ("system_execute", str(Path("/usr/bin/true").resolve())),
+        ("network_read", "1.2.3.4:8443"),
+    ]
+    assert {row["details"]["told_by"] for row in rows} == {"the kernel"}
+    assert "plugin:raw" in str(rows[0]["details"]["would_allow"])
+
+
+def test_a_raw_socket_without_a_host_is_told_too(home: "Home") -> None:
+    home.install("raw", RAW)
+    alice = home.person("alice", "execute")
+    answer = alice.post("/v1/plugins/raw/execute", {"payload": {"do": [["socket", 2, 1, 0]]}}).json()
+    assert answer["output"] == [[-1, errno.EAFNOSUPPORT]]
+    (row,) = home.records(event_type="permission_violation")
+    assert (row["details"]["permission"], row["details"]["scope"]) == ("network_read", "socket(2, 1)")
+
+
+def test_what_the_systems_own_libraries_look_for_is_no_try(home: "Home") -> None:
+    home.install("trier", TRIER)
+    assert call(home, "time.localtime().tm_year > 2000", "__import__('locale').setlocale(0, '')")["success"]
+    assert violations(home) == []
+
+
+def test_a_flood_of_raw_calls_is_a_few_records(home: "Home") -> None:
+    home.install("raw", RAW)
+    alice = home.person("alice", "execute")
+    do = [["openat", -100, f"/opt/{number}", 0] for number in range(500)]
+    assert alice.post("/v1/plugins/raw/execute", {"payload": {"do": do}}).json()["success"]
+    assert len(home.records(event_type="permission_violation")) == 16

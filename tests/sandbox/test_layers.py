@@ -29,6 +29,10 @@ LAYERS = (
 )
 NAMESPACES = {"user": "user", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts"}
 SECONDS_EACH, SECONDS = 10, 60
+TRIES = 20
+# Such a cell has a loopback of its own that is up, which takes what nobody there receives: that reaches nothing.
+TO_ITS_OWN_LOOPBACK = {"send_datagram", "send_by_message"}
+RELAYED = "network, with a way out"
 MB = 1 << 20
 
 
@@ -53,12 +57,17 @@ class Walls:
 @pytest.fixture(scope="session")
 def walls(host: Any, world: Any, attacks: list[dict[str, Any]]) -> Walls:
     cases = tuple(each for each in attacks if os.uname().machine == "x86_64" or "only_x86" not in each.get("flags", []))
+    # The cases of the network once more, in cells that have a way out.
+    again = (each for each in cases if each["area"] == "network" and each["deed"] not in TO_ITS_OWN_LOOPBACK)
+    relayed = tuple({**each, "area": RELAYED} for each in again)
+    plain, cases = len(cases), (*cases, *relayed)
     orders = [(each["deed"], world.given(each, host, in_cell=True)) for each in cases]
     through: list[set[str]] = [set() for _ in cases]
     for layer in (None, *LAYERS):
         for order in orders:
             order[1].update({"pid": world.known["pid"]} if "pid" in order[1] else {})
-        told = ask(host, "attempt_each", layer, orders=orders, seconds=SECONDS_EACH)
+        told = ask(host, "attempt_each", layer, orders=orders[:plain], seconds=SECONDS_EACH)
+        told += ask(host, "attempt_each", layer, relay=True, orders=orders[plain:], seconds=SECONDS_EACH)
         world.revive()
         for place, each in enumerate(told):
             assert layer or not each["done"], (orders[place], each)
@@ -67,9 +76,13 @@ def walls(host: Any, world: Any, attacks: list[dict[str, Any]]) -> Walls:
     return Walls(cases=cases, through=tuple(map(frozenset, through)))
 
 
-def ask(host: Any, function: str, layer: str | None, **given: object) -> Any:
-    spec = {"require_cgroup": False, "limits": {"timeout_s": SECONDS}}
-    told = host.call(function, without=layer, spec=spec, patience_s=SECONDS, **given)
+def ask(host: Any, function: str, layer: str | None, *, relay: bool = False, **given: object) -> Any:
+    spec = {"require_cgroup": False, "relay": relay, "limits": {"timeout_s": SECONDS}}
+    for _ in range(TRIES):
+        told = host.call(function, without=layer, spec=spec, patience_s=SECONDS, **given)
+        # Without a network of its own a cell's door is the host's, and another test may have it just now.
+        if told.get("refused", {}).get("barrier") != "relay":
+            break
     assert "frame" in told, (layer, told)
     assert told["frame"] is not None, (layer, told)
     assert told["frame"]["t"] == "result", (layer, told)
@@ -92,7 +105,7 @@ def test_no_case_of_the_network_or_the_kernel_rests_on_one_layer(walls: Walls) -
     alone = [
         (_name_of(case), sorted(through))
         for case, through in zip(walls.cases, walls.through, strict=True)
-        if case["area"] in {"network", "kernel"} and through - {"both filters"}
+        if case["area"] in {"network", RELAYED, "kernel"} and through - {"both filters"}
     ]
     assert alone == []
 
@@ -119,7 +132,7 @@ def test_a_layer_that_is_taken_away_is_gone(host: Any, walls: Walls) -> None:
         assert ask(host, "tell_state", f"{name} namespace")[kind] == outside[kind], name
     assert int(whole["CapEff"], 16) == 0
     assert int(ask(host, "tell_state", "capabilities")["CapEff"], 16) != 0
-    assert whole["Seccomp_filters"] == "2"
+    assert whole["Seccomp_filters"] == ("3" if host.started["asks"] else "2")
     seen = frozenset[str]().union(*walls.through)
     assert {"root", "seccomp list", "both filters", "landlock", "rlimits"} <= seen
 
@@ -133,4 +146,4 @@ def test_without_a_control_group_the_limits_of_a_process_still_hold(host: Any) -
 
 def test_where_privileges_could_be_gained_no_cell_is_made(host: Any) -> None:
     told = host.call("tell_state", without="no new privileges")
-    assert told["refused"]["barrier"] == "seccomp"
+    assert told["refused"]["barrier"] in {"landlock", "seccomp"}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import refusals, seccomp
+from sandbox import notify, refusals, seccomp
 
 ARCHITECTURES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-ALLOW, KILL = 0x7FFF_0000, 0x8000_0000
+ALLOW, KILL, TRACE = 0x7FFF_0000, 0x8000_0000, 0x7FF0_0000
 MACHINES = sorted(ARCHITECTURES)
 REFUSALS = {machine: refusals.build_filter(machine) for machine in ARCHITECTURES}
 REFUSED = {machine: seccomp.read_table(machine, refusals._TABLE) for machine in ARCHITECTURES}
@@ -91,6 +91,10 @@ def test_every_call_of_the_table_is_judged_by_its_rule(machine: str) -> None:
                 assert run(machine, number, 2, 1) == refuse(errno.EAFNOSUPPORT)
             case "connect":
                 assert run(machine, number) == refuse(errno.EPERM)
+            case "send_flags_3rd" | "send_flags_4th":
+                before = (0,) * (2 if rule == "send_flags_3rd" else 3)
+                assert run(machine, number, *before, 0x4040) == ALLOW
+                assert run(machine, number, *before, 0x2000_4040) == refuse(errno.EPERM)
 
 
 @given(st.sampled_from(MACHINES), st.integers(0, 2**30 - 1))
@@ -214,3 +218,25 @@ def test_no_socket_of_a_rare_family_passes(machine: str, family: int) -> None:
 def test_the_second_list_too_ends_another_architectures_call(machine: str, architecture: int) -> None:
     if architecture not in {0, ARCHITECTURES[machine]}:
         assert run(machine, 1, architecture=architecture, program=REFUSALS[machine]) == KILL
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("relay", [False, True])
+def test_without_anybody_who_answers_nothing_more_is_allowed(machine: str, relay: bool) -> None:  # noqa: FBT001  # a table's
+    plain = seccomp.build_filter(machine, relay=relay)
+    asked = seccomp.build_filter(machine, relay=relay, asks=True)
+    for number in [*range(600), *notify.PROGRAMS[machine]]:
+        for family in (1, 2, 10, 16):
+            before, after = (run(machine, number, family, 1, program=program) for program in (plain, asked))
+            assert (before == ALLOW) == (after == ALLOW), number
+            assert after in {before, TRACE}, number
+
+
+def test_only_what_other_barriers_judge_goes_on() -> None:
+    calls = notify.asked("x86_64", seccomp.read_table("x86_64"))
+    for relay in (False, True):
+        listener = notify.Listener(-1, calls, relay=relay, tell=lambda _told: True)
+        program = seccomp.build_filter("x86_64", relay=relay)
+        for number, name in calls.items():
+            if name in listener._goes_on:
+                assert run("x86_64", number, 2, 1, program=program) == ALLOW, name

@@ -82,8 +82,14 @@ def main() -> None:
     os.set_inheritable(secret, True)
     held = os.pread(secret, 100, 0)
     with Launcher() as launcher:
-        started = {"held": len(held), "pid": os.getpid(), "zygote": launcher.zygote_pid, "uid": os.getuid()}
-        print(json.dumps({**started, "controllers": sorted(launcher.controllers)}), flush=True)
+        started = {
+            "held": len(held),
+            "pid": os.getpid(),
+            "zygote": launcher.zygote_pid,
+            "uid": os.getuid(),
+            "asks": launcher.asks,
+        }
+        print(json.dumps({**started, "asks": launcher.asks, "controllers": sorted(launcher.controllers)}), flush=True)
         for line in sys.stdin:
             order = json.loads(line)
             if without := order.get("without"):

@@ -11,7 +11,7 @@ import sys
 LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
 sys.path.insert(0, LIBRARY)
 
-from sandbox import bpf, cgroup, identity, kernel, landlock, refusals, rlimits, root, seccomp, zygote
+from sandbox import bpf, cgroup, identity, kernel, landlock, notify, refusals, rlimits, root, seccomp, zygote
 
 NAMESPACES = {
     "pid namespace": kernel.CLONE_NEWPID,
@@ -138,6 +138,8 @@ def without_new_privileges_barred() -> None:
 
 def without_filters(*modules: object) -> None:
     """Take filters that allow everything."""
+    # What asks the init is a filter too, and it would refuse what these no longer do.
+    replace(notify, "is_available", lambda _machine: False)
     for module in modules:
         replace(module, "build_filter", lambda *_arguments, **_named: bpf.assemble((bpf.answer(bpf.ALLOW),)))
 
