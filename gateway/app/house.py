@@ -39,6 +39,7 @@ from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
 from gateway.flows.hooks import Hooks
 from gateway.flows.keep_log import Keeping, keep_log
+from gateway.flows.old_snapshots import drop_old_snapshots
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
@@ -137,6 +138,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await open_policy(parts, by=parts.owner)
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
+        await asyncio.to_thread(drop_old_snapshots, parts)
         stack.callback(_watch(parts))
         stack.push_async_callback(_begin(LiveReload(parts).run()))
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))

@@ -21,8 +21,9 @@ from gateway.flows.authorize import authorize
 from gateway.flows.compare_generations import Difference, compare_generations
 from gateway.flows.hold_back import expire_held_back, hold_back, was_denied
 from gateway.flows.lifecycle import check_legal, find
+from gateway.flows.old_snapshots import drop_snapshot, retire_snapshot
 from gateway.flows.parts import Parts
-from gateway.flows.read_generation import keep_generation, read_generation
+from gateway.flows.read_generation import Read, keep_generation, read_generation
 from gateway.flows.switch_generation import Following, check_follows, failed_event, switch_generation
 from gateway.flows.try_generation import end_trial, try_generation
 from gateway.registry.plugins import Plugin
@@ -96,34 +97,46 @@ async def _reload(parts: Parts, caller: Caller, plugin: Plugin, reason: str, tri
             expire_held_back(parts, plugin, by=caller.user_id, why="the folder is again what is in force")
             return Reload(outcome=ReloadOutcome.UNCHANGED, plugin=find(parts, plugin.id))
         following = _following(plugin, read.manifest, read.digest, reason, trigger)
-        await keep_generation(parts, read)
-        difference = await compare_generations(parts, plugin, read.manifest)
+        difference = await compare_generations(parts, plugin, read)
         following = _with_difference(following, difference)
         if difference.widens:
             return await _hold_back(parts, caller, following)
-        return await take_generation(parts, caller, following)
+        following = numbered(parts, following)
+        return await take_generation(parts, caller, following, read)
     except LogUnavailableError:
         raise
     except HearthgateError as error:
         return await _failed(parts, caller, following, error)
 
 
-async def take_generation(parts: Parts, caller: Caller, following: Following) -> Reload:
-    """Try a generation beside the one in force, and switch to it.
+def numbered(parts: Parts, following: Following) -> Following:
+    """Give a generation that is to be tried its number."""
+    number = parts.registry.plugins.next_generation(following.plugin.id)
+    return replace(following, plugin=replace(following.plugin, generation=number))
+
+
+async def take_generation(parts: Parts, caller: Caller, following: Following, read: Read) -> Reload:
+    """Keep what was read, try it beside the generation in force, and switch to it.
 
     Raises:
         HearthgateError: it did not pass, or could not come into force; what was in force still is.
     """
-    number = parts.registry.plugins.next_generation(following.plugin.id)
-    following = replace(following, plugin=replace(following.plugin, generation=number))
+    number, digest = following.plugin.generation, following.plugin.digest
+    parts.reloads.trying.add(str(digest))
     try:
+        await keep_generation(parts, read)
         await try_generation(parts, following.plugin, trace_id=caller.trace_id)
         switched = await switch_generation(parts, caller, following)
     except BaseException:
         there = parts.registry.plugins.get(following.plugin.id)
         if there is None or there.generation != number:
             end_trial(parts, following.plugin.id, number)
+            parts.reloads.trying.discard(str(digest))
+            await drop_snapshot(parts, digest)
         raise
+    finally:
+        parts.reloads.trying.discard(str(digest))
+    await retire_snapshot(parts, following.follows)
     following = replace(following, plugin=switched)
     return Reload(outcome=ReloadOutcome.RELOADED, plugin=switched, following=following)
 
@@ -144,8 +157,7 @@ async def _revive(parts: Parts, caller: Caller, plugin: Plugin, reason: str) -> 
     )
     try:
         await _keep_promise(parts, plugin)
-        number = parts.registry.plugins.next_generation(plugin.id)
-        following = replace(following, plugin=replace(following.plugin, generation=number))
+        following = numbered(parts, following)
         switched = await switch_generation(parts, caller, following)
     except LogUnavailableError:
         raise

@@ -63,7 +63,7 @@ class Following:
             "previous_digest": old.digest,
             "new_digest": new.digest,
             "previous_generation": old.generation,
-            "new_generation": new.generation,
+            "new_generation": None if new.generation == old.generation else new.generation,
             "flags": [flag.value for flag in self.flags],
             "changes": list(self.difference.as_json()),
             "dropped": [grant.id for grant in self.difference.dropped],

@@ -573,3 +573,37 @@ def test_watch_paths_that_lead_out_are_refused_with_their_place(home: "Home") ->
         assert problem["file"] == "manifest.json"
         assert problem["message"].startswith("sandbox_config.watch_paths[1]: ")
     os.unlink(home.folder / "plugins" / "teller" / ".git")  # noqa: PTH108 (not what it points to)
+
+
+def test_other_packages_wait_for_a_person_before_any_is_fetched(home: "Home") -> None:
+    home.install("teller", tells("old"))
+    home.write_plugin("teller", tells("new"), requirements="packages.lock")
+    lock = f"absent-package==1.0.0 --hash=sha256:{'0' * 64}\n"
+    (home.folder / "plugins" / "teller" / "packages.lock").write_text(lock)
+    assert outcome(reload(home)) == "held_back"
+    assert [each["what"] for each in pending(home)[0]["difference"]] == ["requirements"]
+    assert not list((home.folder / "data").glob("packages/*"))
+    (home.folder / "plugins" / "teller" / "packages.lock").write_text("--index-url http://elsewhere\n")
+    (problem,) = reload(home).json()["problems"]
+    assert problem["file"] == "packages.lock"
+
+
+def test_code_that_is_not_in_force_is_not_kept_for_ever(home: "Home") -> None:
+    store = home.folder / "data" / "snapshots"
+    home.install("teller", tells("old"))
+    (home.folder / "plugins" / "teller" / "main.py").write_text("def execute(")
+    assert reload(home).status_code == 409
+    assert [f"sha256:{each.name}" for each in store.iterdir()] == [
+        home.owner.get("/v1/plugins/teller").json()["digest"]
+    ]
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("new"))
+    assert outcome(reload(home)) == "reloaded"
+    assert len(list(store.iterdir())) == 2, "calls may still be under way"
+    home.reopen()
+    assert [f"sha256:{each.name}" for each in store.iterdir()] == [
+        home.owner.get("/v1/plugins/teller").json()["digest"]
+    ]
+    assert said(home) == "new"
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("old"))
+    assert outcome(reload(home)) == "reloaded"
+    assert said(home) == "old"
