@@ -134,12 +134,12 @@ class PluginManager:
 
         """
         path = f"/v1/plugins/{plugin_id}/reload"
-        try:
-            with self._telling(plugin_id):
+        with self._telling(plugin_id):
+            try:
                 reply = self._client.request("POST", path, json={"reason": reason}, on_behalf=user_id)
-        except ReloadFailedError as error:
-            self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
-            return False
+            except ReloadFailedError as error:
+                self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
+                return False
         self.logger.debug("reload of %s: %s", plugin_id, reply.body["reload"]["outcome"])
         return reply.body["reload"]["success"] is True
 

@@ -59,7 +59,8 @@ def _names(plugin: Plugin) -> list[str]:
 async def _run(parts: Parts, call: Call, plugin: Plugin, step: Step) -> Json:
     result = await run_trial(parts, call, plugin, step)
     if not result.success:
-        raise ReloadFailedError(f"{step.function}: {result.outcome.value}: {(result.error or '')[:2000]}")
+        what = "it cannot be loaded" if step.function == LOAD else f"`{step.function}`"
+        raise ReloadFailedError(f"{what}: {(result.error or result.outcome.value)[:2000]}")
     return result.output
 
 
