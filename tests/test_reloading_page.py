@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.domain.reloading import DEFAULT_RELOAD_TIMEOUT_S, NOBODY, Flag, Trigger, reload_wish
+from gateway.domain.reloading import DEFAULT_RELOAD_TIMEOUT_S, Flag, Trigger, reload_wish
 from gateway.registry.manifest import parse_manifest
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reloading.md").read_text("utf-8")
@@ -44,7 +44,6 @@ def test_its_manifest_is_one_that_wishes_what_it_says() -> None:
 
 
 def test_its_words_are_the_gateways() -> None:
-    assert f"`{NOBODY}`" in PAGE
     assert f"`trigger` ({', '.join(Trigger)})" in PAGE
     assert all(f"`{flag}`" in PAGE for flag in (Flag.SAME_VERSION, Flag.DOWNGRADE))
     assert f"(1 to 300; {DEFAULT_RELOAD_TIMEOUT_S:g})" in PAGE

@@ -7,9 +7,13 @@ from gateway.domain.reloading import Trigger, version_flags
 from gateway.errors import ConflictError, HearthgateError, LogUnavailableError, MalformedError
 from gateway.flows.approval import approval_event, check_four_eyes
 from gateway.flows.compare_generations import compare_generations, still_all_asked
+from gateway.flows.event import event
+from gateway.flows.gates import check_gates
 from gateway.flows.hold_back import check_same
 from gateway.flows.lifecycle import find
+from gateway.flows.old_snapshots import trying
 from gateway.flows.parts import Parts
+from gateway.flows.plugin_risk import assessed, requested_risk
 from gateway.flows.read_generation import Read, read_generation
 from gateway.flows.reload_plugin import numbered, take_generation
 from gateway.flows.switch_generation import Following, check_follows, failed_event
@@ -22,7 +26,7 @@ async def approve_update(
     """Approve what a generation asks for, whole; whether the caller may was asked before.
 
     Raises:
-        ConflictError: the code, or what is in force, changed since it was asked for.
+        ConflictError: the code, or what is in force, changed since it was asked for, or a gate does not let it pass.
         DeniedError: a second person is needed.
         MalformedError: a part of it was chosen, or a time.
         PolicyBrokenError: the policy files have errors, so no grant can be added.
@@ -33,7 +37,8 @@ async def approve_update(
     async with parts.reloads.turn(request.plugin_id):
         following, read = await _following(parts, caller, request, reason)
         try:
-            await take_generation(parts, caller, following, read)
+            async with trying(parts, read.digest):
+                await take_generation(parts, caller, following, read)
         except LogUnavailableError:
             raise
         except HearthgateError as error:
@@ -49,6 +54,7 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
     read = await read_generation(parts, plugin)
     # SECURITY: a person approves what they looked at; by now other code may lie in the folder.
     check_same(request, plugin, read.digest)
+    check_gates(parts, replace(plugin, manifest=read.manifest, digest=read.digest), read.digest)
     difference = await compare_generations(parts, plugin, read)
     known = request.held_back.difference if request.held_back else ()
     if not still_all_asked(request.permissions, difference, known):
@@ -59,6 +65,8 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
     check_four_eyes(parts, caller, request.requested_by, difference.asked)
     check_four_eyes(parts, caller, plugin.registered_by, difference.asked)
     approved = approval_event(parts, caller, replace(request, permissions=difference.asked), reason)
+    facts = assessed(read.manifest, requested_risk(parts, read.manifest))
+    risk = event(parts, caller, "risk_assessment", plugin.id, facts)
     following = Following(
         follows=plugin,
         plugin=replace(plugin, manifest=read.manifest, digest=read.digest),
@@ -68,6 +76,6 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
         trigger=Trigger.APPROVAL,
         given=difference.asked,
         request=request,
-        records=(approved,),
+        records=(approved, risk),
     )
     return numbered(parts, following), read

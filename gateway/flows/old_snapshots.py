@@ -2,12 +2,25 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from gateway.flows.parts import Parts
 from gateway.registry.folder import forget_snapshot, remove_forgotten, stored_snapshots
 from gateway.registry.plugins import Plugin
 
 _GRACE_S = 10.0  # from the moment when a call chose its generation until it is among those that run
+
+
+@asynccontextmanager
+async def trying(parts: Parts, digest: str) -> AsyncIterator[None]:
+    """Keep the snapshot of code that may come into force; remove it if it did not."""
+    parts.reloads.trying.add(digest)
+    try:
+        yield
+    finally:
+        parts.reloads.trying.discard(digest)
+        await drop_snapshot(parts, digest)
 
 
 async def drop_snapshot(parts: Parts, digest: str | None) -> None:

@@ -15,17 +15,20 @@ from gateway.domain.manifest import Manifest
 from gateway.domain.permission import Level
 from gateway.domain.record import Record
 from gateway.domain.reloading import Flag, Trigger, version_flags
-from gateway.errors import HearthgateError, HostCannotKeepError, LogUnavailableError, Problem
+from gateway.domain.widening import Change
+from gateway.errors import ConflictError, HearthgateError, HostCannotKeepError, LogUnavailableError, Problem
 from gateway.flows.adopt_code import rebuild_packages
 from gateway.flows.authorize import authorize
 from gateway.flows.compare_generations import Difference, compare_generations
+from gateway.flows.gates import check_gates, prepare_gates
 from gateway.flows.hold_back import expire_held_back, hold_back, was_denied
 from gateway.flows.lifecycle import check_legal, find
-from gateway.flows.old_snapshots import drop_snapshot, retire_snapshot
+from gateway.flows.old_snapshots import retire_snapshot, trying
 from gateway.flows.parts import Parts
 from gateway.flows.read_generation import Read, keep_generation, read_generation
 from gateway.flows.switch_generation import Following, check_follows, failed_event, switch_generation
 from gateway.flows.try_generation import end_trial, try_generation
+from gateway.registry.folder import store_snapshot
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest
 
@@ -97,12 +100,14 @@ async def _reload(parts: Parts, caller: Caller, plugin: Plugin, reason: str, tri
             expire_held_back(parts, plugin, by=caller.user_id, why="the folder is again what is in force")
             return Reload(outcome=ReloadOutcome.UNCHANGED, plugin=find(parts, plugin.id))
         following = _following(plugin, read.manifest, read.digest, reason, trigger)
-        difference = await compare_generations(parts, plugin, read)
-        following = _with_difference(following, difference)
-        if difference.widens:
-            return await _hold_back(parts, caller, following)
-        following = numbered(parts, following)
-        return await take_generation(parts, caller, following, read)
+        async with trying(parts, read.digest):
+            difference = await compare_generations(parts, plugin, read)
+            gates = await _closed_gates(parts, caller, following.plugin, read)
+            following = _with_difference(following, replace(difference, wider=(*difference.wider, *gates)))
+            if following.difference.widens:
+                return await _hold_back(parts, caller, following)
+            following = numbered(parts, following)
+            return await take_generation(parts, caller, following, read)
     except LogUnavailableError:
         raise
     except HearthgateError as error:
@@ -121,8 +126,7 @@ async def take_generation(parts: Parts, caller: Caller, following: Following, re
     Raises:
         HearthgateError: it did not pass, or could not come into force; what was in force still is.
     """
-    number, digest = following.plugin.generation, following.plugin.digest
-    parts.reloads.trying.add(str(digest))
+    number = following.plugin.generation
     try:
         await keep_generation(parts, read)
         await try_generation(parts, following.plugin, trace_id=caller.trace_id)
@@ -131,14 +135,29 @@ async def take_generation(parts: Parts, caller: Caller, following: Following, re
         there = parts.registry.plugins.get(following.plugin.id)
         if there is None or there.generation != number:
             end_trial(parts, following.plugin.id, number)
-            parts.reloads.trying.discard(str(digest))
-            await drop_snapshot(parts, digest)
         raise
-    finally:
-        parts.reloads.trying.discard(str(digest))
     await retire_snapshot(parts, following.follows)
     following = replace(following, plugin=switched)
     return Reload(outcome=ReloadOutcome.RELOADED, plugin=switched, following=following)
+
+
+async def _closed_gates(parts: Parts, caller: Caller, plugin: Plugin, read: Read) -> tuple[Change, ...]:
+    """Say which gates do not let a generation pass yet; its code is scanned if its manifest wants that.
+
+    Raises:
+        ConflictError: bandit is not installed.
+    """
+    manifest = read.manifest
+    try:
+        if manifest.security_scan:
+            await asyncio.to_thread(store_snapshot, read.folder, parts.snapshots)
+            await prepare_gates(parts, caller, plugin)
+        check_gates(parts, plugin, read.digest)
+    except ConflictError as error:
+        if "gate" not in error.extra:
+            raise
+        return (Change(what=str(error.extra["gate"]), text=error.message),)
+    return ()
 
 
 async def _hold_back(parts: Parts, caller: Caller, following: Following) -> Reload:
