@@ -21,6 +21,7 @@ from gateway.watch import FolderWatch
 
 _log = logging.getLogger("hearthgate.plugins")
 _LOOK_S = 0.5  # how often it is looked which plugins are to be watched
+_LOOKS = 20  # after so many, files are looked at though nobody told of an edit
 _AGAIN_S = 1.0
 _WHY = "its files changed"
 
@@ -50,8 +51,11 @@ class LiveReload:
         watch.start()
         try:
             while True:
-                self._follow()
-                await asyncio.sleep(_LOOK_S)
+                for _ in range(_LOOKS):
+                    self._follow()
+                    await asyncio.sleep(_LOOK_S)
+                # WHY: some file systems tell nobody of others' edits, and say nothing of that either.
+                self._look_at_all()
         finally:
             for task in self._tasks.values():
                 task.cancel()

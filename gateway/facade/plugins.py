@@ -191,6 +191,17 @@ class PluginManager:
         found = self._client.request("GET", f"/v1/plugins/{plugin_id}/benchmarks").body["benchmarks"]
         return [BenchmarkResult.read(body) for body in found]
 
+    def _setup_file_watcher(self, plugin_id: str, _manifest: object = None) -> list[str]:
+        """Give what the gateway watches of an active plugin, by itself and without being asked; nothing if it may not.
+
+        Raises:
+            NotFoundError: there is no such plugin.
+
+        """
+        body = self._client.request("GET", f"/v1/plugins/{plugin_id}/reloads").body
+        watched = [*body["watch_paths"], "manifest.json", body["entry_point"]]
+        return [f"plugins/{plugin_id}/{path}" for path in watched] if body["live_reload"] else []
+
     _run_plugin_benchmark = run_plugin_benchmark
     _should_run_benchmark = should_run_benchmark
 

@@ -161,7 +161,7 @@ def check_follows(parts: Parts, follows: Plugin) -> Plugin:
         raise ConflictError(f"a lockdown is in force: `{there.id}` is not reloaded", extra={"lockdown": lockdown.id})
     # SECURITY: a plugin that failed before anybody approved it would become active without approval.
     if there.state is State.FAILED and not _was_approved(parts, there):
-        raise ConflictError(f"`{there.id}` was never approved", way_out="uninstall it, and register it again")
+        raise ConflictError(f"`{there.id}` was not approved to run", way_out="uninstall it, and register it again")
     return there
 
 

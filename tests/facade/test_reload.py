@@ -60,5 +60,17 @@ def test_reload_as_the_requirements_call_it(tmp_path: Path) -> None:
         ]
         assert told == ["completed", "failed"]
         assert gw.plugins.get_plugin_manifest(plugin_id).version == "1.0.1"  # type: ignore[union-attr] # it is there
+        assert gw.plugins._setup_file_watcher(plugin_id, None) == []
+        live = {
+            "manifest_version": "2.0.0",
+            "sandbox_config": {"live_reload": True, "watch_paths": ["src/", "config/"]},
+        }
+        write(folder, "def execute(ctx, payload): return 3\n", version="1.0.4", **live)
+        assert gw.plugins.reload_plugin(plugin_id, "alice", "Live from now on") is False
+        (request,) = gw.permissions.get_pending_requests()
+        assert gw.permissions.approve_permissions(request.request_id, "alice", "seen") is True
+        assert gw.plugins._setup_file_watcher(plugin_id, None) == [
+            f"plugins/{plugin_id}/{path}" for path in ("src/", "config/", "manifest.json", "main.py")
+        ]
         with pytest.raises(NotFoundError):
             gw.plugins.reload_plugin("absent", "alice", "")
