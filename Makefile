@@ -6,7 +6,7 @@ SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
 .PHONY: test check lint types floors tests backends test-casbin test-pycasbin soak attacks fuzz
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -80,6 +80,9 @@ bench-impact: setup
 
 bench-egress: setup
 	$(BIN)/python -m benchmarks.egress
+
+bench-reload: setup
+	$(BIN)/python -m benchmarks.reload
 
 bench-edits: setup
 	$(BIN)/python -m benchmarks.edits

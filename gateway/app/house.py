@@ -41,6 +41,7 @@ from gateway.flows.erase import resume_erasures
 from gateway.flows.hooks import Hooks
 from gateway.flows.isolation import backends_used
 from gateway.flows.keep_log import Keeping, keep_log
+from gateway.flows.old_snapshots import drop_old_snapshots
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
@@ -140,6 +141,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await open_policy(parts, by=parts.owner)
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
+        await asyncio.to_thread(drop_old_snapshots, parts)
         stack.callback(_watch(parts))
         stack.push_async_callback(_begin(LiveReload(parts).run()))
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))

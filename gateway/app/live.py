@@ -21,7 +21,9 @@ from gateway.watch import FolderWatch
 
 _log = logging.getLogger("hearthgate.plugins")
 _LOOK_S = 0.5  # how often it is looked which plugins are to be watched
+_LOOKS = 20  # after so many, files are looked at though nobody told of an edit
 _AGAIN_S = 1.0
+_END_S = 10.0  # that reloads under way have when the gateway ends
 _WHY = "its files changed"
 
 
@@ -42,6 +44,7 @@ class LiveReload:
     _live: dict[PluginId, _Live] = field(default_factory=dict)
     _tasks: dict[PluginId, asyncio.Task[None]] = field(default_factory=dict)
     _again: set[PluginId] = field(default_factory=set)
+    _is_ending: bool = False
 
     async def run(self) -> None:
         """Watch until it is cancelled."""
@@ -50,13 +53,23 @@ class LiveReload:
         watch.start()
         try:
             while True:
-                self._follow()
-                await asyncio.sleep(_LOOK_S)
+                for _ in range(_LOOKS):
+                    self._follow()
+                    await asyncio.sleep(_LOOK_S)
+                # WHY: some file systems tell nobody of others' edits, and say nothing of that either.
+                self._look_at_all()
         finally:
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            self._is_ending = True
             await asyncio.to_thread(watch.stop)
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """Let reloads that were begun come to their end: a program may have the home open for a moment only."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks.values(), timeout=_END_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _follow(self) -> None:
         """Bring what is watched up to what the registry says; what begins to be watched is looked at at once."""
@@ -85,6 +98,8 @@ class LiveReload:
             self._look_at(plugin_id)
 
     def _look_at(self, plugin_id: PluginId) -> None:
+        if self._is_ending:
+            return
         if plugin_id in self._tasks:
             # WHY: what changes while it is looked at is looked at once more.
             self._again.add(plugin_id)

@@ -100,4 +100,7 @@ def export(
 
 
 def _summary(request: dict[str, Any]) -> str:
+    if "difference" in request:
+        changes = [f"{change['what']}: {change['text']}" for change in request["difference"]]
+        return "\n".join([f"version {request['from_version']} -> {request['version']}", *changes])
     return "\n".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])

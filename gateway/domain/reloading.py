@@ -6,13 +6,10 @@ from enum import StrEnum
 from typing import cast
 
 from gateway.domain.manifest import Manifest
-from gateway.domain.names import UserId
 from gateway.domain.request import Json
 from gateway.domain.version import parse_version
 
 DEFAULT_RELOAD_TIMEOUT_S = 30.0
-# SECURITY: no user id begins like this, so code that is only tried acts for nobody: it meets no consent and no data.
-NOBODY = UserId("~self-test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,12 +134,12 @@ class PluginManager:
 
         """
         path = f"/v1/plugins/{plugin_id}/reload"
-        try:
-            with self._telling(plugin_id):
+        with self._telling(plugin_id):
+            try:
                 reply = self._client.request("POST", path, json={"reason": reason}, on_behalf=user_id)
-        except ReloadFailedError as error:
-            self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
-            return False
+            except ReloadFailedError as error:
+                self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
+                return False
         self.logger.debug("reload of %s: %s", plugin_id, reply.body["reload"]["outcome"])
         return reply.body["reload"]["success"] is True
 
@@ -190,6 +190,17 @@ class PluginManager:
         """List what was measured, by benchmarks and by every ten calls, the newest first."""
         found = self._client.request("GET", f"/v1/plugins/{plugin_id}/benchmarks").body["benchmarks"]
         return [BenchmarkResult.read(body) for body in found]
+
+    def _setup_file_watcher(self, plugin_id: str, _manifest: object = None) -> list[str]:
+        """Give what the gateway watches of an active plugin, by itself and without being asked; nothing if it may not.
+
+        Raises:
+            NotFoundError: there is no such plugin.
+
+        """
+        body = self._client.request("GET", f"/v1/plugins/{plugin_id}/reloads").body
+        watched = [*body["watch_paths"], "manifest.json", body["entry_point"]]
+        return [f"plugins/{plugin_id}/{path}" for path in watched] if body["live_reload"] else []
 
     _run_plugin_benchmark = run_plugin_benchmark
     _should_run_benchmark = should_run_benchmark

@@ -56,6 +56,16 @@ def keep_code(parts: Parts, folder: PluginFolder) -> None:
     _build_packages(parts, folder)
 
 
+def check_kept(parts: Parts, digest: str | None) -> None:
+    """Refuse code whose copy was removed since it was read.
+
+    Raises:
+        ConflictError: it was, for a reload of the same content did not take it.
+    """
+    if digest is not None and not snapshot_path(parts.snapshots, digest).is_dir():
+        raise ConflictError("the code was not taken by a reload meanwhile", way_out="try again")
+
+
 async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
     """Take the code of a plugin that was registered without any.
 
@@ -86,6 +96,7 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
     there = parts.registry.plugins.get(plugin.id)
     if there is None or there.registration != plugin.registration:
         raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="try again")
+    check_kept(parts, code.digest)
     if there.digest is not None:
         return there  # WHY: another call, or a reload, was faster
     return parts.registry.plugins.adopt_code(plugin.id, code.digest, at=parts.now())
@@ -131,10 +142,19 @@ def _build_packages(parts: Parts, folder: PluginFolder) -> None:
     name = folder.manifest.get("requirements") if isinstance(folder.manifest, dict) else None
     if name is None:
         return
+    build_packages(str(name), read_lock(str(name), folder), parts.packages)
+
+
+def read_lock(name: str, folder: PluginFolder) -> bytes:
+    """Give the locked file of a folder that was read.
+
+    Raises:
+        MalformedError: there is none of that name.
+    """
     lock = next((content for path, _, content in folder.files if path == name), None)
     if lock is None:
-        raise MalformedError(f"requirements: there is no file `{str(name)[:80]}` in the plugin's folder")
-    build_packages(str(name), lock, parts.packages)
+        raise MalformedError(f"requirements: there is no file `{name[:80]}` in the plugin's folder")
+    return lock
 
 
 def _has_code(folder: PluginFolder, entry_point: str | None) -> bool:

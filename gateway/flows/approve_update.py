@@ -7,11 +7,15 @@ from gateway.domain.reloading import Trigger, version_flags
 from gateway.errors import ConflictError, HearthgateError, LogUnavailableError, MalformedError
 from gateway.flows.approval import approval_event, check_four_eyes
 from gateway.flows.compare_generations import compare_generations, still_all_asked
+from gateway.flows.event import event
+from gateway.flows.gates import check_gates
 from gateway.flows.hold_back import check_same
 from gateway.flows.lifecycle import find
+from gateway.flows.old_snapshots import trying
 from gateway.flows.parts import Parts
-from gateway.flows.read_generation import keep_generation, read_generation
-from gateway.flows.reload_plugin import take_generation
+from gateway.flows.plugin_risk import assessed, requested_risk
+from gateway.flows.read_generation import Read, read_generation
+from gateway.flows.reload_plugin import numbered, take_generation
 from gateway.flows.switch_generation import Following, check_follows, failed_event
 from gateway.registry.requests import PermissionRequest, RequestState
 
@@ -22,7 +26,7 @@ async def approve_update(
     """Approve what a generation asks for, whole; whether the caller may was asked before.
 
     Raises:
-        ConflictError: the code, or what is in force, changed since it was asked for.
+        ConflictError: the code, or what is in force, changed since it was asked for, or a gate does not let it pass.
         DeniedError: a second person is needed.
         MalformedError: a part of it was chosen, or a time.
         PolicyBrokenError: the policy files have errors, so no grant can be added.
@@ -31,9 +35,10 @@ async def approve_update(
     if not is_whole:
         raise MalformedError("an update is approved whole, and for good", way_out="leave out permissions and until")
     async with parts.reloads.turn(request.plugin_id):
-        following = await _following(parts, caller, request, reason)
+        following, read = await _following(parts, caller, request, reason)
         try:
-            await take_generation(parts, caller, following)
+            async with trying(parts, read.digest):
+                await take_generation(parts, caller, following, read)
         except LogUnavailableError:
             raise
         except HearthgateError as error:
@@ -41,7 +46,7 @@ async def approve_update(
             raise
 
 
-async def _following(parts: Parts, caller: Caller, request: PermissionRequest, reason: str) -> Following:
+async def _following(parts: Parts, caller: Caller, request: PermissionRequest, reason: str) -> tuple[Following, Read]:
     plugin = check_follows(parts, find(parts, request.plugin_id))
     current = parts.registry.requests.get(request.id)
     if current is None or current.state is not RequestState.PENDING:
@@ -49,8 +54,8 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
     read = await read_generation(parts, plugin)
     # SECURITY: a person approves what they looked at; by now other code may lie in the folder.
     check_same(request, plugin, read.digest)
-    await keep_generation(parts, read)
-    difference = await compare_generations(parts, plugin, read.manifest)
+    check_gates(parts, replace(plugin, manifest=read.manifest, digest=read.digest), read.digest)
+    difference = await compare_generations(parts, plugin, read)
     known = request.held_back.difference if request.held_back else ()
     if not still_all_asked(request.permissions, difference, known):
         raise ConflictError(
@@ -60,7 +65,9 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
     check_four_eyes(parts, caller, request.requested_by, difference.asked)
     check_four_eyes(parts, caller, plugin.registered_by, difference.asked)
     approved = approval_event(parts, caller, replace(request, permissions=difference.asked), reason)
-    return Following(
+    facts = assessed(read.manifest, requested_risk(parts, read.manifest))
+    risk = event(parts, caller, "risk_assessment", plugin.id, facts)
+    following = Following(
         follows=plugin,
         plugin=replace(plugin, manifest=read.manifest, digest=read.digest),
         difference=difference,
@@ -69,5 +76,6 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
         trigger=Trigger.APPROVAL,
         given=difference.asked,
         request=request,
-        records=(approved,),
+        records=(approved, risk),
     )
+    return numbered(parts, following), read

@@ -1,6 +1,7 @@
 """To compare a generation with the one in force: what it asks for beyond it, and which grants it needs no longer."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from gateway.domain.widening import Change, wider_limits, wider_manifest
 from gateway.executor.confine import confine
 from gateway.flows.grants import resolved
 from gateway.flows.parts import Parts
+from gateway.flows.read_generation import Read
 from gateway.policy.encode import encode_field
 from gateway.policy.rule import Rule
+from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
 
 _MB = 1 << 20
@@ -53,12 +56,13 @@ class Difference:
         return tuple(each.as_json() for each in self.changes)
 
 
-async def compare_generations(parts: Parts, plugin: Plugin, manifest: Manifest) -> Difference:
-    """Compare what a manifest asks for with what is in force, granted and asked for already."""
-    return await asyncio.to_thread(_compare, parts, plugin, manifest)
+async def compare_generations(parts: Parts, plugin: Plugin, read: Read) -> Difference:
+    """Compare what was read asks for with what is in force, granted and asked for already."""
+    return await asyncio.to_thread(_compare, parts, plugin, read)
 
 
-def _compare(parts: Parts, plugin: Plugin, manifest: Manifest) -> Difference:
+def _compare(parts: Parts, plugin: Plugin, read: Read) -> Difference:
+    manifest = read.manifest
     granted = _granted(parts, plugin.id)
     # WHY: what was shown to the person who approved it was asked for already, also where it was not given.
     before, after = (_required(parts, each) for each in (plugin.manifest, manifest))
@@ -73,6 +77,7 @@ def _compare(parts: Parts, plugin: Plugin, manifest: Manifest) -> Difference:
     wider = (
         *wider_manifest(plugin.manifest, manifest),
         *wider_limits(_limits(parts, plugin.manifest), _limits(parts, manifest)),
+        *_other_packages(parts, plugin, read),
     )
     return Difference(wider=wider, asked=asked, dropped=(*(grant for _, grant in outdone), *dropped), narrowed=narrowed)
 
@@ -138,6 +143,18 @@ def _named(parts: Parts, manifest: Manifest) -> list[RequestedPermission]:
 
 def _right(wish: RequestedPermission) -> Right:
     return Right(permission=wish.permission, scope=wish.scope or "", condition=wish.condition)
+
+
+def _other_packages(parts: Parts, plugin: Plugin, read: Read) -> tuple[Change, ...]:
+    # SECURITY: packages are fetched by the gateway, and are code that others wrote.
+    name, before = read.manifest.requirements, plugin.manifest.requirements
+    if name is None:
+        return ()
+    kept = None
+    if before is not None and plugin.digest is not None:
+        with contextlib.suppress(OSError):
+            kept = (snapshot_path(parts.snapshots, plugin.digest) / before).read_bytes()
+    return () if read.content(name) == kept else (Change(what="requirements", text=f"other packages in `{name}`"),)
 
 
 def _limits(parts: Parts, manifest: Manifest) -> Mapping[str, float]:

@@ -6,8 +6,8 @@ from gateway.domain.names import PluginId
 from gateway.domain.request import Json
 from gateway.errors import ConflictError
 from gateway.flows.event import event, waiting
-from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
+from gateway.flows.plugin_risk import requested_risk
 from gateway.flows.switch_generation import Following, check_follows
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import HeldBack, PermissionRequest, RequestState
@@ -46,12 +46,13 @@ async def hold_back(parts: Parts, caller: Caller, following: Following) -> Permi
             difference=following.difference.as_json(),
         ),
     )
+    risk = requested_risk(parts, wanted.manifest)
     facts: dict[str, Json] = {
         "request_id": request.id,
         "type": UPDATE,
         "permissions": [each.as_json() for each in request.permissions],
         "reason": request.reason,
-        "risk": _risk(parts, following),
+        "risk": {"score": risk.score, "tier": risk.tier.value},
         **following.as_json(),
     }
     await parts.log.append(waiting(event(parts, caller, "permission_requested", plugin.id, facts)))
@@ -97,12 +98,3 @@ def check_same(request: PermissionRequest, plugin: Plugin, digest: str | None) -
 def _is_same(request: PermissionRequest, plugin: Plugin, digest: str | None) -> bool:
     held = request.held_back
     return held is not None and held.digest == digest and held.from_generation == plugin.generation
-
-
-def _risk(parts: Parts, following: Following) -> Json:
-    policy = parts.policy.get()
-    if policy is None:
-        return None
-    asked = [(each.permission, each.scope) for each in following.difference.asked if each.scope is not None]
-    risk = plugin_risk(parts, policy.parsed, following.plugin.id, asked=asked)
-    return {"score": risk.score, "tier": risk.tier.value}

@@ -48,8 +48,8 @@ class Hooks:
 
     def _hear(self, record: Record) -> None:
         # INVARIANT: whoever recorded the event waits for nothing here.
-        if record.plugin_id is None:
-            return
+        if record.plugin_id is None or record.resolution is Resolution.FAILED:
+            return  # WHY: a reload that failed changed nothing that its plugin could be told of
         known = self._parts.registry.plugins.get(record.plugin_id)
         task = asyncio.create_task(self._follow(record, record.plugin_id, known))
         self._tasks.add(task)

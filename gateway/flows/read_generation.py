@@ -8,10 +8,11 @@ from gateway.domain.manifest import Manifest
 from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, NoCodeError, NotFoundError, Place, Problem
-from gateway.flows.adopt_code import keep_code
+from gateway.flows.adopt_code import keep_code, read_lock
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder
 from gateway.registry.manifest import MANIFEST_FILE, parse_manifest
+from gateway.registry.packages import check_lock
 from gateway.registry.plugins import Plugin
 from gateway.registry.watched import check_watch_paths
 
@@ -27,6 +28,10 @@ class Read:
     def digest(self) -> str:
         """What names its content."""
         return self.folder.digest
+
+    def content(self, path: str) -> bytes | None:
+        """Give what is in one of its files, None if there is none of that name."""
+        return next((content for name, _, content in self.folder.files if name == path), None)
 
 
 async def read_generation(parts: Parts, plugin: Plugin) -> Read:
@@ -58,10 +63,13 @@ def _read(parts: Parts, plugin: Plugin) -> Read:
     manifest = parse_manifest(cast("Json", plugin.manifest.raw) if folder.manifest is None else folder.manifest)
     if manifest.plugin_id != plugin.id:
         raise _wrong(f"plugin_id: `{manifest.plugin_id}` is another plugin: `{plugin.id}` is reloaded")
-    if not manifest.sandbox:
-        raise _wrong("sandbox: this gateway runs no plugin without its sandbox")
+    if not manifest.sandbox and plugin.id not in parts.unconfined:
+        raise _wrong("sandbox: false is the operator's to accept, not the author's")
     if not any(path == manifest.entry_point for path, _, _ in folder.files):
         raise NoCodeError(f"plugins/{plugin.id}/ has no `{manifest.entry_point}`", way_out="put the code there")
+    if manifest.requirements is not None:
+        lock = read_lock(manifest.requirements, folder)
+        check_lock(manifest.requirements, lock)
     check_watch_paths(place, reload_wish(manifest).watch_paths)
     return Read(manifest=manifest, folder=folder)
 

@@ -12,7 +12,7 @@ from gateway.domain.permission import Level
 from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
-from gateway.flows.adopt_code import read_code
+from gateway.flows.adopt_code import check_kept, read_code
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event, waiting
 from gateway.flows.inspection import check_functions
@@ -75,6 +75,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         )
         # INVARIANT: judged again, for while the records were written the plugin may have been revoked.
         _check_registrable(caller, parts.registry.plugins.get(manifest.plugin_id))
+        check_kept(parts, digest)
         if before is not None:
             superseded = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=manifest.plugin_id)
             parts.registry.requests.decide(

@@ -15,16 +15,20 @@ from gateway.domain.manifest import Manifest
 from gateway.domain.permission import Level
 from gateway.domain.record import Record
 from gateway.domain.reloading import Flag, Trigger, version_flags
-from gateway.errors import HearthgateError, HostCannotKeepError, LogUnavailableError, Problem
+from gateway.domain.widening import Change
+from gateway.errors import ConflictError, HearthgateError, HostCannotKeepError, LogUnavailableError, Problem
 from gateway.flows.adopt_code import rebuild_packages
 from gateway.flows.authorize import authorize
 from gateway.flows.compare_generations import Difference, compare_generations
+from gateway.flows.gates import check_gates, prepare_gates
 from gateway.flows.hold_back import expire_held_back, hold_back, was_denied
 from gateway.flows.lifecycle import check_legal, find
+from gateway.flows.old_snapshots import retire_snapshot, trying
 from gateway.flows.parts import Parts
-from gateway.flows.read_generation import keep_generation, read_generation
+from gateway.flows.read_generation import Read, keep_generation, read_generation
 from gateway.flows.switch_generation import Following, check_follows, failed_event, switch_generation
 from gateway.flows.try_generation import end_trial, try_generation
+from gateway.registry.folder import store_snapshot
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest
 
@@ -96,27 +100,35 @@ async def _reload(parts: Parts, caller: Caller, plugin: Plugin, reason: str, tri
             expire_held_back(parts, plugin, by=caller.user_id, why="the folder is again what is in force")
             return Reload(outcome=ReloadOutcome.UNCHANGED, plugin=find(parts, plugin.id))
         following = _following(plugin, read.manifest, read.digest, reason, trigger)
-        await keep_generation(parts, read)
-        difference = await compare_generations(parts, plugin, read.manifest)
-        following = _with_difference(following, difference)
-        if difference.widens:
-            return await _hold_back(parts, caller, following)
-        return await take_generation(parts, caller, following)
+        async with trying(parts, read.digest):
+            difference = await compare_generations(parts, plugin, read)
+            gates = await _closed_gates(parts, caller, following.plugin, read)
+            following = _with_difference(following, replace(difference, wider=(*difference.wider, *gates)))
+            if following.difference.widens:
+                return await _hold_back(parts, caller, following)
+            following = numbered(parts, following)
+            return await take_generation(parts, caller, following, read)
     except LogUnavailableError:
         raise
     except HearthgateError as error:
         return await _failed(parts, caller, following, error)
 
 
-async def take_generation(parts: Parts, caller: Caller, following: Following) -> Reload:
-    """Try a generation beside the one in force, and switch to it.
+def numbered(parts: Parts, following: Following) -> Following:
+    """Give a generation that is to be tried its number."""
+    number = parts.registry.plugins.next_generation(following.plugin.id)
+    return replace(following, plugin=replace(following.plugin, generation=number))
+
+
+async def take_generation(parts: Parts, caller: Caller, following: Following, read: Read) -> Reload:
+    """Keep what was read, try it beside the generation in force, and switch to it.
 
     Raises:
         HearthgateError: it did not pass, or could not come into force; what was in force still is.
     """
-    number = parts.registry.plugins.next_generation(following.plugin.id)
-    following = replace(following, plugin=replace(following.plugin, generation=number))
+    number = following.plugin.generation
     try:
+        await keep_generation(parts, read)
         await try_generation(parts, following.plugin, trace_id=caller.trace_id)
         switched = await switch_generation(parts, caller, following)
     except BaseException:
@@ -124,8 +136,28 @@ async def take_generation(parts: Parts, caller: Caller, following: Following) ->
         if there is None or there.generation != number:
             end_trial(parts, following.plugin.id, number)
         raise
+    await retire_snapshot(parts, following.follows)
     following = replace(following, plugin=switched)
     return Reload(outcome=ReloadOutcome.RELOADED, plugin=switched, following=following)
+
+
+async def _closed_gates(parts: Parts, caller: Caller, plugin: Plugin, read: Read) -> tuple[Change, ...]:
+    """Say which gates do not let a generation pass yet; its code is scanned if its manifest wants that.
+
+    Raises:
+        ConflictError: bandit is not installed.
+    """
+    manifest = read.manifest
+    try:
+        if manifest.security_scan:
+            await asyncio.to_thread(store_snapshot, read.folder, parts.snapshots)
+            await prepare_gates(parts, caller, plugin)
+        check_gates(parts, plugin, read.digest)
+    except ConflictError as error:
+        if "gate" not in error.extra:
+            raise
+        return (Change(what=str(error.extra["gate"]), text=error.message),)
+    return ()
 
 
 async def _hold_back(parts: Parts, caller: Caller, following: Following) -> Reload:
@@ -144,8 +176,7 @@ async def _revive(parts: Parts, caller: Caller, plugin: Plugin, reason: str) -> 
     )
     try:
         await _keep_promise(parts, plugin)
-        number = parts.registry.plugins.next_generation(plugin.id)
-        following = replace(following, plugin=replace(following.plugin, generation=number))
+        following = numbered(parts, following)
         switched = await switch_generation(parts, caller, following)
     except LogUnavailableError:
         raise

@@ -1,9 +1,12 @@
 """Which plugins are being reloaded: of each at most one reload at a time."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
+
+from gateway.registry.plugins import Plugin
 
 
 class ReloadTurns:
@@ -12,6 +15,8 @@ class ReloadTurns:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._under_way: set[str] = set()
+        self.trying: set[str] = set()  # digests of code that may come into force soon
+        self.retired: deque[tuple[float, Plugin]] = deque()  # generations that went out of force, and when
 
     @asynccontextmanager
     async def turn(self, plugin_id: str) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from gateway.flows.event import event
 from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
 from gateway.registry.plugins import Plugin
+from gateway.registry.requests import RequestState
 from gateway.registry.vetting import Review
 
 
@@ -26,7 +27,7 @@ async def review_plugin(parts: Parts, caller: Caller, plugin_id: str, digest: st
         raise MalformedError("reason: say what was looked at")
     async with parts.editing:
         plugin = find(parts, plugin_id)
-        _check(plugin, caller, digest)
+        _check(parts, plugin, caller, digest)
         facts: dict[str, Json] = {"digest": digest, "generation": plugin.generation, "reason": reason}
         await parts.log.append(event(parts, caller, "code_reviewed", plugin.id, facts))
         review = Review(
@@ -47,10 +48,12 @@ def standing_review(parts: Parts, plugin: Plugin, digest: str | None) -> Review 
     return next((each for each in found if not _is_own(plugin, each.reviewed_by)), None)
 
 
-def _check(plugin: Plugin, caller: Caller, digest: str) -> None:
-    if plugin.digest is None:
+def _check(parts: Parts, plugin: Plugin, caller: Caller, digest: str) -> None:
+    waiting = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
+    held_back = {each.held_back.digest for each in waiting if each.held_back is not None}
+    if plugin.digest is None and not held_back:
         raise ConflictError(f"`{plugin.id}` has no code", way_out=f"put it in plugins/{plugin.id}/")
-    if plugin.digest != digest:
+    if digest not in {plugin.digest, *held_back}:
         raise ConflictError(
             f"the code of `{plugin.id}` has the digest {plugin.digest}", way_out="look at what is there now"
         )

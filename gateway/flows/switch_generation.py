@@ -28,6 +28,7 @@ from gateway.flows.lifecycle import check_legal, find
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
 from gateway.flows.tell import tell
+from gateway.flows.void_calls import void_calls_of
 from gateway.registry.generations import Switch, Switching
 from gateway.registry.holds import Hold, new_hold
 from gateway.registry.plugins import Plugin
@@ -63,7 +64,7 @@ class Following:
             "previous_digest": old.digest,
             "new_digest": new.digest,
             "previous_generation": old.generation,
-            "new_generation": new.generation,
+            "new_generation": None if new.generation == old.generation else new.generation,
             "flags": [flag.value for flag in self.flags],
             "changes": list(self.difference.as_json()),
             "dropped": [grant.id for grant in self.difference.dropped],
@@ -160,7 +161,7 @@ def check_follows(parts: Parts, follows: Plugin) -> Plugin:
         raise ConflictError(f"a lockdown is in force: `{there.id}` is not reloaded", extra={"lockdown": lockdown.id})
     # SECURITY: a plugin that failed before anybody approved it would become active without approval.
     if there.state is State.FAILED and not _was_approved(parts, there):
-        raise ConflictError(f"`{there.id}` was never approved", way_out="uninstall it, and register it again")
+        raise ConflictError(f"`{there.id}` was not approved to run", way_out="uninstall it, and register it again")
     return there
 
 
@@ -217,6 +218,7 @@ def _switch(parts: Parts, caller: Caller, following: Following, held: list[Hold]
     )
     held += new
     parts.pool.retire(switched.id, switched.generation)
+    void_calls_of(parts, switched.id, "other code came into force")
     _log.info("plugin %s: generation %d is in force, digest %s", switched.id, switched.generation, switched.digest)
     return switched
 

@@ -3,11 +3,12 @@
 import asyncio
 
 from gateway.domain.names import PluginId
-from gateway.domain.reloading import NOBODY, reload_wish
+from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
-from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, ReloadFailedError
+from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, MalformedError, ReloadFailedError
 from gateway.flows.call import Call
 from gateway.flows.execute import Step, run_trial
+from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.registry.plugins import Plugin
 from sandbox.runtime import LOAD
@@ -16,23 +17,25 @@ from sandbox.runtime import LOAD
 async def try_generation(parts: Parts, plugin: Plugin, *, trace_id: str | None = None) -> None:
     """Load a generation's code and run its self test, each decided, recorded and confined like a call.
 
-    It runs for nobody (`NOBODY`): no user's data and no consent is within its reach. What it asks for is decided by
+    It runs on behalf of nobody: no user's data and no consent is within its reach. What it asks for is decided by
     the rights in force.
 
     Raises:
         ReloadFailedError: it did not pass, and why.
+        MalformedError: its functions are not what its manifest says.
         LogUnavailableError: it could not be recorded, so it did not run.
     """
     wish = reload_wish(plugin.manifest)
-    call = Call(plugin_id=plugin.id, payload={}, user=NOBODY, timeout_s=wish.timeout_s, trace_id=trace_id)
+    call = Call(plugin_id=plugin.id, payload={}, user=None, timeout_s=wish.timeout_s, trace_id=trace_id)
     try:
         async with asyncio.timeout(wish.timeout_s):
+            await check_functions(parts, plugin.manifest, plugin.digest)
             await _load(parts, call, plugin)
             if wish.self_test is not None:
                 await _run(parts, call, plugin, Step(function=wish.self_test, arguments={}, capability=None))
     except TimeoutError:
         raise ReloadFailedError(f"it did not pass within {wish.timeout_s:g} s (reload_timeout)") from None
-    except (LogUnavailableError, ReloadFailedError):
+    except (LogUnavailableError, MalformedError, ReloadFailedError):
         raise
     except DeniedError as error:
         raise ReloadFailedError(f"it may not run: {error.message}", decision_id=error.decision_id) from error
@@ -59,7 +62,8 @@ def _names(plugin: Plugin) -> list[str]:
 async def _run(parts: Parts, call: Call, plugin: Plugin, step: Step) -> Json:
     result = await run_trial(parts, call, plugin, step)
     if not result.success:
-        raise ReloadFailedError(f"{step.function}: {result.outcome.value}: {(result.error or '')[:2000]}")
+        what = "it cannot be loaded" if step.function == LOAD else f"`{step.function}`"
+        raise ReloadFailedError(f"{what}: {(result.error or result.outcome.value)[:2000]}")
     return result.output
 
 

@@ -74,6 +74,7 @@ async def reloads(
         "reloading": parts.reloads.is_under_way(plugin.id),
         "live_reload": wish.live,
         "watch_paths": list(wish.watch_paths),
+        "entry_point": plugin.manifest.entry_point,
         "waiting": waiting[0].as_json() if waiting else None,
         "events": [_event_json(row, measured) for row in page.rows[::-1]],
     }

@@ -174,3 +174,30 @@ def store_snapshot(folder: PluginFolder, store: Path) -> Path:
 def snapshot_path(store: Path, digest: str) -> Path:
     """Give where the snapshot of a digest lies."""
     return store / digest.removeprefix("sha256:")
+
+
+def stored_snapshots(store: Path) -> tuple[str, ...]:
+    """Give the digests of all snapshots of a store."""
+    try:
+        names = [entry.name for entry in os.scandir(store) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return ()
+    return tuple(f"sha256:{name}" for name in sorted(names) if not name.startswith("."))
+
+
+def forget_snapshot(store: Path, digest: str) -> Path | None:
+    """Take a snapshot out of the store at once, and give what is left to be removed; None if there was none."""
+    leaving = Path(tempfile.mkdtemp(prefix=".leaving-", dir=store)) if store.is_dir() else None
+    if leaving is None:
+        return None
+    try:
+        snapshot_path(store, digest).rename(leaving / "code")
+    except OSError:
+        leaving.rmdir()
+        return None
+    return leaving
+
+
+def remove_forgotten(leaving: Path) -> None:
+    """Remove what `forget_snapshot` left."""
+    shutil.rmtree(leaving, ignore_errors=True)

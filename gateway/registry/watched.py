@@ -1,5 +1,6 @@
 """The part of a plugin's folder that it wants to have watched: where it lies, and what it holds."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -12,6 +13,7 @@ from gateway.registry.manifest import MANIFEST_FILE
 
 _MOST = 5000  # folders, and files, of one plugin
 _READ_BYTES = 1 << 20
+_MOST_BYTES = 65 << 20  # of one file; no plugin may be as large as that
 
 
 def check_watch_paths(folder: Path, watch_paths: Sequence[str]) -> None:
@@ -103,14 +105,20 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _content(path: Path) -> bytes:
+    # SECURITY: whoever writes the folder may put a pipe, a link or a file without end in a file's place at any moment.
     try:
-        mode = path.lstat().st_mode
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return b"none" if error.errno == errno.ENOENT else b"other"
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             return b"other"
-        digest = hashlib.sha256(b"x" if mode & stat.S_IXUSR else b"-")
-        with path.open("rb") as file:
-            while data := file.read(_READ_BYTES):
+        digest, left = hashlib.sha256(b"x" if mode & stat.S_IXUSR else b"-"), _MOST_BYTES
+        try:
+            while left > 0 and (data := file.read(min(_READ_BYTES, left))):
                 digest.update(data)
+                left -= len(data)
+        except OSError:
+            return b"other"
         return digest.digest()
-    except OSError:
-        return b"none"

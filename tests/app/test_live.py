@@ -172,3 +172,18 @@ def test_a_day_of_edits_leaves_no_thread_behind(home: "Home") -> None:
     while threading.active_count() > before + 4:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_gateway_that_ends_at_once_finishes_what_it_began(home: "Home") -> None:
+    install(home, self_test="execute")
+    home.close()
+    home.write_plugin("teller", CODE, self_test="proves", **LIVE)
+    slow = "import time\n\n\ndef proves(ctx):\n    time.sleep(1)\n"
+    (home.folder / "plugins" / "teller" / "main.py").write_text(CODE + slow)
+    write_words(home, "second")
+    home.open()
+    home.until(lambda: home.parts.reloads.is_under_way("teller"))
+    home.close()
+    home.open()
+    assert [each["success"] for each in events(home)] == [True]
+    assert said(home) == "second"

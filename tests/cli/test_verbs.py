@@ -236,3 +236,34 @@ def test_traffic_is_listed_summed_up_and_exported(ask: Ask, hearthgate: Run, hom
     assert "vault.write" in told.stdout
     assert hearthgate("--home", home, "traffic", "summary").stdout.count("notes") == 1
     assert ask("traffic", "export", status=2)["type"].endswith("usage")
+
+
+def test_a_plugin_is_reloaded_held_back_and_approved(ask: Ask, hearthgate: Run, home: Path) -> None:
+    folder = home / "plugins" / "teller"
+    folder.mkdir()
+    manifest = {"plugin_id": "teller", "name": "Teller", "version": "1.0.0"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "main.py").write_text("def execute(ctx, payload): return 'old'\n")
+    ask("plugin", "register", "teller")
+    ask("plugin", "approve", "teller", "--reason", "read its code")
+    assert ask("plugin", "reload", "teller", "--reason", "nothing")["reload"]["outcome"] == "unchanged"
+    (folder / "main.py").write_text("def execute(ctx, payload): return 'new'\n")
+    assert ask("plugin", "reload", "teller", "--reason", "Bug fix update")["reload"]["outcome"] == "reloaded"
+    assert ask("plugin", "run", "teller", "{}")["output"] == "new"
+    (folder / "main.py").write_text("def execute(ctx, payload: return\n")
+    assert ask("plugin", "reload", "teller", status=1)["type"] == "urn:hearthgate:problem:reload_failed"
+    (folder / "main.py").write_text("def execute(ctx, payload): return 'newer'\n")
+    wanted = [{"permission": "vault_read", "scope": "notes"}]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "requested_permissions": wanted}))
+    held = ask("plugin", "reload", "teller", status=1)["reload"]
+    told = hearthgate("--home", home, "plugin", "reload", "teller")
+    assert (told.returncode, "permission: vault_read on `notes/*`" in told.stdout) == (1, True)
+    assert held["request_id"] in told.stderr
+    assert "permission: vault_read" in hearthgate("--home", home, "permission", "requests").stdout
+    assert ask("permission", "approve", held["request_id"], "--reason", "seen")["status"] == "approved"
+    assert ask("plugin", "run", "teller", "{}")["output"] == "newer"
+    events = ask("plugin", "reloads", "teller")["events"]
+    assert [each["success"] for each in events] == [True, False, True]
+    table = hearthgate("--home", home, "plugin", "reloads", "teller").stdout
+    assert "Bug fix update" in table
+    assert "SyntaxError" in table

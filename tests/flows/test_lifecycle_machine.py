@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.strategies import sampled_from
+
+from gateway.domain.lifecycle import State
+from gateway.flows.reload_policy import refresh_memberships
 
 if TYPE_CHECKING:
     from tests.conftest import Home
@@ -17,6 +21,10 @@ NEXT = {
     ("active", "revoke"): "revoked",
     ("suspended", "resume"): "active",
     ("suspended", "revoke"): "revoked",
+    ("active", "reload"): "active",
+    ("failed", "reload"): "active",
+    ("failed", "revoke"): "revoked",
+    ("failed", "uninstall"): "absent",
     ("revoked", "register"): "registered",
     ("absent", "register"): "registered",
     ("registered", "uninstall"): "absent",
@@ -76,6 +84,39 @@ class Life(RuleBasedStateMachine):
     def uninstall(self) -> None:
         if self.step("uninstall"):
             self.grants = set()
+
+    @rule(word=sampled_from(["one", "two"]))
+    def reload(self, word: str) -> None:
+        (self.home.folder / "plugins" / "puppet" / "main.py").write_text(f"def execute(ctx, payload): return {word!r}")
+        generation = self.generation()
+        if self.step("reload"):
+            assert self.generation() >= generation
+        else:
+            assert self.generation() == generation
+
+    @precondition(lambda self: self.state == "active")
+    @rule()
+    def reload_broken_code(self) -> None:
+        main = self.home.folder / "plugins" / "puppet" / "main.py"
+        before, generation = main.read_text(), self.generation()
+        main.write_text("def execute(ctx, payload:")
+        assert self.home.owner.post("/v1/plugins/puppet/reload", {"reason": ""}).status_code == 409
+        main.write_text(before)
+        assert self.generation() == generation
+
+    @precondition(lambda self: self.state == "active")
+    @rule()
+    def fail(self) -> None:
+        plugins = self.home.parts.registry.plugins
+        plugin = plugins.get("puppet")
+        assert plugin is not None
+        plugins.move(plugin, State.FAILED, reason="host_cannot_keep", at=self.home.parts.now())
+        self.home.do(refresh_memberships(self.home.parts, by="test", why="it failed"))
+        self.state = "failed"
+
+    def generation(self) -> int:
+        plugin = self.home.parts.registry.plugins.get("puppet")
+        return 0 if plugin is None else plugin.generation
 
     @precondition(lambda self: self.state in {"registered", "active", "suspended"})
     @rule()

@@ -178,8 +178,9 @@ def test_a_folder_that_cannot_be_believed_is_not_taken_over(home: "Home", fault:
 def test_a_self_test_acts_for_nobody_with_the_rights_in_force(home: "Home") -> None:
     code = (
         "def execute(ctx, payload):\n    ctx.vault.write('notes/secret', ctx.user_id)\n"
-        "def proves(ctx):\n    found = ctx.vault.list('notes')\n    assert found == [], found\n"
-        "    assert ctx.user_id == '~self-test', ctx.user_id\n"
+        "def proves(ctx):\n    assert not ctx.user_id, ctx.user_id\n"
+        "    try:\n        return ctx.vault.read('notes/secret')\n    except Exception as error:\n"
+        "        assert 'nobody' in str(error), error\n"
         "    try:\n        ctx.core.get('version')\n    except PermissionError:\n        return 'denied'\n"
         "    raise ValueError('it may do more than was granted')\n"
     )
@@ -189,8 +190,8 @@ def test_a_self_test_acts_for_nobody_with_the_rights_in_force(home: "Home") -> N
     assert outcome(reload(home)) == "reloaded", events(home)
     ran = [row["details"] for row in home.records(event_type="execution_completed") if row["details"].get("trial")]
     assert [each["function"] for each in ran] == ["(load)", "proves"]
-    assert {each["user"] for each in home.decided(subject="plugin:teller", kind="core")} == {"~self-test"}
-    assert home.owner.post("/v1/keys", {"user": "~self-test", "scopes": ["execute"]}).status_code == 400
+    assert {each["user"] for each in home.decided(subject="plugin:teller", kind="core")} == {None}
+    assert [each["output_size"] for each in ran] == [2, len('"denied"')]
 
 
 WIDER: list[tuple[dict[str, Any], str]] = [
@@ -573,3 +574,96 @@ def test_watch_paths_that_lead_out_are_refused_with_their_place(home: "Home") ->
         assert problem["file"] == "manifest.json"
         assert problem["message"].startswith("sandbox_config.watch_paths[1]: ")
     os.unlink(home.folder / "plugins" / "teller" / ".git")  # noqa: PTH108 (not what it points to)
+
+
+def test_other_packages_wait_for_a_person_before_any_is_fetched(home: "Home") -> None:
+    home.install("teller", tells("old"))
+    home.write_plugin("teller", tells("new"), requirements="packages.lock")
+    lock = f"absent-package==1.0.0 --hash=sha256:{'0' * 64}\n"
+    (home.folder / "plugins" / "teller" / "packages.lock").write_text(lock)
+    assert outcome(reload(home)) == "held_back"
+    assert [each["what"] for each in pending(home)[0]["difference"]] == ["requirements"]
+    assert not list((home.folder / "data").glob("packages/*"))
+    (home.folder / "plugins" / "teller" / "packages.lock").write_text("--index-url http://elsewhere\n")
+    (problem,) = reload(home).json()["problems"]
+    assert problem["file"] == "packages.lock"
+
+
+def test_code_that_is_not_in_force_is_not_kept_for_ever(home: "Home") -> None:
+    store = home.folder / "data" / "snapshots"
+    home.install("teller", tells("old"))
+    (home.folder / "plugins" / "teller" / "main.py").write_text("def execute(")
+    assert reload(home).status_code == 409
+    assert [f"sha256:{each.name}" for each in store.iterdir()] == [
+        home.owner.get("/v1/plugins/teller").json()["digest"]
+    ]
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("new"))
+    assert outcome(reload(home)) == "reloaded"
+    assert len(list(store.iterdir())) == 2, "calls may still be under way"
+    home.reopen()
+    assert [f"sha256:{each.name}" for each in store.iterdir()] == [
+        home.owner.get("/v1/plugins/teller").json()["digest"]
+    ]
+    assert said(home) == "new"
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("old"))
+    assert outcome(reload(home)) == "reloaded"
+    assert said(home) == "old"
+
+
+def test_code_that_wants_a_review_is_tried_and_taken_only_after_one(home: "Home") -> None:
+    home.write_plugin("teller", tells("old"), code_review_required=True)
+    digest = home.owner.post("/v1/plugins", {"folder": "teller"}).json()["digest"]
+    bob = home.person("bob", "approve")
+    assert bob.post("/v1/plugins/teller/review", {"digest": digest, "reason": "read it"}).status_code in {200, 201}
+    assert bob.post("/v1/plugins/teller/approve", {"reason": ""}).status_code == 200
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("new"))
+    assert outcome(reload(home)) == "held_back"
+    (request,) = pending(home)
+    assert [each["what"] for each in request["difference"]] == ["code_review"]
+    refused = approve(home, request["id"])
+    assert (refused.status_code, refused.json()["gate"]) == (409, "code_review")
+    assert said(home) == "old"
+    assert [row for row in home.records(event_type="execution_started") if row["details"].get("trial")] == []
+    own = home.owner.post("/v1/plugins/teller/review", {"digest": request["digest"], "reason": "mine"})
+    assert own.status_code == 403
+    seen = bob.post("/v1/plugins/teller/review", {"digest": request["digest"], "reason": "read it, too"})
+    assert seen.status_code in {200, 201}, seen.text
+    assert approve(home, request["id"]).status_code == 200
+    assert said(home) == "new"
+
+
+def test_code_in_which_a_scan_finds_too_much_waits(home: "Home") -> None:
+    home.install("teller", tells("old"), security_scan=True)
+    (home.folder / "plugins" / "teller" / "main.py").write_text(
+        "import subprocess\n\n\ndef execute(ctx, payload):\n    subprocess.call(payload['word'], shell=True)\n"
+    )
+    assert outcome(reload(home)) == "held_back"
+    (request,) = pending(home)
+    assert [each["what"] for each in request["difference"]] == ["security_scan"]
+    assert approve(home, request["id"]).json()["gate"] == "security_scan"
+    (home.folder / "plugins" / "teller" / "main.py").write_text(tells("mended"))
+    assert outcome(reload(home)) == "reloaded"
+    assert said(home) == "mended"
+    assert pending(home) == []
+
+
+def test_the_hook_of_a_reload_runs_in_the_new_generation_and_not_when_it_failed(home: "Home") -> None:
+    hook = "def noticed(ctx):\n    return {word!r}\n"
+    manifest = {"lifecycle_hooks": {"reloaded": "noticed"}}
+    home.install("teller", tells("old") + hook.format(word="old"), **manifest)
+    main = home.folder / "plugins" / "teller" / "main.py"
+    main.write_text(tells("new") + "raise RuntimeError('broken')\n")
+    assert reload(home).status_code == 409
+    main.write_text(tells("new") + hook.format(word="new"))
+    assert outcome(reload(home)) == "reloaded"
+    home.until(lambda: [row for row in home.records(event_type="execution_completed") if "hook" in row["details"]])
+    hooks = [row["details"] for row in home.records(event_type="execution_completed") if "hook" in row["details"]]
+    assert [each["generation"] for each in hooks] == [home.owner.get("/v1/plugins/teller").json()["generation"]]
+
+
+def test_an_async_def_without_async_support_is_not_taken(home: "Home") -> None:
+    home.install("teller", "def ask(ctx):\n    return 1\n", capabilities=[{"name": "ask"}])
+    (home.folder / "plugins" / "teller" / "main.py").write_text("async def ask(ctx):\n    return 1\n")
+    answer = reload(home)
+    assert answer.status_code == 409
+    assert answer.json()["problems"][0]["file"] == "main.py"
