@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
 from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
@@ -109,7 +110,7 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     decisions: list[Decision] = []
     execution_id = parts.new_id()
     for step in steps:
-        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id())
+        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id(), bool(results))
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
         except OutcomeUnknownError:
@@ -216,6 +217,7 @@ class _Run:
     plugin: Plugin
     step: Step
     execution_id: str
+    repeats: bool = False  # another call of the same batch came before
 
     async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
         parts = self.parts
@@ -245,17 +247,21 @@ class _Run:
         return result, decisions[0]
 
     def _plugin_decisions(self) -> list[Decision]:
-        subject = plugin_subject(self.plugin.id)
-        asks = [(Kind.PLUGIN, Level.EXECUTE, str(self.plugin.id))]
-        if self.step.capability is not None:
-            asks += [(permission.kind, permission.level, scope) for permission, scope in self.step.capability.requires]
+        own, through = plugin_subject(self.plugin.id), [plugin_subject(each) for each in self.call.chain]
+        to_run = (Kind.PLUGIN, Level.EXECUTE, str(self.plugin.id))
+        required = () if self.step.capability is None else self.step.capability.requires
+        asks = [(own, *to_run)]
+        # WHY: for the first call of a batch those through which it came were asked when they called.
+        asks += [(subject, *to_run) for subject in through if self.repeats]
+        # SECURITY: called by another plugin it acts with what both may do, so both need what it requires.
+        asks += [(subject, need.kind, need.level, scope) for subject in (own, *through) for need, scope in required]
         return [
             decide(
                 self.parts,
                 AccessRequest(subject=subject, user=self.call.user, kind=kind, level=level.word, scope=scope),
                 self.context,
             )
-            for kind, level, scope in asks
+            for subject, kind, level, scope in asks
         ]
 
     def _stopped(self, decisions: list[Decision]) -> RunResult | None:
@@ -292,7 +298,8 @@ class _Run:
             arguments=self.step.arguments,
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
-            isolation=isolation_of(self.parts, self.plugin),
+            # SECURITY: a cell that stays may hold what an earlier call read, and those who call now may not.
+            isolation=Isolation.PRISTINE if self.call.chain else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
         )
         asking = Asking(

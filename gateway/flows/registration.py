@@ -12,6 +12,7 @@ from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import read_code
 from gateway.flows.authorize import authorize
+from gateway.flows.dependencies import check_no_circle
 from gateway.flows.event import event, waiting
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
@@ -111,6 +112,7 @@ async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tu
             "sandbox: false is the operator's to accept, not the author's",
             way_out=f'write true, or the operator writes `[sandbox] unconfined = ["{plugin_id}"]` in hearthgate.toml',
         )
+    check_no_circle(parts, manifest)
     await check_functions(parts, manifest, code.digest)
     return manifest, code.digest
 
