@@ -34,6 +34,8 @@ def active_plugins(parts: Parts) -> frozenset[PluginId]:
     return frozenset(each.id for each in parts.registry.plugins.all() if each.state is State.ACTIVE)
 
 
-def plugin_risk(parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()) -> Risk:
+def plugin_risk(
+    policy: ParsedPolicy | PolicySet, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()
+) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    return plugin_risks(parsed).risk(plugin_id, asked=asked)
+    return plugin_risks(policy).risk(plugin_id, asked=asked)

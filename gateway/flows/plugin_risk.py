@@ -52,7 +52,7 @@ def assess(parts: Parts, reader: LogReader, plugin: Plugin) -> Assessment:
         UnavailableError: the log cannot be searched.
     """
     policy = parts.policy.get()
-    rights = _UNJUDGED if policy is None else plugin_risk(policy.parsed, plugin.id)
+    rights = _UNJUDGED if policy is None else plugin_risk(policy, plugin.id)
     behaviour = _behaviour(parts, reader, plugin)
     score = min(rights.score + sum(each.points for each in behaviour.parts), MAX_SCORE)
     tier = _UNJUDGED.tier if policy is None else policy.risk_table.tier_of(score)
@@ -71,7 +71,7 @@ def requested_risk(parts: Parts, manifest: Manifest) -> Risk:
     if policy is None:
         return _UNJUDGED
     asked = [(each.permission, each.scope) for each in manifest.permissions if each.scope is not None]
-    return plugin_risk(policy.parsed, manifest.plugin_id, asked=asked)
+    return plugin_risk(policy, manifest.plugin_id, asked=asked)
 
 
 def is_understated(manifest: Manifest, risk: Risk) -> bool:

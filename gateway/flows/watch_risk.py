@@ -41,13 +41,17 @@ class RiskWatch:
             self._task = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        while (self._changed is None or self._changed) and not self._closed:
-            await asyncio.sleep(_TOGETHER_S)
-            which, self._changed = self._changed, set()
-            for plugin in self._parts.registry.plugins.all():
-                if plugin.state is State.ACTIVE and (which is None or plugin.id in which) and not self._closed:
-                    await self._look_at(plugin.id)
-        self._task = None
+        try:
+            while (self._changed is None or self._changed) and not self._closed:
+                await asyncio.sleep(_TOGETHER_S)
+                which, self._changed = self._changed, set()
+                for plugin in self._parts.registry.plugins.all():
+                    if plugin.state is State.ACTIVE and (which is None or plugin.id in which) and not self._closed:
+                        await self._look_at(plugin.id)
+        except Exception:  # noqa: BLE001 (nobody waits for this; the next change looks again)
+            _log.exception("the risk of plugins could not be looked at")
+        finally:
+            self._task = None
 
     async def _look_at(self, plugin_id: PluginId) -> None:
         parts = self._parts

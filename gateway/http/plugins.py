@@ -70,7 +70,7 @@ def _assessment(parts: Parts, plugin: Plugin) -> dict[str, Any]:
     policy, declared = parts.policy.get(), plugin.manifest.declared_tier
     requested = requested_risk(parts, plugin.manifest)
     return {
-        "risk": None if policy is None else plugin_risk(policy.parsed, plugin.id).as_json(),
+        "risk": None if policy is None else plugin_risk(policy, plugin.id).as_json(),
         "requested_risk": requested.as_json(),
         "declared_tier": None if declared is None else declared.value,
         "understated": is_understated(plugin.manifest, requested),
