@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.audit.export import ExportRequest, begin_export
+from gateway.audit.index.follower import Follower
+from gateway.audit.index.schema import remove_index
 from gateway.audit.log import DecisionLog
 from gateway.audit.verify import verify_file
 from gateway.audit.wanted import Filter
@@ -120,6 +122,15 @@ def export(folder: Path, path: Path, wanted: Filter) -> None:
     asyncio.run(story())
 
 
+def index(folder: Path) -> None:
+    """Fill the search index, as the process beside a serving gateway does."""
+    following = Follower(folder)
+    following.start()
+    while following.state.indexed < following.state.records:
+        time.sleep(0.1)
+    following.stop()
+
+
 def verify(path: Path, key: str, jobs: int) -> None:
     """Verify a file; a finding is a failure of this benchmark."""
     result = verify_file(path, key=key, jobs=jobs)
@@ -145,8 +156,13 @@ def main() -> None:
         step(folder, "export", chosen.rows)
         step(folder, "verify", chosen.rows, 1)
         step(folder, "verify", chosen.rows, os.cpu_count() or 1)
+        remove_index(folder / "data")
         step(folder, "filtered", chosen.rows // 40)
-        step(folder, "verify-filtered", chosen.rows // 40, 1)
+        step(folder, "filtered-user", chosen.rows // len(USERS))
+        step(folder, "index", chosen.rows)
+        step(folder, "filtered", chosen.rows // 40)
+        step(folder, "filtered-user", chosen.rows // len(USERS))
+        step(folder, "verify-filtered", chosen.rows // len(USERS), 1)
 
 
 def step(folder: Path, name: str, rows: int, *more: int) -> None:
@@ -164,6 +180,8 @@ def run_step(folder: Path, name: str, rows: str, jobs: str = "1") -> None:
         "export": lambda: export(data, whole, Filter()),
         "verify": lambda: verify(whole, key, int(jobs)),
         "filtered": lambda: export(data, part, Filter(plugin="plugin-7")),
+        "filtered-user": lambda: export(data, part, Filter(user="user7")),
+        "index": lambda: index(data),
         "verify-filtered": lambda: verify(part, key, int(jobs)),
     }
     gc.collect()

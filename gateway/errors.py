@@ -129,6 +129,12 @@ class NoCodeError(ConflictError):
     code = "no_code"
 
 
+class ReloadFailedError(ConflictError):
+    """A new generation was not taken; the one before stays in force."""
+
+    code, title = "reload_failed", "The new generation was not taken"
+
+
 class PolicyBrokenError(ConflictError):
     """The policy files have errors, so nothing can be added to them."""
 

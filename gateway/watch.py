@@ -22,11 +22,17 @@ class FolderWatch:
 
     It tells that something may have changed, not what: whoever is called compares contents. Only the folders
     named are watched, not those below, where a version control system may keep thousands. A folder that
-    is deleted, replaced or not there yet is watched again as soon as it is there.
+    is deleted, replaced or not there yet is watched again as soon as it is there. Where the folders are not always
+    the same ones a function names them, from any thread, each time it is asked.
     """
 
-    def __init__(self, folders: Sequence[Path], on_change: Callable[[], None], debounce_s: float = 0.2) -> None:
-        self._folders = tuple(folders)
+    def __init__(
+        self,
+        folders: Sequence[Path] | Callable[[], Sequence[Path]],
+        on_change: Callable[[], None],
+        debounce_s: float = 0.2,
+    ) -> None:
+        self._folders = folders if callable(folders) else lambda: folders
         self._on_change = on_change
         self._debounce_s = debounce_s
         self._wake = threading.Event()
@@ -88,7 +94,7 @@ class FolderWatch:
 
     def _identities(self) -> dict[Path, tuple[int, int]]:
         found = {}
-        for folder in self._folders:
+        for folder in self._folders():
             try:
                 state = folder.stat()
             except OSError:

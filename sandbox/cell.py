@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sandbox import cgroup, disk, identity, kernel, landlock, relay, rlimits, root, runtime, seccomp, template
+from sandbox.backends import loader, outside
 from sandbox.errors import SandboxError
-from sandbox.spec import FORK, PRISTINE, Spec
+from sandbox.spec import FORK, NATIVE, PRISTINE, Spec
 
 CHANNEL, REPORT = 3, 4
 _FIRST_SPARE = 64
 _HOST_NAME = "cell"
-_READY = b'{"t":"ready"}'
+READY = b'{"t":"ready"}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +59,16 @@ def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
     status = 1
     try:
         ends.take()
-        plugin = _build(spec, kit, group)
-        if plugin == 0:
-            _become_plugin(spec, kit, memory_is_bounded=group.bounds_memory)
-            status = _serve(spec)
+        if spec.backend != NATIVE:
+            program = outside.build(spec, kit.template, group, channel=CHANNEL, last_capability=kit.last_capability)
+            _report(program.await_ready())
+            _report(program.wait())
+            status = 0
+        elif (plugin := _build(spec, kit, group)) == 0:
+            become_plugin(spec, kit, memory_is_bounded=group.bounds_memory)
+            os.write(REPORT, READY)
+            os.close(REPORT)
+            status = serve(spec)
         else:
             _watch(plugin)
             status = 0
@@ -96,10 +103,16 @@ def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
     return os.fork()
 
 
-def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
+def become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
+    """Raise, on a process that has its namespaces and its root, every other barrier."""
     os.setsid()
     identity.enter_user_namespace()
     identity.drop_privileges(kit.last_capability)
+    restrain(spec, kit, memory_is_bounded=memory_is_bounded)
+
+
+def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
+    """Raise the last barriers, those that a process without any privilege can raise."""
     seccomp.apply(kit.refusals)
     entry_point = f"/plugin/{spec.entry_point}"
     if not os.access(entry_point, os.R_OK):
@@ -113,12 +126,11 @@ def _become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool) -> None:
         os.environ.update(relay.environment(certificates=spec.certificates is not None))
     landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
     seccomp.apply(kit.filters[spec.single_process, spec.relay])
-    os.write(REPORT, _READY)
-    os.close(REPORT)
     os.chdir("/scratch")
 
 
-def _serve(spec: Spec) -> int:
+def serve(spec: Spec) -> int:
+    """Take calls as the plugin's process; gives its exit status."""
     with socket.socket(fileno=CHANNEL) as channel:
         if spec.isolation == FORK:
             return template.serve(channel, spec.entry_point)
@@ -128,7 +140,8 @@ def _serve(spec: Spec) -> int:
 def _reaches(spec: Spec, common: root.Template) -> list[landlock.Reach]:
     trusted = () if spec.certificates is None else (relay.CERTIFICATES,)
     packages = () if spec.packages is None else ("/packages",)
-    readable = (*common.libraries, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
+    another = () if spec.backend == NATIVE else loader.readable()
+    readable = (*common.libraries, *another, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
     written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
     return [
         *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted)),

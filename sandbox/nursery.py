@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 
 from sandbox import cell, cgroup, kernel
+from sandbox.backends import outside
+from sandbox.backends.loader import Loader
 from sandbox.errors import SandboxError
-from sandbox.spec import Spec, SpecError
+from sandbox.spec import NATIVE, Spec, SpecError
 
 MAX_ORDER_BYTES = 128 << 10
 _ORDER_DESCRIPTORS = 3
@@ -43,6 +45,7 @@ class Nursery:
         self._control = control
         self._kit = kit
         self._controllers = controllers
+        self._loader = Loader(kit.template)
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
@@ -110,7 +113,9 @@ class Nursery:
         if spec.require_cgroup:
             self._controllers.check(spec.limits, single_process=spec.single_process)
         self._count += 1
-        group = cgroup.make_group(self._controllers, f"cell-{self._count}", spec.limits)
+        if spec.backend != NATIVE:
+            self._loader.prepare()
+        group = cgroup.make_group(self._controllers, f"cell-{self._count}", outside.room(spec))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             pid = self._fork()

@@ -33,7 +33,8 @@ def open_door() -> socket.socket:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             answer = fcntl.ioctl(control, _GET_FLAGS, _REQUEST.pack(b"lo", 0))
             flags = _REQUEST.unpack(answer)[1]
-            fcntl.ioctl(control, _SET_FLAGS, _REQUEST.pack(b"lo", flags | _UP))
+            if not flags & _UP:
+                fcntl.ioctl(control, _SET_FLAGS, _REQUEST.pack(b"lo", flags | _UP))
         door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):

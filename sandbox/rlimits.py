@@ -9,6 +9,7 @@ from sandbox.spec import Limits
 _CPU_GRACE_S = 2
 _INTERPRETER_BYTES = 192 << 20  # address space of the interpreter and its libraries, before a plugin asks for any
 _LOOSE_FACTOR = 4
+PENDING_EACH = 4  # signals that wait, for each process
 _LOOSE_BYTES = 1 << 30
 
 
@@ -27,7 +28,7 @@ def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float 
         resource.RLIMIT_RTPRIO: 0,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_NPROC: limits.processes,
-        resource.RLIMIT_SIGPENDING: 4 * limits.processes,
+        resource.RLIMIT_SIGPENDING: PENDING_EACH * limits.processes,
     }
     if memory_is_bounded:
         wanted[resource.RLIMIT_AS] = limits.memory_bytes * _LOOSE_FACTOR + _LOOSE_BYTES
@@ -39,8 +40,10 @@ def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float 
 
 
 def _lower(which: int, value: int) -> None:
-    _soft, hard = resource.getrlimit(which)
+    soft, hard = resource.getrlimit(which)
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    if soft == hard == bound:
+        return
     try:
         resource.setrlimit(which, (bound, bound))
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from sandbox import kernel, shown
 from sandbox.errors import SandboxError
 from sandbox.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 from sandbox.relay import CERTIFICATES
-from sandbox.spec import Spec
+from sandbox.spec import LOADER, NATIVE, Spec
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _MASKED = ("site-packages", "dist-packages")
@@ -27,6 +27,12 @@ class Template:
 
     place: str
     libraries: tuple[str, ...]
+    package: int = -1  # a descriptor of this package's own folder, over which `place` is mounted
+
+    @property
+    def state(self) -> str:
+        """Give the folder for what a program that makes a cell keeps meanwhile."""
+        return os.path.join(self.place, "state")
 
     @property
     def new(self) -> str:
@@ -51,15 +57,16 @@ def prepare_template(place: str) -> Template:
     """Build, on an existing folder and in this mount namespace alone, what cells share."""
     try:
         kernel.mount("none", "/", None, MS_REC | MS_PRIVATE)
+        package = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         kernel.mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m")
-        template = Template(place=place, libraries=library_folders())
-        os.mkdir(template.new)
-        os.mkdir(template.tree)
+        template = Template(place=place, libraries=library_folders(), package=package)
+        for folder in (template.new, template.state, template.tree, template.tree + LOADER):
+            os.mkdir(folder)
         for folder in template.libraries:
-            _bind(folder, template.tree + folder, MS_RDONLY | MS_NOSUID | MS_NODEV)
+            bind(folder, template.tree + folder, MS_RDONLY | MS_NOSUID | MS_NODEV)
             _mask(template.tree + folder)
         for device in DEVICES:
-            _bind(device, template.tree + device, MS_NOSUID | MS_NOEXEC)
+            bind(device, template.tree + device, MS_NOSUID | MS_NOEXEC)
         kernel.set_mount_flags(place, MS_RDONLY, recursive=False)
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
@@ -68,6 +75,21 @@ def prepare_template(place: str) -> Template:
 
 def enter_root(template: Template, spec: Spec, uid: int) -> int:
     """Build this cell's root and move into it; afterwards the host's files have no name here.
+
+    Gives what `build_root` gives.
+    """
+    disk = build_root(template, spec, uid)
+    try:
+        # SECURITY: of /proc only what belongs to processes, and of those only one's own.
+        show_processes(template.new + "/proc")
+        _swap_roots(template.new)
+    except OSError as error:
+        raise SandboxError.from_os(_BARRIER, error) from None
+    return disk
+
+
+def build_root(template: Template, spec: Spec, uid: int) -> int:
+    """Build this cell's root on the template's `new`, all but its processes.
 
     Gives a descriptor of the disk that holds all that the cell can write: its folder `scratch`, and for each
     writable mount a folder `changed-<n>` of what differs from its source.
@@ -80,7 +102,8 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
         sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
         kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
-        for folder in (*template.libraries, "/dev"):
+        loader = () if spec.backend == NATIVE else (LOADER,)
+        for folder in (*template.libraries, *loader, "/dev"):
             # WHY: each by itself, so that beside it there is room for what the plugin was granted.
             os.makedirs(new + folder)
             kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
@@ -100,7 +123,6 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
         kernel.unmount(new + shown.DISK, kernel.MNT_DETACH)
         os.rmdir(new + shown.DISK)
         kernel.set_mount_flags(new, MS_RDONLY, recursive=False)
-        _swap_roots(new)
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
     return disk
@@ -126,9 +148,12 @@ def _own_folders(new: str, spec: Spec, uid: int) -> int:
     os.chown(disk + "/scratch", uid, uid if os.getuid() == 0 else -1)
     kernel.mount(disk + "/scratch", new + "/scratch", None, MS_BIND)
     kernel.set_mount_flags(new + "/scratch", hidden)
-    # SECURITY: of /proc only what belongs to processes, and of those only one's own.
-    kernel.mount("proc", new + "/proc", "proc", hidden, "hidepid=invisible,subset=pid")
     return os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def show_processes(place: str) -> None:
+    """Mount there what /proc tells of the processes of this pid namespace, and nothing else of it."""
+    kernel.mount("proc", place, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible,subset=pid")
 
 
 def _swap_roots(new: str) -> None:
@@ -156,7 +181,8 @@ def _bind_open(source: int, target: str, flags: int) -> None:
     os.close(source)
 
 
-def _bind(source: str, target: str, flags: int) -> None:
+def bind(source: str, target: str, flags: int) -> None:
+    """Mount a file or folder of the host at a place that is made if need be."""
     if not os.path.exists(source):
         raise SandboxError("mount", f"`{source}` does not exist")
     make_place(target, is_folder=os.path.isdir(source))

@@ -21,6 +21,7 @@ from sandbox.channel import Channel
 from sandbox.context import Context
 from sandbox.witness import Witness
 
+LOAD = "(load)"  # no function's name: the code is loaded, and asked which functions it has
 _PLUGIN = "/plugin"
 _PACKAGES = "/packages"
 _TRACE_LINES = 20
@@ -81,6 +82,9 @@ def _answer(call: Mapping[str, Any], channel: Channel, code: Code) -> dict[str, 
 
 
 def _run(call: Mapping[str, Any], channel: Channel, code: Code) -> object:
+    if call["function"] == LOAD:
+        module = code.load()
+        return [name for name in call["kwargs"]["names"] if not callable(getattr(module, name, None))]
     function = getattr(code.load(), call["function"], None)
     if not callable(function):
         raise AttributeError(f"`{code.entry_point}` has no function `{call['function']}`")  # noqa: TRY004  # it is missing

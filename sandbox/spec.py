@@ -17,7 +17,10 @@ _MAX_MOUNTS = 64
 _TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
 PRISTINE, FORK, SHARED = "pristine", "fork", "shared"
 _MODES = (PRISTINE, FORK, SHARED)
-_RESERVED = ("/proc", "/sys", "/dev", "/packages", "/plugin", "/run", "/scratch", "/trust")
+NATIVE, BWRAP, RUNSC = "native", "bwrap", "runsc"
+BACKENDS = (NATIVE, BWRAP, RUNSC)
+LOADER = "/loader"  # where a cell that another program makes sees its interpreter
+_RESERVED = ("/proc", "/sys", "/dev", LOADER, "/packages", "/plugin", "/run", "/scratch", "/trust")
 
 
 class SpecError(ValueError):
@@ -89,6 +92,7 @@ class Spec:
     lifetime_s: float = 0.0  # how long it may wait for calls, besides the time of one
     single_process: bool = False  # threads, but no child: then the process limits bound all there is
     require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
+    backend: str = NATIVE  # who makes the cell's namespaces and root; never another than this one
 
     def __post_init__(self) -> None:
         if not isinstance(self.plugin_id, str) or not _LABEL.fullmatch(self.plugin_id):
@@ -107,6 +111,8 @@ class Spec:
             _check_path("certificates", self.certificates)
         _check_type("single_process", self.single_process, bool)
         _check_type("require_cgroup", self.require_cgroup, bool)
+        if self.backend not in BACKENDS:
+            raise SpecError(f"backend `{str(self.backend)[:40]}`: {', '.join(BACKENDS)}")
         if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):
             raise SpecError(f"mounts: at most {_MAX_MOUNTS}, each a mount")
         # SECURITY: a target inside another mount would be looked up through folders that a plugin may have written.

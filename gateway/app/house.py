@@ -7,15 +7,17 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import sandbox
 from gateway.app.home import check_home
+from gateway.app.live import LiveReload
 from gateway.app.recall import recall_samples
 from gateway.app.sinks import sinks_of
 from gateway.audit.index.following import Following
@@ -45,12 +47,15 @@ from gateway.flows.tell import settle_later
 from gateway.flows.watch_risk import RiskWatch
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
+from gateway.meter import Meter
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
+from gateway.registry.generations import Generations
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -112,6 +117,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         data.mkdir(mode=0o700, exist_ok=True)
         data.chmod(0o700)
         log = await asyncio.to_thread(DecisionLog.open, data, now=now, new_id=new_id)
+        meter = Meter()
+        log.when_committed(meter.committed)
         stack.push_async_callback(log.close)
         index = Following(data)
         index.start()
@@ -119,7 +126,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         connection = open_registry(data / "registry.db")
         stack.callback(connection.close)
         ports: set[int] = set()
-        parts = _parts(home, settings, (log, index), connection, stack, ports)
+        parts = _parts(home, settings, (log, index, meter), connection, stack, ports)
         stack.push_async_callback(_every(_TRAFFIC_S, partial(write_traffic, parts)))
         stack.push_async_callback(_every(_USES_S, partial(write_key_uses, parts)))
         stack.push_async_callback(parts.bench.close)
@@ -133,6 +140,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
         stack.callback(_watch(parts))
+        stack.push_async_callback(_begin(LiveReload(parts).run()))
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
@@ -146,7 +154,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
 def _parts(
     home: Path,
     settings: Settings,
-    record: tuple[DecisionLog, Following],
+    record: tuple[DecisionLog, Following, Meter],
     connection: sqlite3.Connection,
     stack: AsyncExitStack,
     ports: set[int],
@@ -174,6 +182,7 @@ def _parts(
         ),
     )
     memory = Memory(connection)
+    plugins, holds, consents = Plugins(connection), Holds(connection), Consents(connection)
     return Parts(
         home=home,
         owner=owner_name(),
@@ -182,11 +191,13 @@ def _parts(
         index=record[1],
         forgetting=[record[1].forget],
         registry=Registry(
-            plugins=Plugins(connection),
+            plugins=plugins,
+            generations=Generations(connection, plugins, holds, consents),
             grants=Grants(connection),
             requests=PermissionRequests(connection),
-            holds=Holds(connection),
-            consents=Consents(connection),
+            holds=holds,
+            consents=consents,
+            approvals=CallApprovals(connection),
             keys=Keys(connection),
             rates=Rates(),
             erasures=Erasures(connection),
@@ -197,6 +208,7 @@ def _parts(
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
+        meter=record[2],
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=pool,
         caps=caps,
@@ -361,6 +373,17 @@ async def tell_refusals(parts: Parts, refusals: Refusals) -> None:
         )
     except LogUnavailableError:
         refusals.put_back(counts)
+
+
+def _begin(work: Coroutine[Any, Any, None]) -> Callable[[], Awaitable[None]]:
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return stop
 
 
 def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -5,23 +5,22 @@ including that record, so that the file proves itself without the gateway.
 """
 
 import asyncio
-import hashlib
 import sqlite3
 from binascii import hexlify
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from gateway.audit import canonical
-from gateway.audit.index.words import match_expression
+from gateway.audit.chosen import PAGE_BYTES, PAGE_ROWS, Chosen, choose
 from gateway.audit.log import DecisionLog
-from gateway.audit.merkle import Node, inclusion_proof
+from gateway.audit.merkle import TILE_LEVELS, Node, inclusion_proof
 from gateway.audit.query import LogReader
 from gateway.audit.row import STORED, Stored, spell_line
-from gateway.audit.search import Sieve
-from gateway.audit.selection import conditions, take
+from gateway.audit.selection import take
 from gateway.audit.verification import FILTERED_NOTE
 from gateway.audit.wanted import Filter
 from gateway.audit.whole import WholeLog
@@ -29,7 +28,6 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.errors import LogUnavailableError
 
-PAGE_ROWS = 2000
 EVERYTHING = Filter()
 
 
@@ -59,12 +57,21 @@ class Export:
     """An export that is recorded and can be read, `chunks` of whole lines at a time."""
 
     folder: Path
-    wanted: Filter
-    up_to: int  # the last record that could match
     seq: int  # the export's own record
     note: str
     first: int  # the first record that is kept
-    rows: int  # how many records are wanted
+    wanted: Filter = EVERYTHING
+    chosen: Chosen | None = None  # what is wanted, None if everything is
+
+    @property
+    def rows(self) -> int:
+        """How many records are wanted."""
+        return self.seq - self.first if self.chosen is None else self.chosen.numbers.count
+
+    @property
+    def slow(self) -> str | None:
+        """Why it took longer than usual to begin, None if it did not."""
+        return None if self.chosen is None else self.chosen.note
 
     def chunks(self) -> Iterator[bytes]:
         """Give the lines, oldest first, some thousand at a time; memory stays the same whatever the length.
@@ -87,9 +94,9 @@ class Export:
 
         """
         with LogReader(self.folder).whole() as whole:
-            if self.wanted.everything and whole.first != self.first:
+            if self.chosen is None and whole.first != self.first:
                 raise LogUnavailableError("records were dropped since this export began", way_out="export again")
-            proof = None if self.wanted.everything else _prover(whole.node, self.seq)
+            proof = None if self.chosen is None else _prover(whole.node, self.seq)
 
             def spell(found: list[Stored]) -> bytes:
                 lines = [spell_line(stored, b"" if proof is None else proof(stored[0])) for stored in found]
@@ -102,7 +109,8 @@ class Export:
                 end = (b"" if proof is None else proof(self.seq)) + self._end(whole.live)
                 return spell_line(own, end) + b"\n"
 
-            yield Reading(pages=_pages(whole, self.wanted, self.up_to), spell=spell, last=last)
+            pages = _pages(whole, self.seq) if self.chosen is None else self.chosen.pages(whole, self.wanted)
+            yield Reading(pages=pages, spell=spell, last=last)
 
     def _end(self, connection: sqlite3.Connection) -> bytes:
         """Give what only the last line has: the checkpoint, and how the key that signed it came to its office."""
@@ -120,10 +128,17 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
         MalformedError: the filter cannot be understood.
 
     """
-    size, rows, before = 0, 0, log.before
+    before = log.before
     details: dict[str, Json] = {}
+    chosen = None
     if not request.wanted.everything:
-        size, rows, details = await asyncio.to_thread(_survey, folder, request.wanted)
+        chosen = await asyncio.to_thread(_choose, folder, request.wanted)
+        details = {
+            "rows": chosen.numbers.count,
+            "up_to": chosen.up_to,
+            "leaves_sha256": chosen.leaves_sha256,
+            "not_proven": FILTERED_NOTE,
+        }
     elif before.size:
         details = {"first": before.size + 1, "frontier": [each.hex() for each in before.hashes]}
     record = Record(
@@ -137,50 +152,43 @@ async def begin_export(log: DecisionLog, folder: Path, request: ExportRequest) -
         trace_id=request.trace_id,
     )
     seq, note = await log.append_signed(record)
-    up_to = seq - 1 if request.wanted.everything else size
-    first = before.size + 1
-    rows = seq - first if request.wanted.everything else rows
-    return Export(folder=folder, wanted=request.wanted, up_to=up_to, seq=seq, note=note, first=first, rows=rows)
+    return Export(folder=folder, wanted=request.wanted, seq=seq, note=note, first=before.size + 1, chosen=chosen)
 
 
-def _survey(folder: Path, wanted: Filter) -> tuple[int, int, dict[str, Json]]:
-    """Count and hash what will be exported, so that its record commits to it."""
-    rows, digest = 0, hashlib.sha256()
+def _choose(folder: Path, wanted: Filter) -> Chosen:
     with LogReader(folder).whole() as whole:
-        size = whole.size
-        for found in _pages(whole, wanted, size):
-            rows += len(found)
-            for stored in found:
-                digest.update(stored[2])
-    details: dict[str, Json] = {
-        "rows": rows,
-        "up_to": size,
-        "leaves_sha256": digest.hexdigest(),
-        "not_proven": FILTERED_NOTE,
-    }
-    return size, rows, details
+        return choose(folder, whole, wanted)
 
 
-def _pages(whole: WholeLog, wanted: Filter, up_to: int) -> Iterator[list[Stored]]:
-    """Read what `wanted` describes, oldest first; each page is a read of its own, so the writer is never held up."""
+def _pages(whole: WholeLog, end: int) -> Iterator[list[Stored]]:
+    """Read every record before `end`, oldest first; each page is a read of its own, so the writer is never held up."""
     after = 0
-    with closing(Sieve(None if wanted.q is None else match_expression(wanted.q))) as sieve:
-        for part in whole.between(*wanted.span):
-            where, values = conditions(wanted, part.connection)
-            sql = (
-                f"{STORED} WHERE {' AND '.join(where)} AND record.seq > ? AND record.seq <= ? "
-                "ORDER BY record.seq LIMIT ?"
-            )
-            while found := take(part.connection.execute(sql, (*values, after, up_to, PAGE_ROWS))):
-                after = found[-1][0]
-                if passed := sieve.passed(found):
-                    yield passed
+    sql = f"{STORED} WHERE record.seq > ? AND record.seq < ? ORDER BY record.seq LIMIT {PAGE_ROWS}"
+    for part in whole.parts:
+        while found := take(part.connection.execute(sql, (after, end)), PAGE_BYTES):
+            after = found[-1][0]
+            yield found
 
 
 def _prover(node: Node, size: int) -> Callable[[int], bytes]:
+    """Give what spells the proof of a record in the tree of `size`."""
+
+    @lru_cache(1)
+    def above(tile: int) -> bytes:
+        """Give the hashes above a full tile, which its leaves share."""
+        return b"".join(map(_spelt, inclusion_proof(tile << TILE_LEVELS, size, node)[TILE_LEVELS:]))
 
     def prove(seq: int) -> bytes:
-        hashes = b",".join(b'"%b"' % hexlify(each) for each in inclusion_proof(seq - 1, size, node))
-        return b',"proof":[%b]' % hashes
+        index = seq - 1
+        tile = index >> TILE_LEVELS
+        if (tile + 1) << TILE_LEVELS <= size:
+            beside = b"".join(_spelt(node(level, (index >> level) ^ 1)) for level in range(TILE_LEVELS)) + above(tile)
+        else:
+            beside = b"".join(map(_spelt, inclusion_proof(index, size, node)))
+        return b',"proof":[%b]' % beside[1:]
 
     return prove
+
+
+def _spelt(node: bytes) -> bytes:
+    return b',"%b"' % hexlify(node)

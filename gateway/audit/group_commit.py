@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, TypeVar
 
 from gateway.audit.book import CheckpointBook
@@ -58,7 +59,7 @@ class LogCounts:
 class Batch:
     """Records that share one commit, and those who wait for it."""
 
-    __slots__ = ("error", "finished", "first", "items", "loop", "notes", "sign_end", "waiters", "weight")
+    __slots__ = ("error", "finished", "first", "items", "loop", "notes", "sign_end", "took_s", "waiters", "weight")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -70,6 +71,7 @@ class Batch:
         self.first = 0
         self.notes: list[tuple[int, str]] = []
         self.error: Exception | None = None
+        self.took_s = 0.0
 
     def durable(self) -> asyncio.Future[None]:
         """Give a future of one caller's own: who is cancelled takes nothing from the others."""
@@ -106,6 +108,7 @@ class GroupCommit:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.counts = LogCounts()
         self.signed: tuple[int, str] | None = None  # the newest checkpoint, with its size
+        self.on_commit: Callable[[float, int], None] = _tell_nobody  # seconds, and records made durable
         self._store, self._book = store, book
         self._now, self._on_failure = now, on_failure
         self._waiting: deque[Batch] = deque()
@@ -296,10 +299,12 @@ class GroupCommit:
 
     def _commit(self, batch: Batch) -> None:
         """Commit; in the writer thread."""
+        began = perf_counter()
         try:
             self._store.sync()
         except Exception as error:  # noqa: BLE001 # SECURITY: as in `_seal`
             batch.error = error
+        batch.took_s = perf_counter() - began
         batch.finished.set()
         with suppress(RuntimeError):  # WHY: the loop may be closed; then `adopt` settles the batch.
             batch.loop.call_soon_threadsafe(self._settle, batch)
@@ -321,6 +326,7 @@ class GroupCommit:
         self._release(batch)
         self.counts.appended += len(batch.items)
         self.counts.commits += 1
+        self.on_commit(batch.took_s, len(batch.items))
         if batch.notes:
             self.signed = batch.notes[-1]
             self._work.put(partial(self._book.add, [note for _, note in batch.notes]))
@@ -335,6 +341,10 @@ class GroupCommit:
     def _run_work(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+
+
+def _tell_nobody(_seconds: float, _records: int) -> None:
+    """Tell nobody."""
 
 
 def _answer(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Result]", work: Callable[[], Result]) -> None:

@@ -140,6 +140,10 @@ class DecisionLog:
         """The public keys that this log's checkpoints were signed with, each in its time."""
         return self._store.keys()
 
+    def when_committed(self, told: Callable[[float, int], None]) -> None:
+        """Have `told` of each commit: how many seconds it took, and how many records it made durable."""
+        self._commits.on_commit = told
+
     async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:
         """Write `records`, all or none, and return their numbers; with `sign` a checkpoint stands right behind them.
 

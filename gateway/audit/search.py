@@ -56,26 +56,22 @@ class Search:
 
     def _rows(self, below: int) -> Iterator[Found]:
         self._examined = below
-        lookup = None if self._wanted.everything else Lookup.open(self._folder)
+        lookup = None if self._wanted.everything else lookup_of(self._folder, self._whole)
         if lookup is not None:
             with closing(lookup):
-                if self._is_of_this_log(lookup):
-                    self._remark(lookup.size)
-                    yield from self._from_log(above=lookup.size)
-                    try:
-                        yield from self._from_index(lookup)
-                    except sqlite3.DatabaseError as error:
-                        if "interrupted" in str(error):
-                            raise
-                        # WHY: a damaged index is made anew by its follower; until then the log answers.
-                    else:
-                        return
+                self._remark(lookup.size)
+                yield from self._from_log(above=lookup.size)
+                try:
+                    yield from self._from_index(lookup)
+                except sqlite3.DatabaseError as error:
+                    if "interrupted" in str(error):
+                        raise
+                    # WHY: a damaged index is made anew by its follower; until then the log answers.
+                else:
+                    return
         if not self._wanted.everything:
             self._remark(0)
         yield from self._from_log(above=0)
-
-    def _is_of_this_log(self, lookup: Lookup) -> bool:
-        return not lookup.size or leaf_of(self._whole, lookup.size) == lookup.last is not None
 
     def _from_index(self, lookup: Lookup) -> Iterator[Found]:
         below = min(self._examined, lookup.size + 1)
@@ -159,6 +155,15 @@ class Sieve:
     def close(self) -> None:
         """Let go of the memory."""
         self._connection.close()
+
+
+def lookup_of(folder: Path, whole: WholeLog) -> Lookup | None:
+    """Open the index over a log, None if there is none that can be read or it is of another log."""
+    lookup = Lookup.open(folder)
+    if lookup is None or not lookup.size or leaf_of(whole, lookup.size) == lookup.last is not None:
+        return lookup
+    lookup.close()
+    return None
 
 
 def stored_rows(whole: WholeLog, seqs: Iterable[int]) -> list[Stored]:

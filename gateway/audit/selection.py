@@ -13,14 +13,14 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 _BY_USER = "? IN (json_extract(personal, '$.user_id'), json_extract(personal, '$.decision.user'))"
 
 
-def take(found: Iterable[Stored]) -> list[Stored]:
+def take(found: Iterable[Stored], max_bytes: int = MAX_PAGE_BYTES) -> list[Stored]:
     """Read stored records until they are many bytes: a page is bounded, whatever its rows hold."""
     taken: list[Stored] = []
     held = 0
     for stored in found:
         taken.append(stored)
         held += weight(stored)
-        if held > MAX_PAGE_BYTES:
+        if held > max_bytes:
             break
     return taken
 

@@ -4,6 +4,7 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 
 from gateway.audit.merkle import TILE, TILE_LEVELS, Frontier, Node, node_hash
 
@@ -36,7 +37,8 @@ def stored_node(connection: sqlite3.Connection) -> Node:
         if rows and rows[0][0] != first:
             return _hash_tail(rows[0][0] - first, found[0])
         while len(hashes := found[-1]) > 1:
-            found.append([node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=False)])
+            pairs = zip(hashes[::2], hashes[1::2], strict=False)
+            found.append([sha256(b"\x01" + left + right).digest() for left, right in pairs])
         return found
 
     def node(level: int, index: int) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.bench.advice import advise
+from gateway.bench.advice import Advice, advise
 from gateway.bench.figures import Figures
 from gateway.bench.tiers import Allowance, grade
 from gateway.domain.request import Json
@@ -45,6 +45,7 @@ def tell(
     """Give the JSON of a benchmark; `before` is that of an older generation."""
     graded = grade(figures, allowed)
     met = thresholds.judge(figures)
+    compared = None if before is None else compare(figures, before)
     return {
         **figures.as_json(),
         "tier": None if graded is None else graded.tier.value,
@@ -53,9 +54,23 @@ def tell(
         "sample_needed": None if graded is None else graded.sample_needed,
         "thresholds": met,
         "passed": bool(figures.executions) and all(_is_met(each) for each in met.values()),
-        "advice": [] if graded is None else [each.as_json() for each in advise(figures, graded, allowed)],
-        "compared": None if before is None else compare(figures, before),
+        "advice": [
+            *([] if graded is None else [each.as_json() for each in advise(figures, graded, allowed)]),
+            *_became_slower(figures, compared),
+        ],
+        "compared": compared,
     }
+
+
+def _became_slower(figures: Figures, compared: Mapping[str, Json] | None) -> list[Json]:
+    if compared is None or compared["slower"] is not True or figures.mean_ms is None:
+        return []
+    before = float(str(compared["mean_ms"]))
+    told = (
+        f"a call takes {figures.mean_ms:,.0f} ms, in generation {compared['generation']} it took {before:,.0f} ms: "
+        "`hearthgate plugin reloads` tells which reload made it slower; look at what that changed"
+    )
+    return [Advice(metric="response_time_before", measured=figures.mean_ms, wanted=before, text=told).as_json()]
 
 
 def _is_met(judged: Json) -> bool:

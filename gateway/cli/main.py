@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    approvals,
     audit,
     consent,
     home,
@@ -16,7 +17,7 @@ from gateway.cli import (
     permission,
     plugin,
     plugin_author,
-    plugin_bench,
+    plugin_reload,
     plugin_vetting,
     policy_proof,
     traffic,
@@ -54,9 +55,10 @@ plugin_vetting.add_verbs(plugin.app)
 for name, noun in (
     ("key", key),
     ("policy", policy_proof),
-    ("plugin", plugin_bench),
+    ("plugin", plugin_reload),
     ("permission", permission),
     ("consent", consent),
+    ("approvals", approvals),
     ("audit", audit),
     ("traffic", traffic),
     ("lockdown", lockdown),

@@ -20,6 +20,7 @@ _FACTS = columns(
     name="name",
     version="version",
     status="status",
+    reloading="reloading",
     reason="reason",
     author="author",
     description="description",

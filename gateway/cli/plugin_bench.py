@@ -39,6 +39,7 @@ _FACTS = columns(
     tier="tier",
 )
 _NOT_MET = 1
+__all__ = ["app", "bench"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

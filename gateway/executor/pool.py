@@ -57,6 +57,7 @@ class Pool:
         self._makers: set[asyncio.Task[None]] = set()
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._epoch = 0
+        self._least: dict[str, int] = {}  # of each plugin that was reloaded, the generation in force
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,6 +66,11 @@ class Pool:
     def running(self) -> tuple[Job, ...]:
         """The calls that run or wait for a cell."""
         return tuple(self._jobs.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a cell."""
+        return self._waiting
 
     @property
     def resting(self) -> tuple[Job, ...]:
@@ -157,7 +163,7 @@ class Pool:
     async def _make_resident(self, key: Key, work: "_Work") -> Resident:
         staying = replace(work.spec, isolation=work.job.isolation.value, lifetime_s=LIFETIME_S)
         resident = self._resting.add(key, await self._make(staying), work.job)
-        resident.is_stale = key.epoch != self._epoch
+        resident.is_stale = key.epoch != self._epoch or self._is_old(work.job)
         return resident
 
     def _refuse_beyond(self, what: asyncio.Semaphore | asyncio.Lock) -> None:
@@ -199,7 +205,7 @@ class Pool:
         """Have a cell ready for the next call of a plugin that is called often, when nothing else is to be done."""
         if not self._heat.warms(key.spec) or self._conversations or self._closing or not self._resting.enabled:
             return
-        if key.epoch == self._epoch and key not in self._making:
+        if key.epoch == self._epoch and key not in self._making and not self._is_old(job):
             self._making[key] = job
             task = asyncio.create_task(self._make_ready(key, job))
             self._makers.add(task)
@@ -228,6 +234,16 @@ class Pool:
         for key in [key for key, job in self._making.items() if which(job)]:
             del self._making[key]
         return len(doomed) + self._resting.end(which)
+
+    def retire(self, plugin_id: str, generation: int) -> None:
+        """End every cell that waits for a call of an older generation of a plugin; one in use ends with its call."""
+        self._least[plugin_id] = generation
+        for key in [key for key, job in self._making.items() if self._is_old(job)]:
+            del self._making[key]
+        self._resting.end_stale(self._is_old)
+
+    def _is_old(self, job: Job) -> bool:
+        return job.generation < self._least.get(job.plugin_id, 0)
 
     def policy_changed(self) -> None:
         """End every cell that waits, for another policy is in force; one in use ends with its call."""

@@ -105,9 +105,9 @@ class Resting:
             each.end()
         return len(found)
 
-    def end_stale(self) -> None:
-        """End every cell, for what made them has changed; one in use ends with its call."""
-        for each in list(self._cells.values()):
+    def end_stale(self, which: Callable[[Job], bool] = lambda _owner: True) -> None:
+        """End every cell that `which` names, for what made it has changed; one in use ends with its call."""
+        for each in [each for each in self._cells.values() if which(each.owner)]:
             each.is_stale = True
             if not each.is_busy:
                 each.end()

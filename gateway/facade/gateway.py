@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.client import Client, find_home
+from gateway.facade.approvals import CallApprovals
 from gateway.facade.audit import AuditLog
 from gateway.facade.log_files import LogFiles
 from gateway.facade.permissions import PermissionManager
@@ -19,6 +20,7 @@ class Gateway:
         self._client = client
         self.plugins = PluginManager(client)
         self.permissions = PermissionManager(client)
+        self.approvals = CallApprovals(client)
         self.traffic = TrafficLogger(client)
         self.log_files = LogFiles(client)
         self.audit = AuditLog(client)

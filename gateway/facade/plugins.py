@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.client import Client
 from gateway.domain.record import CATEGORY_OF, Category
-from gateway.errors import DeniedError, MalformedError, NotFoundError
+from gateway.errors import DeniedError, MalformedError, NotFoundError, ReloadFailedError
 from gateway.facade.values import (
     AuditEvent,
     BenchmarkResult,
@@ -126,6 +126,27 @@ class PluginManager:
         except NotFoundError:
             return None
         return PluginManifest.read(reply.body, self._read_log)
+
+    def reload_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
+        """Take over what lies in a plugin's folder; True if it is in force, False if what was in force still is.
+
+        `get_reload_events` tells why it failed; what asks for more waits in `get_pending_requests`.
+
+        Raises:
+            DeniedError: the owner may not.
+            NotFoundError: there is no such plugin.
+            IllegalTransitionError: it is in a state in which nothing is reloaded.
+
+        """
+        path = f"/v1/plugins/{plugin_id}/reload"
+        try:
+            with self._telling(plugin_id):
+                reply = self._client.request("POST", path, json={"reason": reason}, on_behalf=user_id)
+        except ReloadFailedError as error:
+            self.logger.warning("reload of %s failed: %s", plugin_id, error.message)
+            return False
+        self.logger.debug("reload of %s: %s", plugin_id, reply.body["reload"]["outcome"])
+        return reply.body["reload"]["success"] is True
 
     def get_reload_events(self, plugin_id: str) -> list[ReloadEvent]:
         """List what the log has of reloads of a plugin, the oldest first; none were if the list is empty."""

@@ -40,11 +40,20 @@ async def read_code(parts: Parts, plugin_id: str, entry_point: str | None = None
             return Code(manifest=None, digest=None)
         if not _has_code(folder, entry_point):
             return Code(manifest=folder.manifest, digest=None)
-        store_snapshot(folder, parts.snapshots)
-        _build_packages(parts, folder)
+        keep_code(parts, folder)
         return Code(manifest=folder.manifest, digest=folder.digest)
 
     return await asyncio.to_thread(work)
+
+
+def keep_code(parts: Parts, folder: PluginFolder) -> None:
+    """Keep a read-only copy of a folder that was read, and unpack the packages that it names.
+
+    Raises:
+        MalformedError: the packages cannot be had.
+    """
+    store_snapshot(folder, parts.snapshots)
+    _build_packages(parts, folder)
 
 
 async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
@@ -60,7 +69,7 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
     if code.manifest is not None and code.manifest != plugin.manifest.raw:
         raise ConflictError(
             f"plugins/{plugin.id}/manifest.json is not the manifest that was registered",
-            way_out="uninstall the plugin and register the folder",
+            way_out=f"`hearthgate plugin reload {plugin.id}`",
         )
     await check_functions(parts, plugin.manifest, code.digest)
     await check_new_code(parts, plugin, code.digest)
@@ -75,10 +84,10 @@ async def adopt_code(parts: Parts, plugin: Plugin) -> Plugin:
     await parts.log.append(record)
     # INVARIANT: judged by what is there now; while the record was written the plugin may have become another.
     there = parts.registry.plugins.get(plugin.id)
-    if there is None or there.generation != plugin.generation:
+    if there is None or there.registration != plugin.registration:
         raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="try again")
     if there.digest is not None:
-        return there
+        return there  # WHY: another call, or a reload, was faster
     return parts.registry.plugins.adopt_code(plugin.id, code.digest, at=parts.now())
 
 
@@ -94,9 +103,22 @@ def packages_of(parts: Parts, plugin: Plugin) -> str | None:
     path = _packages_of(snapshot_path(parts.snapshots, plugin.digest) / name, parts.packages)
     if not path.is_dir():
         raise HostCannotKeepError(
-            f"the packages of `{name}` are not built for this Python", way_out="uninstall the plugin and register it"
+            f"the packages of `{name}` are not built for this Python",
+            way_out=f"`hearthgate plugin reload {plugin.id}` builds them",
         )
     return str(path)
+
+
+async def rebuild_packages(parts: Parts, plugin: Plugin) -> None:
+    """Unpack the packages of the code in force for the Python that runs here; what is there already stays.
+
+    Raises:
+        MalformedError: they cannot be had.
+    """
+    name = plugin.manifest.requirements
+    if name is not None and plugin.digest is not None:
+        lock = await asyncio.to_thread((snapshot_path(parts.snapshots, plugin.digest) / name).read_bytes)
+        await asyncio.to_thread(build_packages, name, lock, parts.packages)
 
 
 @functools.lru_cache(maxsize=256)

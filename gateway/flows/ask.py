@@ -13,8 +13,8 @@ from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
-from gateway.flows.authorize import authorize, check_credential, denied, judge_right
-from gateway.flows.decide import Context, Judged, decide, name
+from gateway.flows.authorize import authorize, check_credential, denied, judge_right, keep_right, known_right
+from gateway.flows.decide import Context, decide, name
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_together
 
@@ -37,16 +37,14 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
     request, dry_run = question.request, question.dry_run
     if _asks_of_self(caller, request):
         decision = decide(parts, request, question.context, dry_run=dry_run)
-        await record_together(parts, [(decision, question.context)])
-        return decision
+        return (await record_together(parts, [(decision, question.context)]))[-1]
     level, scope = _right(request, dry_run=dry_run)
     await check_credential(parts, caller, level, scope, key_scope="evaluate")
     judged = judge_right(parts, caller, level, scope)
-    if known := _known(parts, judged):
+    if known := known_right(parts, judged):
         context = replace(question.context, right=known)
         decision = decide(parts, request, context, dry_run=dry_run)
-        await record_together(parts, [(decision, context)])
-        return decision
+        return (await record_together(parts, [(decision, context)]))[-1]
     own, right = Context(trace_id=caller.trace_id), name(parts, judged)
     if not right.allowed:
         await record_together(parts, [(right, own)])
@@ -54,9 +52,9 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
     context = replace(question.context, right=right.decision_id)
     decision = decide(parts, request, context, dry_run=dry_run)
     # INVARIANT: the right to ask is recorded before the answer, and neither without the other.
-    await record_together(parts, [(right, own), (decision, context)])
-    _keep(parts, judged, right)
-    return decision
+    recorded = await record_together(parts, [(right, own), (decision, context)])
+    keep_right(parts, judged, right)
+    return recorded[-1]
 
 
 async def authorize_question(parts: Parts, caller: Caller, request: AccessRequest, *, dry_run: bool) -> None:
@@ -69,20 +67,6 @@ async def authorize_question(parts: Parts, caller: Caller, request: AccessReques
     if not _asks_of_self(caller, request):
         level, scope = _right(request, dry_run=dry_run)
         await authorize(parts, caller, level, scope, key_scope="evaluate")
-
-
-def _known(parts: Parts, judged: Judged) -> str | None:
-    """Give the recorded decision that gave this right before."""
-    if not judged.allowed or judged.policy is None:
-        return None
-    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation, judged.at)
-
-
-def _keep(parts: Parts, judged: Judged, right: Decision) -> None:
-    if judged.policy is None or any(rule.condition.terms for rule in judged.rules):
-        return  # WHY: what met a condition met it with facts of its own, which its own record holds.
-    recorded = (right.decision_id, right.at)
-    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, recorded=recorded)
 
 
 def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:

@@ -2,6 +2,7 @@
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision, Effect, Reason
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.names import Subject
 from gateway.domain.permission import Kind, Level
 from gateway.domain.record import Record, Resolution
@@ -16,7 +17,7 @@ _OWNER_ALWAYS = frozenset({"lockdown", "policy"})
 _OUTRANKS = frozenset({Reason.RULE, Reason.LOCKED_DOWN, Reason.ERROR, Reason.NO_POLICY})
 
 
-def judge_right(parts: Parts, caller: Caller, level: Level, scope: str) -> Judged:
+def judge_right(parts: Parts, caller: Caller, level: Level, scope: str, exact: ExactCall | None = None) -> Judged:
     """Tell whether `caller` may do `level` on the gateway's `scope`; names and records nothing."""
     request = AccessRequest(
         subject=caller.subject,
@@ -25,13 +26,14 @@ def judge_right(parts: Parts, caller: Caller, level: Level, scope: str) -> Judge
         level=level.word,
         scope=canonical_scope(Kind.GATEWAY, scope),
     )
-    by_user = judge(parts, request)
+    context = Context(exact=exact)
+    by_user = judge(parts, request, context)
     if caller.key_id is None:
         return by_user
     as_key = _as_key(request, caller.key_id)
     if not _speaks_of(parts, as_key):
         return by_user
-    by_key = judge(parts, as_key)
+    by_key = judge(parts, as_key, context)
     # SECURITY: a deny of either outranks an allow of the other, unless it only says that nothing was said.
     for each in (by_user, by_key):
         if not each.allowed and each.verdict.reason in _OUTRANKS:
@@ -39,9 +41,9 @@ def judge_right(parts: Parts, caller: Caller, level: Level, scope: str) -> Judge
     return by_key if by_key.allowed and not by_user.allowed else by_user
 
 
-def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str) -> Decision:
+def judge_caller(parts: Parts, caller: Caller, level: Level, scope: str, exact: ExactCall | None = None) -> Decision:
     """Decide whether `caller` may do `level` on the gateway's `scope`; records nothing."""
-    return name(parts, judge_right(parts, caller, level, scope))
+    return name(parts, judge_right(parts, caller, level, scope, exact))
 
 
 def _speaks_of(parts: Parts, request: AccessRequest) -> bool:
@@ -72,6 +74,41 @@ async def authorize(
     if decision.verdict.effect is not Effect.ALLOW:
         raise denied(decision)
     return decision
+
+
+async def authorize_again(
+    parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None = None
+) -> None:
+    """Let `caller` look again and again; a right that stands in the log is not written anew for an hour.
+
+    Raises:
+        DeniedError: the key is not meant for this, or the policy says no; both are recorded.
+        LogUnavailableError: the answer could not be recorded.
+    """
+    await check_credential(parts, caller, level, scope, key_scope=key_scope)
+    judged = judge_right(parts, caller, level, scope)
+    if known_right(parts, judged) is not None:
+        return
+    decision = name(parts, judged)
+    await record_decisions(parts, [decision], Context(trace_id=caller.trace_id))
+    if not decision.allowed:
+        raise denied(decision)
+    keep_right(parts, judged, decision)
+
+
+def known_right(parts: Parts, judged: Judged) -> str | None:
+    """Give the recorded decision that gave this right before."""
+    if not judged.allowed or judged.policy is None:
+        return None
+    return parts.rights.find(judged.request, judged.verdict, judged.policy.generation, judged.at)
+
+
+def keep_right(parts: Parts, judged: Judged, right: Decision) -> None:
+    """Keep the decision that gave a right without conditions, for the next hour."""
+    if judged.policy is None or any(rule.condition.terms for rule in judged.rules):
+        return  # WHY: what met a condition met it with facts of its own, which its own record holds.
+    recorded = (right.decision_id, right.at)
+    parts.rights.keep(judged.request, judged.verdict, judged.policy.generation, recorded=recorded)
 
 
 async def check_credential(parts: Parts, caller: Caller, level: Level, scope: str, *, key_scope: str | None) -> None:

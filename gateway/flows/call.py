@@ -48,6 +48,7 @@ class Call:
     session_id: str | None = None
     timeout_s: float | None = None
     trace_id: str | None = None
+    by: UserId | None = None  # whose credential it came with, which need not be the user's
     chain: tuple[PluginId, ...] = ()  # the plugins through which the call came, the first one first
     asks: Asks | None = None  # of the call through which it came; its own where it came through none
 

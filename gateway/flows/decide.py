@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.domain.condition import Consent, Rate
+from gateway.domain.condition import Approval, Consent, Rate, Term
 from gateway.domain.decision import Decision, Effect, Reason, Verdict
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.lifecycle import State
 from gateway.domain.names import split_subject
 from gateway.domain.permission import KNOWN_KINDS, Kind, Permission
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Risk, Tier
 from gateway.errors import HearthgateError
+from gateway.flows.binding import bind, lacks_approval
 from gateway.flows.parts import Parts
 from gateway.policy.engine import PolicySet
 from gateway.policy.entities import ROOTS
@@ -34,6 +38,7 @@ class Context(Struct, frozen=True, kw_only=True):
     at: datetime | None = None  # another moment than now, for questions that are not acted on
     asked_by: str | None = None  # the user who asked about another subject
     right: str | None = None  # the decision by which they might ask
+    exact: ExactCall | None = None  # the very call, where a person may approve it
     shows_way_in: bool = False  # a record of "no rule" tells the line of a rule that would allow it
 
 
@@ -62,6 +67,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -> Judged:
     """Give what the rules say of one request; uses up nothing and records nothing."""
+    began = perf_counter()
     at = context.at or parts.now()
     # INVARIANT: asked for once, so a decision sees one generation of the policy.
     policy = parts.policy.get()
@@ -78,6 +84,13 @@ def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -
     rules = _candidates(policy, request)
     held = _held(parts, request)
     verdict = standing(parts, request) or _judge(policy, request, facts, rules, held)
+    if context.exact is not None and lacks_approval(verdict):
+        binding = bind(parts, request, context.exact, rules, held)
+        approval = None if binding is None else parts.registry.approvals.approved(binding.key, at)
+        if approval is not None:
+            facts = replace(facts, approval_id=approval.id)
+            verdict = _judge(policy, request, facts, rules, held)
+    parts.meter.decide.took(perf_counter() - began)
     return Judged(
         request=request,
         at=at,
@@ -95,7 +108,8 @@ def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:
     """Make a decision of what was judged: it gets an id, and all that is needed to judge it again."""
     policy, facts, verdict = judged.policy, judged.facts, judged.verdict
     rule = _deciding_rule(judged.rules, verdict)
-    used_consent = facts.consent_id if rule is not None and _asks_consent(rule) else None
+    used_consent = facts.consent_id if rule is not None and _asks(rule, Consent) else None
+    used_approval = facts.approval_id if rule is not None and _asks(rule, Approval) else None
     judged_by: dict[str, Json] = kept_facts(facts, verdict, judged.rules, judged.sent)
     if policy is not None and (groups := policy.memberships.get(judged.request.subject)):
         judged_by["memberships"] = [*groups]
@@ -110,6 +124,7 @@ def name(parts: Parts, judged: Judged, *, dry_run: bool = False) -> Decision:
         policy_version="none" if policy is None else policy.version,
         generation=0 if policy is None else policy.generation,
         consent_id=used_consent,
+        approval_id=used_approval,
         degraded=_degraded(parts, judged.request.subject),
         dry_run=dry_run,
         judged_by=judged_by,
@@ -206,5 +221,5 @@ def _deciding_rule(rules: Sequence[Rule], verdict: Verdict) -> Rule | None:
     return next((rule for rule in rules if rule.id == verdict.rule.id), None)
 
 
-def _asks_consent(rule: Rule) -> bool:
-    return any(isinstance(term, Consent) for _, term in rule.condition.terms)
+def _asks(rule: Rule, kind: type[Term]) -> bool:
+    return any(isinstance(term, kind) for _, term in rule.condition.terms)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.decision import Effect
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.lifecycle import State
 from gateway.domain.names import PluginId, UserId, parse_plugin_id, plugin_subject
 from gateway.domain.permission import Kind, Level
@@ -353,7 +354,12 @@ def _plugins_call(args: Args, _asking: Asking) -> Deed:
         if isinstance(batch, list) and asking.call.asks is not None and not asking.call.asks.take_some(len(batch) - 1):
             raise MalformedError("overloaded: a batch of more calls than this call has questions left")
         call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=chain)
-        context = Context(session_id=call.session_id, args=payload, trace_id=call.trace_id)
+        context = Context(
+            session_id=call.session_id,
+            args=payload,
+            trace_id=call.trace_id,
+            exact=ExactCall(op="execute", args=payload, by=call.by, chain=chain),
+        )
         ended = await asking.run_plugin(call, context)
         if not ended.result.success:
             raise UnavailableError(f"`{plugin_id}` {ended.result.outcome.value}: {ended.result.error}")

@@ -177,7 +177,8 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
             )
         )
     counts = parts.registry.erasures.forget_user(erasure.user_id, _renaming(erasure))
-    for part in (parts.registry.keys, parts.registry.consents, parts.registry.holds, parts.registry.plugins):
+    registry = parts.registry
+    for part in (registry.keys, registry.consents, registry.approvals, registry.holds, registry.plugins):
         part.read()
     await _end_calls(parts, erasure.user_id)
     await refresh_memberships(parts, by=erasure.begun_by or parts.owner, why="a person was erased")
@@ -194,6 +195,7 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
         "kept_values": kept,
         "keys": counts["api_key"],
         "consents": counts["consent"],
+        "call_approvals": counts["call_approval"],
         "resumed": resumed,
     }
     ended = _record(parts, erasure, Resolution.COMPLETED, {"step": "finished", **facts, **done})

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest, fits
@@ -38,6 +39,7 @@ from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.decide import Context, decide, standing
 from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
+from gateway.flows.exact import exact_step
 from gateway.flows.isolation import isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
@@ -82,12 +84,13 @@ async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
         raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
     scope = f"plugins/{call.plugin_id}"
     await check_credential(parts, caller, Level.EXECUTE, scope, key_scope="execute")
-    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope)
-    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id)
+    exact = ExactCall(op="execute", args=call.payload, by=caller.user_id)
+    by_caller = judge_caller(parts, caller, Level.EXECUTE, scope, exact)
+    context = Context(session_id=call.session_id, args=call.payload, trace_id=call.trace_id, exact=exact)
     if not by_caller.allowed:
-        await record_decisions(parts, [by_caller], context)
-        raise denied(by_caller)
-    return await run_plugin(parts, call, context, by_caller)
+        (recorded,) = await record_decisions(parts, [by_caller], context)
+        raise denied(recorded)
+    return await run_plugin(parts, replace(call, by=caller.user_id), context, by_caller)
 
 
 async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision | None) -> Execution:
@@ -110,7 +113,9 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     decisions: list[Decision] = []
     execution_id = parts.new_id()
     for step in steps:
-        run = _Run(parts, call, context, plugin, step, execution_id if not results else parts.new_id(), bool(results))
+        own = structs.replace(context, exact=exact_step(context.exact, step.function, step.arguments, call.payload))
+        number = parts.new_id() if results else execution_id
+        run = _Run(parts, call, own, plugin, step, number, repeats=bool(results))
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
         except OutcomeUnknownError:
@@ -140,6 +145,18 @@ class Step:
     function: str
     arguments: Mapping[str, Json]
     capability: Capability | None
+
+
+async def run_trial(parts: Parts, call: Call, plugin: Plugin, step: Step) -> RunResult:
+    """Run one function of a generation that is not in force, decided, recorded and confined like any call.
+
+    Raises:
+        Everything that `execute` raises.
+    """
+    context = Context(args=step.arguments, trace_id=call.trace_id)
+    run = _Run(parts, call, context, plugin, step, parts.new_id(), trial=True)
+    result, _ = await run.to_the_end(None)
+    return result
 
 
 def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
@@ -218,6 +235,7 @@ class _Run:
     step: Step
     execution_id: str
     repeats: bool = False  # another call of the same batch came before
+    trial: bool = False  # of a generation that is not in force
 
     async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
         parts = self.parts
@@ -225,8 +243,8 @@ class _Run:
         recorded = decisions if asked is None else [asked, *decisions]
         refused = next((each for each in decisions if not each.allowed), None)
         if refused is not None:
-            await record_decisions(parts, recorded, self.context)
-            raise denied(refused)
+            recorded = await record_decisions(parts, recorded, self.context)
+            raise denied(next(each for each in recorded if not each.allowed))
         sight = await find_sight(parts, self.plugin, self.call, self.context)
         intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
         await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)
@@ -268,7 +286,8 @@ class _Run:
         """Give the end of a call whose right to run was taken away while its intent was recorded."""
         # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
         there = self.parts.registry.plugins.get(self.plugin.id)
-        same = there is not None and there.generation == self.plugin.generation
+        # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
+        same = there is not None and there.registration == self.plugin.registration
         if same and all(self._stands(each) for each in decisions):
             return None
         return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=_NOTHING)
@@ -299,7 +318,7 @@ class _Run:
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
             # SECURITY: a cell that stays may hold what an earlier call read, and those who call now may not.
-            isolation=Isolation.PRISTINE if self.call.chain else isolation_of(self.parts, self.plugin),
+            isolation=Isolation.PRISTINE if self.trial or self.call.chain else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
         )
         asking = Asking(
@@ -377,7 +396,9 @@ class _Run:
                 way_out="do not repeat it blindly",
                 decision_id=None if decision is None else decision.decision_id,
             ) from error
-        note_run(self.parts, self.plugin, result)
+        if not self.trial:
+            note_run(self.parts, self.plugin, result)
+            self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
 
     def _record(
         self,
@@ -400,6 +421,7 @@ class _Run:
                 "generation": self.plugin.generation,
                 "digest": self.plugin.digest,
                 "chain": list(self.call.chain),
+                **({"trial": True} if self.trial else {}),
                 **details,
             },
             personal=personal,

@@ -21,6 +21,7 @@ class Leaving:
     event_id: str
     rows: int  # how many records it will hold
     chunks: AsyncIterator[bytes]
+    slow: str | None  # why it took longer than usual to begin
 
 
 async def export_log(parts: Parts, caller: Caller, wanted: Filter, manner: Manner) -> Leaving:
@@ -44,7 +45,8 @@ async def export_log(parts: Parts, caller: Caller, wanted: Filter, manner: Manne
     )
     begun = await begin_export(parts.log, parts.home / "data", request)
     written = Written(begun, manner)
-    return Leaving(event_id=request.event_id, rows=begun.rows, chunks=_write(parts, request, written))
+    chunks = _write(parts, request, written)
+    return Leaving(event_id=request.event_id, rows=begun.rows, chunks=chunks, slow=begun.slow)
 
 
 async def _write(parts: Parts, request: ExportRequest, written: Written) -> AsyncGenerator[bytes, None]:

@@ -30,7 +30,7 @@ from gateway.policy.rule import EVERY
 from gateway.policy.text import GRANTS
 from gateway.policy_files import read_policy_folder, write_grants
 from gateway.registry.grants import grant_of
-from gateway.registry.holds import new_hold
+from gateway.registry.holds import Hold, new_hold
 
 _TRIES = 3
 
@@ -110,7 +110,7 @@ def _prepare(parts: Parts, giving: Giving, *, by: str) -> _Prepared:
             at=at,
             why=each.purpose or giving.reason,
         )
-        for each in _resolved(parts, giving.wanted)
+        for each in resolved(parts, giving.wanted)
         if each.scope is not None
     )
     after = add_lines(before, [grant_line(grant) for grant in grants])
@@ -124,7 +124,7 @@ def _prepare(parts: Parts, giving: Giving, *, by: str) -> _Prepared:
     return _Prepared(grants=grants, before=before, after=after, policy=policy)
 
 
-def _resolved(parts: Parts, wanted: Sequence[RequestedPermission]) -> list[RequestedPermission]:
+def resolved(parts: Parts, wanted: Sequence[RequestedPermission]) -> list[RequestedPermission]:
     """Give what is wanted, file scopes as they lie on the host: whoever moves a link later moves no right."""
     return [
         each
@@ -170,8 +170,20 @@ async def take_grants(
     ]
     # INVARIANT: the hold comes before the record, for taking away waits for nothing.
     parts.registry.holds.hold(holds)
-    parts.registry.grants.end([grant.number for grant in grants], by=caller.user_id, at=at, reason=reason)
     parts.pool.kill(lambda job: job.plugin_id == plugin_id, "its grants were revoked")
+    await end_held(parts, caller, plugin_id, (grants, holds), reason=reason)
+
+
+async def end_held(
+    parts: Parts, caller: Caller, plugin_id: PluginId, held: tuple[Sequence[Grant], Sequence[Hold]], *, reason: str
+) -> None:
+    """End grants on which there are holds: recorded, then out of the file and out of the set in force.
+
+    Raises:
+        LogUnavailableError: it could not be recorded; the holds are set all the same.
+    """
+    grants, holds = held
+    parts.registry.grants.end([grant.number for grant in grants], by=caller.user_id, at=parts.now(), reason=reason)
     taken: list[Json] = [grant.as_json() for grant in grants]
     await tell(parts, event(parts, caller, "permission_revoked", plugin_id, {"grants": taken, "reason": reason}))
     async with parts.editing:

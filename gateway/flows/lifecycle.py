@@ -16,6 +16,7 @@ from gateway.flows.grants import take_grants
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
 from gateway.flows.tell import tell
+from gateway.flows.void_calls import void_calls_of
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import RequestState
 
@@ -77,15 +78,18 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="admin")
     plugin = find(parts, plugin_id)
     stopped = parts.registry.plugins.move(plugin, State.REVOKED, reason="being uninstalled", at=parts.now())
+    void_calls_of(parts, plugin.id, "the plugin was uninstalled")
     parts.pool.kill(lambda job: job.plugin_id == plugin.id, "the plugin was uninstalled")
     await tell(parts, event(parts, caller, "uninstalled", plugin.id, {"reason": reason}))
     await take_grants(parts, caller, plugin.id, parts.registry.grants.live(plugin.id), reason=reason)
     async with parts.editing:
         parts.registry.plugins.forget(stopped)
         parts.registry.consents.forget(plugin.id)
+        parts.registry.approvals.forget(plugin.id)
         parts.registry.benchmarks.forget(plugin.id)
         parts.registry.vetting.forget(plugin.id)
         parts.bench.forget(plugin.id)
+        parts.meter.forget(plugin.id)
         _log.info("plugin %s: uninstalled", plugin.id)
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was uninstalled")
 
@@ -95,6 +99,7 @@ async def _take_away(parts: Parts, caller: Caller, plugin_id: str, verb: Verb, e
     plugin = find(parts, plugin_id)
     # INVARIANT: waits for no edit of the policy and for no record; the new state denies at once.
     moved = move(parts, plugin.id, verb, reason)
+    void_calls_of(parts, plugin.id, f"the plugin was {event_type}")
     parts.pool.kill(lambda job: job.plugin_id == plugin.id, f"the plugin was {event_type}")
     await tell(parts, event(parts, caller, event_type, plugin.id, {"reason": reason}))
     async with parts.editing:

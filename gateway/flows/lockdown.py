@@ -10,6 +10,7 @@ from gateway.flows.authorize import authorize
 from gateway.flows.event import event
 from gateway.flows.parts import Parts
 from gateway.flows.tell import tell
+from gateway.flows.void_calls import void_calls_in
 from gateway.registry.holds import Lockdown
 
 
@@ -25,6 +26,7 @@ async def lock_down(parts: Parts, caller: Caller, scope: str, reason: str) -> Lo
     lockdown = Lockdown(id=parts.new_id(), scope=scope, reason=reason, by=caller.user_id, at=timestamp(parts.now()))
     # INVARIANT: in force before its record is awaited: taking away waits for nothing.
     parts.registry.holds.lock(lockdown)
+    void_calls_in(parts, scope, "a lockdown is in force")
     parts.pool.kill(lambda job: _names(scope, job), "a lockdown is in force")
     await tell(parts, event(parts, caller, "lockdown_on", _plugin_of(scope), {"id": lockdown.id, "reason": reason}))
     return lockdown

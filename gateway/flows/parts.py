@@ -15,12 +15,16 @@ from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.flows.reload_turns import ReloadTurns
 from gateway.flows.rights import Rights
+from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
+from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
+from gateway.registry.generations import Generations
 from gateway.registry.grants import Grants
 from gateway.registry.holds import Holds
 from gateway.registry.keys import Keys
@@ -45,10 +49,12 @@ class Registry:
     """What is known of plugins and people."""
 
     plugins: Plugins
+    generations: Generations
     grants: Grants
     requests: PermissionRequests
     holds: Holds
     consents: Consents
+    approvals: CallApprovals
     keys: Keys
     rates: Rates
     erasures: Erasures
@@ -87,6 +93,7 @@ class Parts:
     resources: Resources
     traffic: TrafficLog
     bench: Board
+    meter: Meter
     pool: Pool
     caps: Caps
     max_asks: int  # questions that one call may ask, what it calls included
@@ -104,6 +111,7 @@ class Parts:
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # the gateway stops: what streams on ends
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
+    reloads: ReloadTurns = field(default_factory=ReloadTurns)
     policy_files: KeptFiles = field(default_factory=KeptFiles)  # read at start, and by who holds `editing`
 
     @property

@@ -16,6 +16,7 @@ from gateway.domain.record import Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, IllegalTransitionError, NotFoundError
 from gateway.flows.approval import approval_event, approve, check_four_eyes
+from gateway.flows.approve_update import approve_update
 from gateway.flows.authorize import authorize
 from gateway.flows.event import event, waiting
 from gateway.flows.grants import Giving, give_grants, take_grants
@@ -42,6 +43,11 @@ class Answer:
     reason: str
     chosen: tuple[tuple[str, str | None], ...] | None = None
     until: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it answers all that was asked, for good."""
+        return self.chosen is None and self.until is None
 
 
 async def request_permissions(parts: Parts, caller: Caller, wanted: Wanted) -> PermissionRequest:
@@ -91,6 +97,9 @@ async def approve_request(parts: Parts, caller: Caller, request_id: str, answer:
         PolicyBrokenError: the policy files have errors, so no grant can be added.
     """
     request = await _answerable(parts, caller, request_id)
+    if request.held_back is not None:
+        await approve_update(parts, caller, request, answer.reason, is_whole=answer.is_whole)
+        return parts.registry.requests.get(request_id) or request
     plugin = find(parts, request.plugin_id)
     given = _given(request, answer)
     if plugin.state is State.REGISTERED and request.type == "register":

@@ -9,42 +9,56 @@ from gateway.domain.names import split_subject
 from gateway.domain.permission import Kind
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
-from gateway.errors import LogUnavailableError
+from gateway.errors import DeniedError, LogUnavailableError
 from gateway.flows.decide import Context
 from gateway.flows.parts import Parts
+from gateway.flows.spend import spend, still_good
 from gateway.policy.suggest import way_in
-from gateway.registry.consents import ConsentRecord
 
 
-async def record_decisions(parts: Parts, decisions: list[Decision], context: Context, *further: Record) -> None:
-    """Charge and record decisions of one context, with records that belong to them, all or none.
-
-    Raises:
-        LogUnavailableError: nothing was recorded and nothing used up.
-    """
-    await record_together(parts, [(each, context) for each in decisions], *further)
-
-
-async def record_together(parts: Parts, decisions: Sequence[tuple[Decision, Context]], *further: Record) -> None:
-    """Charge and record decisions, with records that belong to them, all or none.
+async def record_decisions(
+    parts: Parts, decisions: list[Decision], context: Context, *further: Record
+) -> list[Decision]:
+    """Spend and record decisions of one context, with records that belong to them, all or none.
 
     Raises:
+        Everything that `record_together` raises.
+    """
+    return await record_together(parts, [(each, context) for each in decisions], *further)
+
+
+async def record_together(
+    parts: Parts, decisions: Sequence[tuple[Decision, Context]], *further: Record
+) -> list[Decision]:
+    """Spend and record decisions, with records that belong to them, all or none; gives them as they are recorded.
+
+    A denial that a person's approval of this very call would turn names what stands for it.
+
+    Raises:
+        DeniedError: what an allow rested on was used up or withdrawn meanwhile; recorded as a denial.
         LogUnavailableError: nothing was recorded and nothing used up.
     """
-    spent = [each for each, _ in decisions if each.allowed and not each.dry_run]
-    for each in spent:
-        _charge(parts, each)
+    current = still_good(parts, decisions)
+    lost = [new for (old, _), (new, _) in zip(decisions, current, strict=True) if old.allowed and not new.allowed]
     # INVARIANT: used up, durably, before the first await, so that neither a second call nor a restart can use a
-    # consent for one use again.
-    once = [consent for each in spent if (consent := _use_up_consent(parts, each)) is not None]
+    # consent for one use, or an approval, again.
+    spent = spend(parts, current)
+    records = [decision_record(each, context) for each, context in spent.decided]
     try:
-        await parts.log.append(*[decision_record(each, context) for each, context in decisions], *further)
+        await parts.log.append(*records, *spent.records, *(() if lost else further))
     except LogUnavailableError:
-        for each in spent:
-            _give_back(parts, each)
-        for consent in once:
-            parts.registry.consents.put_back(consent)
+        spent.give_back(parts)
         raise
+    for each, _ in spent.decided:
+        parts.meter.decided(each.verdict.effect, each.verdict.reason, dry_run=each.dry_run)
+    spent.settle(parts)
+    if lost:
+        raise DeniedError(
+            "what allowed it was used up or withdrawn meanwhile",
+            decision_id=lost[0].decision_id,
+            extra={"reason": lost[0].verdict.reason.value},
+        )
+    return [each for each, _ in spent.decided]
 
 
 def decision_record(decision: Decision, context: Context) -> Record:
@@ -93,26 +107,6 @@ def _plugin_of(request: AccessRequest) -> str | None:
     if request.kind == Kind.GATEWAY and request.scope.startswith("plugins/"):
         return request.scope.removeprefix("plugins/").split("/")[0]
     return None
-
-
-def _charge(parts: Parts, decision: Decision) -> None:
-    charge, request = decision.verdict.charge, decision.request
-    if charge is not None:
-        parts.registry.rates.charge(charge, subject=request.subject, user=request.user, at=decision.at)
-
-
-def _give_back(parts: Parts, decision: Decision) -> None:
-    charge, request = decision.verdict.charge, decision.request
-    if charge is not None:
-        parts.registry.rates.give_back(charge, subject=request.subject, user=request.user, at=decision.at)
-
-
-def _use_up_consent(parts: Parts, decision: Decision) -> ConsentRecord | None:
-    consent = parts.registry.consents.get(decision.consent_id or "")
-    if consent is None or not consent.once:
-        return None
-    parts.registry.consents.end(consent, at=decision.at, reason="used once")
-    return consent
 
 
 def _digest(args: Mapping[str, Json]) -> str:

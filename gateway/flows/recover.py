@@ -7,6 +7,7 @@ from gateway.domain.request import Json
 from gateway.flows.event import event
 from gateway.flows.grants import drop_from_file, drop_lines, take_grants
 from gateway.flows.parts import Parts
+from gateway.flows.switch_generation import unfinished_event
 from gateway.registry.requests import RequestState
 
 
@@ -26,6 +27,7 @@ async def recover(parts: Parts, caller: Caller) -> None:
     await _close_lost(parts)
     await _finish_revocations(parts, caller)
     await _undo_half_approvals(parts, caller)
+    await _undo_half_switches(parts, caller)
 
 
 async def _close_lost(parts: Parts) -> None:
@@ -77,3 +79,12 @@ async def _undo_half_approvals(parts: Parts, caller: Caller) -> None:
         approved = parts.registry.requests.find(state=RequestState.APPROVED, plugin_id=plugin.id)
         # SECURITY: the last one alone; an earlier one is of an earlier life of this id.
         parts.registry.requests.reopen([each for each in approved if each.type == "register"][-1:])
+
+
+async def _undo_half_switches(parts: Parts, caller: Caller) -> None:
+    """Take back what was granted for a reload that was not finished; the generation before is in force."""
+    for each in parts.registry.generations.begun():
+        live = [grant for grant in parts.registry.grants.live(each.plugin_id) if grant.number in each.grants]
+        await parts.log.append(unfinished_event(parts, caller, each))
+        await take_grants(parts, caller, each.plugin_id, live, reason="the reload was not finished")
+        parts.registry.generations.give_up(each.plugin_id)

@@ -1,5 +1,6 @@
 """To register a plugin: its manifest is read, its code kept, and what it asks for waits for a person."""
 
+import asyncio
 import logging
 
 from gateway.domain.caller import Caller
@@ -8,6 +9,7 @@ from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Manifest
 from gateway.domain.names import PluginId, parse_plugin_id
 from gateway.domain.permission import Level
+from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import read_code
@@ -17,9 +19,11 @@ from gateway.flows.event import event, waiting
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import assessed, requested_risk
+from gateway.flows.void_calls import void_calls_of
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.plugins import Plugin
 from gateway.registry.requests import PermissionRequest, RequestState
+from gateway.registry.watched import check_watch_paths
 
 _log = logging.getLogger("hearthgate.plugins")
 
@@ -79,6 +83,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
             )
             # SECURITY: who consented knew another manifest and other code under this id.
             parts.registry.consents.end_all(before.id, at=parts.now(), reason="the plugin was registered anew")
+            void_calls_of(parts, before.id, "the plugin was registered anew")
         parts.registry.requests.add(request)
         made = parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
         _log.info("plugin %s: registered as generation %d, digest %s", made.id, made.generation, digest or "none yet")
@@ -107,6 +112,7 @@ async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tu
             f"plugins/{plugin_id}/manifest.json is not the manifest that was sent",
             way_out='register the folder ({"folder": id}), or make them the same',
         )
+    await asyncio.to_thread(check_watch_paths, parts.home / "plugins" / plugin_id, reload_wish(manifest).watch_paths)
     if not manifest.sandbox and plugin_id not in parts.unconfined:
         raise MalformedError(
             "sandbox: false is the operator's to accept, not the author's",

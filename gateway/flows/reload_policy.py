@@ -156,6 +156,7 @@ async def activate(
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
     parts.policy.swap(policy)
+    parts.meter.reloaded("policy", "activated")
     _log.info("generation %d is in force: %d rules, %s (%s)", policy.generation, len(policy.rules), policy.version, why)
     settle(len(policy.rules))
     parts.registry.memory.note_policy(policy.version, policy.generation)
@@ -207,6 +208,7 @@ async def _reject(parts: Parts, error: HearthgateError, *, by: str, why: str) ->
             )
         )
         parts.policy.reject(problems)
+        parts.meter.reloaded("policy", "rejected")
         _tell_rejected(problems, generation)
     return Reload(activated=False, generation=generation, problems=problems)
 

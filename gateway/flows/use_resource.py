@@ -17,6 +17,7 @@ from gateway.errors import HearthgateError, MalformedError
 from gateway.executor.broker import REFUSED, Answer, Ask, json_size
 from gateway.flows.decide import Context, decide
 from gateway.flows.deeds import DEEDS, Args, Asking, Value
+from gateway.flows.exact import exact_call
 from gateway.flows.metering import metered
 from gateway.flows.record import record_decisions
 from gateway.flows.refusal import record_refusal
@@ -62,6 +63,7 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         args=args,
         trace_id=asking.call.trace_id,
         execution_id=asking.execution_id,
+        exact=exact_call(op, args, blob, by=asking.call.by, chain=asking.subjects),
     )
     asked = asking.requests(deed.kind, deed.level, deed.scope)
     decision = await decide_all(asking, op, asked, context, looks=deed.looks)
@@ -91,7 +93,7 @@ async def decide_all(
     decisions = [decide(asking.parts, each, context) for each in asked]
     if looks:
         decisions = [_keeping_consent(asking, each) for each in decisions]
-    await record_decisions(asking.parts, decisions, context)
+    decisions = await record_decisions(asking.parts, decisions, context)
     decision = next((each for each in decisions if not each.allowed), decisions[0])
     _tell(asking, op, decision)
     return decision

@@ -48,6 +48,8 @@ async def export(  # noqa: PLR0913 (one argument for each thing an export can be
         "Hearthgate-Rows": f"{leaving.rows}",
         "Vary": "Accept-Encoding",
     }
+    if leaving.slow is not None:
+        headers["Hearthgate-Note"] = leaving.slow
     coding = None if manner.compress is not None else accepted(request.headers.get("accept-encoding"))
     if coding is not None:
         headers["Content-Encoding"] = coding

@@ -132,6 +132,13 @@ class ApproveRequestBody(Body):
     until: Moment | None = None
 
 
+class ApproveCallBody(Body):
+    """A yes to one exact call, which may be used until a moment."""
+
+    reason: Reason = ""
+    until: Moment | None = None
+
+
 class RevokePermissionsBody(Body):
     """Which grants are taken back; without members, all."""
 
@@ -163,7 +170,7 @@ class LockdownBody(Body):
 class LiftBody(Body):
     """Why a lockdown is lifted, or the log's key is rotated; a reason is needed."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    reason: Annotated[str, Field(max_length=2000, pattern=r"\S")]
 
 
 class KeyBody(Body):

@@ -9,6 +9,7 @@ from litestar.params import FromPath, JSONBody
 
 from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.names import SUBJECT_PREFIXES, Subject, parse_plugin_id, parse_user_id, split_subject
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
@@ -47,6 +48,7 @@ def as_question(data: DecisionBody, caller: Caller) -> Question:
         args=as_json(data.args),
         trace_id=caller.trace_id,
         asked_by=None if request.user == caller.user_id else caller.user_id,
+        exact=ExactCall(op="decision", args=as_json(data.args), by=caller.user_id),
     )
     return Question(request=request, context=context, dry_run=data.dry_run)
 

@@ -8,9 +8,11 @@ from litestar.di import NamedDependency
 
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
-from gateway.flows.authorize import authorize
+from gateway.flows.authorize import authorize, authorize_again
 from gateway.flows.diagnose import diagnose, readiness
 from gateway.flows.parts import Parts
+from gateway.flows.watch_over import measure
+from gateway.meter import CONTENT_TYPE
 
 
 @get("/healthz")
@@ -35,4 +37,11 @@ async def doctor(parts: NamedDependency[Parts], caller: NamedDependency[Caller])
     return dict(await asyncio.to_thread(diagnose, parts))
 
 
-ROUTES = [alive, ready, doctor]
+@get("/metrics", media_type=CONTENT_TYPE)
+async def metrics(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> bytes:
+    """Tell numbers and times in the exposition format of Prometheus; nothing of people or of what is asked for."""
+    await authorize_again(parts, caller, Level.READ, "metrics", key_scope="audit")
+    return await asyncio.to_thread(measure, parts)
+
+
+ROUTES = [alive, ready, doctor, metrics]

@@ -61,7 +61,11 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         "registered_by": plugin.registered_by,
         "registered_at": plugin.registered_at,
         "changed_at": plugin.changed_at,
+        "reloading": parts.reloads.is_under_way(plugin.id),
         "running": sum(job.plugin_id == plugin.id for job in parts.pool.running),
+        "draining": sum(
+            job.plugin_id == plugin.id and job.generation < plugin.generation for job in parts.pool.running
+        ),
         "cells_waiting": sum(job.plugin_id == plugin.id for job in parts.pool.resting),
     }
 

@@ -17,7 +17,7 @@ from gateway.registry.manifest import MANIFEST_FILE
 
 _MAX_FILES = 5000
 _MAX_BYTES = 64 << 20
-_LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
+LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def _refuse_open_folders(folder: Path) -> None:
 def _files(folder: Path) -> Iterator[tuple[str, bool, bytes]]:
     count = size = 0
     for parent, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
         for name in [*names, *folders]:
             path = Path(parent, name)
             mode = path.lstat().st_mode

@@ -62,6 +62,10 @@ class Holds:
                 "INSERT INTO hold(id, plugin_id, grant_number, reason, by, at) VALUES(?,?,?,?,?,?)",
                 [(each.id, each.plugin_id, each.grant_number, each.reason, each.by, each.at) for each in holds],
             )
+        self.note_held(holds)
+
+    def note_held(self, holds: Sequence[Hold]) -> None:
+        """Take in holds that were written."""
         self.holds.update({each.id: each for each in holds})
 
     def lift(self, holds: Sequence[Hold]) -> None:

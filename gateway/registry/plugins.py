@@ -21,7 +21,8 @@ class Plugin:
     state: State
     reason: str  # why it is in that state
     digest: str | None  # of the snapshot of its code, None without code
-    generation: int
+    generation: int  # of its manifest and code: grows with each registration and each reload
+    registration: int  # the generation that was registered; it stays when the plugin is reloaded
     registered_by: str
     registered_at: str
     changed_at: str
@@ -55,23 +56,25 @@ class Plugins:
     def register(self, manifest: Manifest, *, digest: str | None, by: UserId, at: datetime) -> Plugin:
         """Write a new plugin, or a new manifest of one that is not approved yet."""
         with transaction(self._connection) as connection:
+            number = next_number(connection, f"generation:{manifest.plugin_id}")
             plugin = Plugin(
                 manifest=manifest,
                 state=State.REGISTERED,
                 reason="",
                 digest=digest,
-                generation=next_number(connection, f"generation:{manifest.plugin_id}"),
+                generation=number,
+                registration=number,
                 registered_by=by,
                 registered_at=timestamp(at),
                 changed_at=timestamp(at),
             )
             connection.execute(
-                "INSERT INTO plugin(plugin_id, state, reason, manifest, digest, generation, registered_by,"
-                " registered_at, changed_at) VALUES(?,?,?,?,?,?,?,?,?)"
+                "INSERT INTO plugin(plugin_id, state, reason, manifest, digest, generation, registration,"
+                " registered_by, registered_at, changed_at) VALUES(?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT(plugin_id) DO UPDATE SET state=excluded.state, reason=excluded.reason,"
                 " manifest=excluded.manifest, digest=excluded.digest, generation=excluded.generation,"
-                " registered_by=excluded.registered_by, registered_at=excluded.registered_at,"
-                " changed_at=excluded.changed_at",
+                " registration=excluded.registration, registered_by=excluded.registered_by,"
+                " registered_at=excluded.registered_at, changed_at=excluded.changed_at",
                 (
                     plugin.id,
                     plugin.state.value,
@@ -79,6 +82,7 @@ class Plugins:
                     json.dumps(manifest.raw),
                     digest,
                     plugin.generation,
+                    plugin.registration,
                     by,
                     plugin.registered_at,
                     plugin.changed_at,
@@ -108,13 +112,22 @@ class Plugins:
         self._plugins[plugin_id] = adopted
         return adopted
 
+    def next_generation(self, plugin_id: PluginId) -> int:
+        """Take the next number of a plugin's generations; it is never given twice."""
+        with transaction(self._connection) as connection:
+            return next_number(connection, f"generation:{plugin_id}")
+
+    def note_switched(self, plugin: Plugin) -> None:
+        """Take in a generation whose switch was written."""
+        self._plugins[plugin.id] = plugin
+
     def forget(self, plugin: Plugin) -> None:
         """Delete a plugin with its consents and requests; the same id later inherits nothing."""
         there = self._plugins.get(plugin.id)
-        if there is None or there.generation != plugin.generation:
+        if there is None or there.registration != plugin.registration:
             return
         with transaction(self._connection) as connection:
-            for table in ("plugin", "permission_request", "consent"):
+            for table in ("plugin", "permission_request", "consent", "switching"):
                 connection.execute(f"DELETE FROM {table} WHERE plugin_id=?", (plugin.id,))  # noqa: S608 (names above)
         del self._plugins[plugin.id]
 
@@ -126,6 +139,7 @@ def _from_row(row: sqlite3.Row) -> Plugin:
         reason=row["reason"],
         digest=row["digest"],
         generation=row["generation"],
+        registration=row["registration"],
         registered_by=row["registered_by"],
         registered_at=row["registered_at"],
         changed_at=row["changed_at"],

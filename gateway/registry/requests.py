@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from gateway.domain.decision import timestamp
 from gateway.domain.manifest import RequestedPermission
@@ -13,6 +14,29 @@ from gateway.domain.names import PluginId
 from gateway.domain.permission import parse_permission
 from gateway.domain.request import Json
 from gateway.registry.store import transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """A generation that waits for a person: its content, what it would follow, and what it wants beyond that."""
+
+    digest: str
+    version: str
+    from_digest: str | None
+    from_version: str
+    from_generation: int
+    difference: tuple[Json, ...]
+
+    def as_json(self) -> dict[str, Json]:
+        """Give the wire shape."""
+        return {
+            "digest": self.digest,
+            "version": self.version,
+            "from_digest": self.from_digest,
+            "from_version": self.from_version,
+            "from_generation": self.from_generation,
+            "difference": list(self.difference),
+        }
 
 
 class RequestState(StrEnum):
@@ -31,7 +55,7 @@ class PermissionRequest:
 
     id: str
     plugin_id: PluginId
-    type: str  # `register` when it comes with a manifest, `more` when asked for later
+    type: str  # `register` with a manifest, `more` when asked for later, `update` with a generation that was held back
     permissions: tuple[RequestedPermission, ...]
     state: RequestState
     reason: str
@@ -40,10 +64,12 @@ class PermissionRequest:
     decided_by: str | None = None
     decided_at: str | None = None
     decision_reason: str | None = None
+    held_back: HeldBack | None = None  # of an `update`
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape."""
         return {
+            **({} if self.held_back is None else self.held_back.as_json()),
             "id": self.id,
             "plugin_id": self.plugin_id,
             "type": self.type,
@@ -83,7 +109,7 @@ class PermissionRequests:
         with transaction(self._connection) as connection:
             connection.execute(
                 "INSERT INTO permission_request(id, plugin_id, type, permissions, state, reason, requested_by,"
-                " requested_at) VALUES(?,?,?,?,?,?,?,?)",
+                " requested_at, held_back) VALUES(?,?,?,?,?,?,?,?,?)",
                 (
                     request.id,
                     request.plugin_id,
@@ -93,6 +119,7 @@ class PermissionRequests:
                     request.reason,
                     request.requested_by,
                     request.requested_at,
+                    None if request.held_back is None else json.dumps(request.held_back.as_json()),
                 ),
             )
 
@@ -143,4 +170,9 @@ def _from_row(row: sqlite3.Row) -> PermissionRequest:
         decided_by=row["decided_by"],
         decided_at=row["decided_at"],
         decision_reason=row["decision_reason"],
+        held_back=None if row["held_back"] is None else _held_back(json.loads(row["held_back"])),
     )
+
+
+def _held_back(members: dict[str, Any]) -> HeldBack:
+    return HeldBack(**{**members, "difference": tuple(members["difference"])})

@@ -53,12 +53,27 @@ _SCHEMA = (
     CREATE INDEX benchmark_of ON benchmark(plugin_id);
     """,
     """
+    ALTER TABLE plugin ADD COLUMN registration INTEGER NOT NULL DEFAULT 0;
+    UPDATE plugin SET registration = generation;
+    ALTER TABLE permission_request ADD COLUMN held_back TEXT;
+    CREATE TABLE switching(plugin_id TEXT PRIMARY KEY, grants TEXT NOT NULL, told TEXT NOT NULL) STRICT;
+    """,
+    """
     CREATE TABLE code_review(
       id TEXT PRIMARY KEY, plugin_id TEXT NOT NULL, digest TEXT NOT NULL, reviewed_by TEXT NOT NULL,
       reviewed_at TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
     CREATE TABLE code_scan(
       plugin_id TEXT NOT NULL, digest TEXT NOT NULL, scanner TEXT NOT NULL, at TEXT NOT NULL, report TEXT NOT NULL,
       accepted_by TEXT, accepted_at TEXT, reason TEXT, PRIMARY KEY(plugin_id, digest)) STRICT;
+    """,
+    """
+    CREATE TABLE call_approval(
+      id TEXT PRIMARY KEY, key TEXT NOT NULL, subject TEXT NOT NULL, plugin_id TEXT, user_id TEXT, by_user TEXT,
+      op TEXT NOT NULL, permission TEXT NOT NULL, scope TEXT NOT NULL, args_sha256 TEXT NOT NULL, args TEXT,
+      code TEXT NOT NULL, rule TEXT NOT NULL, rules_sha256 TEXT NOT NULL, decision_id TEXT NOT NULL,
+      requested_at TEXT NOT NULL, expires_at TEXT NOT NULL,
+      state TEXT NOT NULL CHECK(state IN ('pending', 'approved', 'denied', 'used', 'expired', 'void')),
+      decided_by TEXT, decided_at TEXT, decision_reason TEXT, used_at TEXT, used_decision TEXT) STRICT;
     """,
 )
 

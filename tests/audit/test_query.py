@@ -10,6 +10,7 @@ import pytest
 
 from gateway.audit import search as search_module
 from gateway.audit.checkpoint import parse_note
+from gateway.audit.chosen import choose
 from gateway.audit.export import Export
 from gateway.audit.log import DecisionLog
 from gateway.audit.merkle import proves_consistency, proves_inclusion
@@ -221,7 +222,10 @@ def test_a_record_changed_in_the_database_is_an_answer_that_names_it(
 
 def test_an_export_by_words_is_read_in_whatever_thread_is_free(folder: Path, open_log: Open, decided: Make) -> None:
     write(open_log, *(decided() for _ in range(3)))
-    export = Export(folder=folder, wanted=Filter(q="diary"), up_to=3, seq=3, note="", first=1, rows=0)
+    wanted = Filter(q="diary")
+    with LogReader(folder).whole() as whole:
+        chosen = choose(folder, whole, wanted)
+    export = Export(folder=folder, wanted=wanted, chosen=chosen, seq=3, note="", first=1)
     chunks = export.chunks()
     pieces = []
     for _ in range(2):

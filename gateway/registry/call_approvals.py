@@ -1,0 +1,293 @@
+"""Approvals of exact calls: waiting for a person, given for one use, used up, or ended otherwise."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from gateway.domain.decision import timestamp
+from gateway.domain.request import Json
+from gateway.registry.store import transaction
+
+MOST_PENDING = 100  # of one plugin
+PENDING_FOR = timedelta(days=1)
+DENIED_FOR = timedelta(hours=1)  # a call that was denied is not put before a person again
+_KEPT_FOR = timedelta(days=30)
+
+
+class ApprovalState(StrEnum):
+    """Where an approval stands."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    USED = "used"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+_OPEN = (ApprovalState.PENDING, ApprovalState.APPROVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallApproval:
+    """One exact call that needs, or has, a person's yes; `key` is the digest of all that it is bound to."""
+
+    id: str
+    key: str
+    subject: str
+    plugin_id: str | None  # whose calls it counts among
+    user_id: str | None  # on whose behalf
+    by_user: str | None  # whose credential
+    op: str
+    permission: str
+    scope: str
+    args_sha256: str
+    args: str | None  # canonical JSON, for who answers; None once it was answered, or where it is too long
+    code: str  # the plugins of the call with the digests of their code
+    rule: str  # the rule that asks for it
+    rules_sha256: str
+    decision_id: str  # the denial that asked
+    requested_at: str
+    expires_at: str
+    state: ApprovalState = ApprovalState.PENDING
+    decided_by: str | None = None
+    decided_at: str | None = None
+    decision_reason: str | None = None
+    used_at: str | None = None
+    used_decision: str | None = None
+
+    def is_over(self, at: datetime) -> bool:
+        """Tell whether it ended by time alone."""
+        return self.state in _OPEN and timestamp(at) >= self.expires_at
+
+    def is_own(self, user_id: str) -> bool:
+        """Tell whether the call is this user's: made on their behalf, or with their credential."""
+        return user_id in {self.user_id, self.by_user}
+
+
+class CallApprovals:
+    """The approvals that are open, in memory and durable, and the history of the others."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._using: dict[str, CallApproval] = {}  # used up, their records not durable yet
+        self.read()
+
+    def read(self) -> None:
+        """Read what is stored, anew."""
+        rows = self._connection.execute(
+            "SELECT * FROM call_approval WHERE state IN ('pending', 'approved', 'denied') ORDER BY id"
+        )
+        self._live: dict[str, CallApproval] = {row["id"]: _from_row(row) for row in rows}
+        self._index()
+
+    def get(self, approval_id: str) -> CallApproval | None:
+        """Find one, answered or not."""
+        row = self._connection.execute("SELECT * FROM call_approval WHERE id=?", (approval_id,)).fetchone()
+        return None if row is None else _from_row(row)
+
+    def find(self, *, at: datetime, state: ApprovalState | None = None) -> tuple[CallApproval, ...]:
+        """Give those of a state, or all, oldest first; what ended by time is told as expired."""
+        rows = self._connection.execute("SELECT * FROM call_approval ORDER BY id")
+        found = [
+            replace(each, state=ApprovalState.EXPIRED) if each.is_over(at) else each for each in map(_from_row, rows)
+        ]
+        return tuple(each for each in found if state is None or each.state is state)
+
+    def approved(self, key: str, at: datetime) -> CallApproval | None:
+        """Find the approval of a call that may be used now; asking uses nothing up."""
+        found = self._keys.get(key)
+        if found is None or found.state is not ApprovalState.APPROVED or found.is_over(at):
+            return None
+        return found
+
+    def asked(self, key: str, at: datetime) -> CallApproval | None:
+        """Find what stands for a call already: it waits, it is approved, or it was denied a while ago."""
+        found = self._keys.get(key)
+        if found is None or found.is_over(at):
+            return None
+        if found.state is ApprovalState.DENIED:
+            denied_at = datetime.fromisoformat(found.decided_at or found.requested_at)
+            return found if at < denied_at + DENIED_FOR else None
+        return found
+
+    def is_usable(self, approval_id: str, at: datetime) -> bool:
+        """Tell whether an approval can be used up now."""
+        found = self._live.get(approval_id)
+        return found is not None and found.state is ApprovalState.APPROVED and not found.is_over(at)
+
+    def add(self, approval: CallApproval, at: datetime) -> bool:
+        """Write a new one; tells whether there was room for it."""
+        self._drop_ended(at)
+        about = approval.plugin_id or approval.subject
+        waiting = [
+            each
+            for each in self._live.values()
+            if each.state is ApprovalState.PENDING and (each.plugin_id or each.subject) == about
+        ]
+        if len(waiting) >= MOST_PENDING:
+            return False
+        names = _COLUMNS
+        marks = ",".join("?" * len(names))
+        with transaction(self._connection) as connection:
+            connection.execute(
+                f"INSERT INTO call_approval({','.join(names)}) VALUES({marks})",
+                [getattr(approval, name) for name in names],
+            )
+        self._live[approval.id] = approval
+        self._keys[approval.key] = approval
+        return True
+
+    def drop(self, approval: CallApproval) -> None:
+        """Take back one that nobody could be told of, for its denial was not recorded."""
+        self._forget(approval)
+        with transaction(self._connection) as connection:
+            connection.execute("DELETE FROM call_approval WHERE id=? AND state='pending'", (approval.id,))
+
+    def answer(
+        self, approval: CallApproval, state: ApprovalState, *, by: str, at: datetime, reason: str, until: datetime
+    ) -> CallApproval | None:
+        """Write a person's answer to one that waits, open until `until`; None if it does not wait any more."""
+        current = self._live.get(approval.id)
+        if current is None or current.state is not ApprovalState.PENDING or current.is_over(at):
+            return None
+        answered = replace(
+            current,
+            state=state,
+            decided_by=by,
+            decided_at=timestamp(at),
+            decision_reason=reason,
+            expires_at=timestamp(until),
+            # WHY: the arguments may be a diary; who had to see them did.
+            args=None,
+        )
+        with transaction(self._connection) as connection:
+            connection.execute(
+                "UPDATE call_approval SET state=?, decided_by=?, decided_at=?, decision_reason=?, expires_at=?,"
+                " args=NULL WHERE id=?",
+                (state.value, by, answered.decided_at, reason, answered.expires_at, approval.id),
+            )
+        self._live[approval.id] = self._keys[approval.key] = answered
+        return answered
+
+    def use(self, approval_id: str, *, decision_id: str, at: datetime) -> CallApproval | None:
+        """Use one up, durably; None if it is not to be had any more."""
+        found = self._live.get(approval_id)
+        if found is None or not self.is_usable(approval_id, at):
+            return None
+        # INVARIANT: gone from memory first, so that a failing write can only take more away.
+        self._forget(found)
+        with transaction(self._connection) as connection:
+            done = connection.execute(
+                "UPDATE call_approval SET state='used', used_at=?, used_decision=? WHERE id=? AND state='approved'"
+                " RETURNING id",
+                (timestamp(at), decision_id, found.id),
+            ).fetchall()
+        if not done:
+            return None
+        self._using[found.id] = found
+        return found
+
+    def settle(self, approval: CallApproval) -> None:
+        """Take note that the use of one is recorded."""
+        self._using.pop(approval.id, None)
+
+    def put_back(self, approval: CallApproval) -> None:
+        """Give back one whose use could not be recorded, unless it was voided meanwhile."""
+        if self._using.pop(approval.id, None) is None:
+            return
+        with transaction(self._connection) as connection:
+            connection.execute(
+                "UPDATE call_approval SET state='approved', used_at=NULL, used_decision=NULL WHERE id=?", (approval.id,)
+            )
+        self._live[approval.id] = self._keys[approval.key] = approval
+
+    def void(self, names: Callable[[CallApproval], bool], *, at: datetime, reason: str) -> tuple[CallApproval, ...]:
+        """End every open one that `names` names, those included whose use is being recorded."""
+        ended = [each for each in self._live.values() if each.state in _OPEN and names(each)]
+        for each in ended:
+            self._forget(each)
+        for each in [each for each in self._using.values() if names(each)]:
+            del self._using[each.id]
+        if ended:
+            with transaction(self._connection) as connection:
+                connection.executemany(
+                    "UPDATE call_approval SET state='void', decided_at=?, decision_reason=?, args=NULL WHERE id=?",
+                    [(timestamp(at), reason, each.id) for each in ended],
+                )
+        return tuple(ended)
+
+    def forget(self, plugin_id: str) -> None:
+        """Drop all of an uninstalled plugin."""
+        for each in [each for each in self._live.values() if each.plugin_id == plugin_id]:
+            self._forget(each)
+        with transaction(self._connection) as connection:
+            connection.execute("DELETE FROM call_approval WHERE plugin_id=?", (plugin_id,))
+
+    def _index(self) -> None:
+        self._keys = {each.key: each for each in self._live.values()}
+
+    def _forget(self, approval: CallApproval) -> None:
+        self._live.pop(approval.id, None)
+        if self._keys.get(approval.key) is approval:
+            del self._keys[approval.key]
+
+    def _drop_ended(self, at: datetime) -> None:
+        """Write down what ended by time, and forget what ended long ago."""
+        over = [each for each in self._live.values() if each.is_over(at)]
+        denied = [
+            each
+            for each in self._live.values()
+            if each.state is ApprovalState.DENIED and self.asked(each.key, at) is None
+        ]
+        for each in (*over, *denied):
+            self._forget(each)
+        with transaction(self._connection) as connection:
+            connection.executemany(
+                "UPDATE call_approval SET state='expired', args=NULL WHERE id=?", [(each.id,) for each in over]
+            )
+            connection.execute(
+                "DELETE FROM call_approval WHERE state NOT IN ('pending', 'approved') AND requested_at < ?",
+                (timestamp(at - _KEPT_FOR),),
+            )
+
+
+_COLUMNS = (
+    "id", "key", "subject", "plugin_id", "user_id", "by_user", "op", "permission", "scope", "args_sha256", "args",
+    "code", "rule", "rules_sha256", "decision_id", "requested_at", "expires_at", "state",
+)  # fmt: skip
+
+
+def as_json(approval: CallApproval) -> dict[str, Json]:
+    """Give the wire shape."""
+    return {
+        "id": approval.id,
+        "status": approval.state.value,
+        "subject": approval.subject,
+        "plugin_id": approval.plugin_id,
+        "user_id": approval.user_id,
+        "asked_by": approval.by_user,
+        "op": approval.op,
+        "permission": approval.permission,
+        "scope": approval.scope,
+        "args_sha256": approval.args_sha256,
+        "args": None if approval.args is None else json.loads(approval.args),
+        "code": approval.code,
+        "rule": approval.rule,
+        "rules_sha256": approval.rules_sha256,
+        "decision_id": approval.decision_id,
+        "requested_at": approval.requested_at,
+        "expires_at": approval.expires_at,
+        "decided_by": approval.decided_by,
+        "decided_at": approval.decided_at,
+        "decision_reason": approval.decision_reason,
+        "used_at": approval.used_at,
+        "used_by_decision": approval.used_decision,
+    }
+
+
+def _from_row(row: sqlite3.Row) -> CallApproval:
+    return CallApproval(**{**dict(row), "state": ApprovalState(row["state"])})
