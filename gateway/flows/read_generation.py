@@ -9,6 +9,7 @@ from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, NoCodeError, NotFoundError, Place, Problem
 from gateway.flows.adopt_code import keep_code
+from gateway.flows.gates import check_sandbox_wish
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder
 from gateway.registry.manifest import MANIFEST_FILE, parse_manifest
@@ -58,8 +59,7 @@ def _read(parts: Parts, plugin: Plugin) -> Read:
     manifest = parse_manifest(cast("Json", plugin.manifest.raw) if folder.manifest is None else folder.manifest)
     if manifest.plugin_id != plugin.id:
         raise _wrong(f"plugin_id: `{manifest.plugin_id}` is another plugin: `{plugin.id}` is reloaded")
-    if not manifest.sandbox:
-        raise _wrong("sandbox: this gateway runs no plugin without its sandbox")
+    check_sandbox_wish(parts, manifest)
     if not any(path == manifest.entry_point for path, _, _ in folder.files):
         raise NoCodeError(f"plugins/{plugin.id}/ has no `{manifest.entry_point}`", way_out="put the code there")
     check_watch_paths(place, reload_wish(manifest).watch_paths)

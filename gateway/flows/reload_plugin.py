@@ -19,7 +19,10 @@ from gateway.errors import HearthgateError, HostCannotKeepError, LogUnavailableE
 from gateway.flows.adopt_code import rebuild_packages
 from gateway.flows.authorize import authorize
 from gateway.flows.compare_generations import Difference, compare_generations
+from gateway.flows.dependencies import check_dependencies
+from gateway.flows.gates import check_new_code
 from gateway.flows.hold_back import expire_held_back, hold_back, was_denied
+from gateway.flows.inspection import check_functions
 from gateway.flows.lifecycle import check_legal, find
 from gateway.flows.parts import Parts
 from gateway.flows.read_generation import keep_generation, read_generation
@@ -114,6 +117,12 @@ async def take_generation(parts: Parts, caller: Caller, following: Following) ->
     Raises:
         HearthgateError: it did not pass, or could not come into force; what was in force still is.
     """
+    coming = following.plugin
+    check_dependencies(parts, coming.manifest)
+    await check_functions(parts, coming.manifest, coming.digest)
+    # SECURITY: before anything of it runs, its trial included.
+    bringing = caller.user_id if following.trigger is Trigger.PERSON else None
+    await check_new_code(parts, coming, coming.digest or "", besides=bringing)
     number = parts.registry.plugins.next_generation(following.plugin.id)
     following = replace(following, plugin=replace(following.plugin, generation=number))
     try:
