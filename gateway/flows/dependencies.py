@@ -13,7 +13,7 @@ _GONE = frozenset({State.REVOKED, State.UNINSTALLED})
 
 def dependencies(parts: Parts, manifest: Manifest) -> tuple[Need, ...]:
     """Give all that a plugin needs, and what is wrong with it."""
-    return tuple(needs_of(manifest.plugin_id, _with(parts, manifest)))
+    return tuple(needs_of(manifest.plugin_id, _with(parts, manifest))) if manifest.depends_on else ()
 
 
 def check_no_circle(parts: Parts, manifest: Manifest) -> None:

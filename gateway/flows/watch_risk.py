@@ -9,9 +9,12 @@ from gateway.domain.lifecycle import State
 from gateway.domain.names import PluginId
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
+from gateway.domain.risk import Risk
 from gateway.errors import HearthgateError
+from gateway.flows.memberships import active_plugins
 from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import assess, assessed
+from gateway.policy.plugin_risk import plugin_risks
 
 _TOGETHER_S = 1.0  # what happens within it is looked at once
 _BY_RIGHTS = ("policy_activated",)
@@ -25,12 +28,25 @@ class RiskWatch:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._reader = LogReader(parts.home / "data")
-        self._known: dict[PluginId, tuple[int, str]] = {}  # score and tier as they were recorded last
+        self._rights: dict[PluginId, Risk] = {}  # of active plugins, as they were when last looked at
+        # Score and tier as they were recorded last, of a plugin and when it was registered.
+        self._known: dict[tuple[PluginId, str], tuple[int, str]] = {}
         self._changed: set[str] | None = set()  # plugins to look at; None: all of them
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         for event_type in (*_BY_RIGHTS, *_BY_DEEDS):
             parts.log.listeners.setdefault(event_type, []).append(self._hear)
+
+    async def begin(self) -> None:
+        """Remember the rights of the plugins that are active when the gateway opens."""
+        self._rights = await asyncio.to_thread(self._rights_now)
+
+    def _rights_now(self) -> dict[PluginId, Risk]:
+        policy = self._parts.policy.get()
+        if policy is None:
+            return {}
+        risks = plugin_risks(policy)
+        return {plugin_id: risks.risk(plugin_id) for plugin_id in active_plugins(self._parts)}
 
     def _hear(self, record: Record) -> None:
         if record.event_type in _BY_RIGHTS:
@@ -45,22 +61,28 @@ class RiskWatch:
             while (self._changed is None or self._changed) and not self._closed:
                 await asyncio.sleep(_TOGETHER_S)
                 which, self._changed = self._changed, set()
-                for plugin in self._parts.registry.plugins.all():
-                    if plugin.state is State.ACTIVE and (which is None or plugin.id in which) and not self._closed:
-                        await self._look_at(plugin.id)
+                for plugin_id in sorted(await self._moved() if which is None else which):
+                    if not self._closed:
+                        await self._look_at(PluginId(plugin_id))
         except Exception:  # noqa: BLE001 (nobody waits for this; the next change looks again)
             _log.exception("the risk of plugins could not be looked at")
         finally:
             self._task = None
 
+    async def _moved(self) -> set[str]:
+        """Name the active plugins whose rights weigh otherwise than before; their log is read for these alone."""
+        before, self._rights = self._rights, await asyncio.to_thread(self._rights_now)
+        return {each for each, risk in self._rights.items() if before.get(each) != risk}
+
     async def _look_at(self, plugin_id: PluginId) -> None:
         parts = self._parts
         plugin = parts.registry.plugins.get(plugin_id)
-        if plugin is None:
+        if plugin is None or plugin.state is not State.ACTIVE:
             return
         try:
             risk = (await asyncio.to_thread(assess, parts, self._reader, plugin)).computed
-            before = self._known.get(plugin_id) or await asyncio.to_thread(self._recorded, plugin_id)
+            life = (plugin_id, plugin.registered_at)
+            before = self._known.get(life) or await asyncio.to_thread(self._recorded, plugin_id)
             if before is not None and before != (risk.score, risk.tier.value):
                 facts: dict[str, Json] = {
                     **assessed(plugin.manifest, risk),
@@ -77,7 +99,7 @@ class RiskWatch:
                         details=facts,
                     )
                 )
-            self._known[plugin_id] = (risk.score, risk.tier.value)
+            self._known[life] = (risk.score, risk.tier.value)
         except HearthgateError as error:
             # WHY: the next change looks again, against what was known before.
             _log.warning("plugin %s: its risk could not be looked at: %s", plugin_id, error)
