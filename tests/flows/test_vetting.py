@@ -133,7 +133,7 @@ def test_without_bandit_an_approval_is_refused_with_the_way_out(home: "Home", mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "bandit" else sys.modules)
     answer = approve(home)
     assert answer.status_code == 409
-    assert "pip install 'hearthgate[scan]'" in answer.text
+    assert "pip install bandit" in answer.text
     assert home.state("looked") == "registered"
 
 
