@@ -47,6 +47,7 @@ from gateway.flows.recount import recount
 from gateway.flows.recover import mend_grants_file, recover
 from gateway.flows.reload_policy import open_policy, reload_policy
 from gateway.flows.tell import settle_later
+from gateway.flows.watch_risk import RiskWatch
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
 from gateway.meter import Meter
@@ -135,10 +136,13 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(parts.bench.close)
         stack.push_async_callback(parts.pool.close)
         stack.push_async_callback(Hooks(parts).close)
+        risks = RiskWatch(parts)
+        stack.push_async_callback(risks.close)
         refusals = Refusals()
         owner = Caller(user_id=UserId(parts.owner), owner=True)
         await mend_grants_file(parts)
         await open_policy(parts, by=parts.owner)
+        await risks.begin()
         await recover(parts, owner)
         await asyncio.to_thread(recount, parts)
         await asyncio.to_thread(drop_old_snapshots, parts)

@@ -76,7 +76,17 @@ def list_plugins(
 def show(call: Call, plugin_id: PluginArgument) -> None:
     """Show one plugin."""
     found = call.ask("GET", f"/v1/plugins/{plugin_id}")
-    call.show(found, lambda: print_facts(found, _FACTS))
+
+    def tell() -> None:
+        print_facts(found, _FACTS)
+        for each in found["depends_on"]:
+            note(f"{each['by']} needs {each['plugin_id']} {each['wanted']}: {each['problem'] or 'it is there'}")
+        for warning in found["warnings"]:
+            note(f"warning: {warning}")
+        if found["understated"]:
+            note(f"its author declares the tier {found['declared_tier']}, which is lower than the computed one")
+
+    call.show(found, tell)
 
 
 @verb(app, "approve")

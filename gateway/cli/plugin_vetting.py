@@ -7,16 +7,26 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.call import Call, Reason, verb
-from gateway.cli.output import note, print_text
+from gateway.cli.output import columns, note, print_facts, print_table, print_text
 from gateway.cli.plugin import PluginArgument
 
 _FAILED = 1
+_RISK = columns(
+    plugin="plugin_id",
+    declared="declared",
+    score="computed.score",
+    tier="computed.tier",
+    by_rights="rights.score",
+    if_all_were_granted="requested.score",
+)
+_PARTS = columns(part="!name", points="#points")
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Add the verbs to the noun `plugin`."""
     verb(app, "review")(review)
     verb(app, "scan")(scan)
+    verb(app, "risk")(risk)
 
 
 def review(
@@ -55,6 +65,19 @@ def scan(
     call.show(found, lambda: _tell(found))
     if not found["passed"] and found["accepted_by"] is None:
         raise typer.Exit(_FAILED)
+
+
+def risk(call: Call, plugin_id: PluginArgument) -> None:
+    """Tell how risky a plugin is, by what it may do and what it did, beside what its author declares."""
+    found = call.ask("GET", f"/v1/plugins/{plugin_id}/risk")
+
+    def tell() -> None:
+        print_facts(found, _RISK)
+        print_table(_PARTS, found["computed"]["parts"], empty="nothing adds to it")
+        if found["understated"]:
+            note("its author declares a lower tier than the computed one, which holds")
+
+    call.show(found, tell)
 
 
 def _tell(found: dict[str, Any]) -> None:

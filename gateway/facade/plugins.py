@@ -100,6 +100,11 @@ class PluginManager:
         self._client.request("POST", f"/v1/plugins/{plugin_id}/scan/accept", json=body, on_behalf=user_id)
         return True
 
+    def get_plugin_risk(self, plugin_id: str) -> dict[str, Any]:
+        """Tell how risky a plugin is: `declared`, `computed`, by `rights`, if all were granted (`requested`)."""
+        found: dict[str, Any] = self._client.request("GET", f"/v1/plugins/{plugin_id}/risk").body
+        return found
+
     def get_plugin_status(self, plugin_id: str) -> PluginStatus:
         """Tell where a plugin stands.
 

@@ -13,6 +13,7 @@ from gateway.domain.record import Record
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, DeniedError
 from gateway.flows.authorize import authorize
+from gateway.flows.dependencies import check_dependencies
 from gateway.flows.event import event
 from gateway.flows.gates import check_gates, prepare_gates
 from gateway.flows.grants import Giving, give_grants
@@ -49,6 +50,7 @@ async def approve(
         plugin = find(parts, plugin_id)
         check_legal(plugin, Verb.APPROVE)
         check_gates(parts, plugin, plugin.digest)
+        check_dependencies(parts, plugin.manifest)
         pending = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=plugin.id)
         if given is not None:
             pending = tuple(each for each in pending if each.type == "register")

@@ -17,7 +17,11 @@ class Asks:
 
     def take(self) -> bool:
         """Take one; tells whether there was one left."""
-        self.left -= 1
+        return self.take_some(1)
+
+    def take_some(self, number: int) -> bool:
+        """Take so many; tells whether there were as many left."""
+        self.left -= number
         return self.left >= 0
 
 

@@ -349,6 +349,10 @@ def _plugins_call(args: Args, _asking: Asking) -> Deed:
         chain = asking.subjects
         if plugin_id in chain or len(chain) >= MAX_CHAIN:
             raise MalformedError(f"`{plugin_id}` cannot be called from here: a circle, or more than {MAX_CHAIN} deep")
+        batch = payload.get("batch")
+        # SECURITY: each call of a batch writes records, so each is a question of the one that asks for it all.
+        if isinstance(batch, list) and asking.call.asks is not None and not asking.call.asks.take_some(len(batch) - 1):
+            raise MalformedError("overloaded: a batch of more calls than this call has questions left")
         call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=chain)
         context = Context(
             session_id=call.session_id,

@@ -115,7 +115,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     execution_id = parts.new_id()
     for step in steps:
         own = structs.replace(context, exact=exact_step(context.exact, step.function, step.arguments, call.payload))
-        run = _Run(parts, call, own, plugin, step, execution_id if not results else parts.new_id())
+        number = parts.new_id() if results else execution_id
+        run = _Run(parts, call, own, plugin, step, number, repeats=bool(results))
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
         except OutcomeUnknownError:
@@ -234,6 +235,7 @@ class _Run:
     plugin: Plugin
     step: Step
     execution_id: str
+    repeats: bool = False  # another call of the same batch came before
     trial: bool = False  # of a generation that is not in force
 
     async def to_the_end(self, asked: Decision | None) -> tuple[RunResult, Decision]:
@@ -264,17 +266,21 @@ class _Run:
         return result, decisions[0]
 
     def _plugin_decisions(self) -> list[Decision]:
-        subject = plugin_subject(self.plugin.id)
-        asks = [(Kind.PLUGIN, Level.EXECUTE, str(self.plugin.id))]
-        if self.step.capability is not None:
-            asks += [(permission.kind, permission.level, scope) for permission, scope in self.step.capability.requires]
+        own, through = plugin_subject(self.plugin.id), [plugin_subject(each) for each in self.call.chain]
+        to_run = (Kind.PLUGIN, Level.EXECUTE, str(self.plugin.id))
+        required = () if self.step.capability is None else self.step.capability.requires
+        asks = [(own, *to_run)]
+        # WHY: for the first call of a batch those through which it came were asked when they called.
+        asks += [(subject, *to_run) for subject in through if self.repeats]
+        # SECURITY: called by another plugin it acts with what both may do, so both need what it requires.
+        asks += [(subject, need.kind, need.level, scope) for subject in (own, *through) for need, scope in required]
         return [
             decide(
                 self.parts,
                 AccessRequest(subject=subject, user=self.call.user, kind=kind, level=level.word, scope=scope),
                 self.context,
             )
-            for kind, level, scope in asks
+            for subject, kind, level, scope in asks
         ]
 
     def _stopped(self, decisions: list[Decision]) -> RunResult | None:
@@ -313,7 +319,8 @@ class _Run:
             arguments=self.step.arguments,
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
-            isolation=Isolation.PRISTINE if self.trial else isolation_of(self.parts, self.plugin),
+            # SECURITY: a cell that stays may hold what an earlier call read, and those who call now may not.
+            isolation=Isolation.PRISTINE if self.trial or self.call.chain else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
         )
         asking = Asking(

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from gateway.domain.caller import Caller
+from gateway.domain.manifest import Manifest
 from gateway.domain.names import UserId
-from gateway.errors import ConflictError
+from gateway.errors import ConflictError, MalformedError
 from gateway.flows.parts import Parts
 from gateway.flows.review import standing_review
 from gateway.flows.scan import scan_code
@@ -22,17 +23,33 @@ async def prepare_gates(parts: Parts, caller: Caller, plugin: Plugin) -> None:
         await scan_code(parts, caller, plugin)
 
 
-def check_gates(parts: Parts, plugin: Plugin, digest: str | None) -> None:
+def check_sandbox_wish(parts: Parts, manifest: Manifest) -> None:
+    """Refuse a manifest that declines its sandbox, unless the operator accepts that.
+
+    Raises:
+        MalformedError: hearthgate.toml does not name the plugin.
+    """
+    if not manifest.sandbox and manifest.plugin_id not in parts.unconfined:
+        named = f'`[sandbox] unconfined = ["{manifest.plugin_id}"]` in hearthgate.toml'
+        raise MalformedError(
+            "sandbox: false is the operator's to accept, not the author's",
+            way_out=f"write true, or the operator writes {named}",
+        )
+
+
+def check_gates(parts: Parts, plugin: Plugin, digest: str | None, *, besides: str | None = None) -> None:
     """Refuse code that was not reviewed, or whose scan found too much, where the manifest wants that.
+
+    A review by `besides`, who brings this code, does not count.
 
     Raises:
         ConflictError: with what is missing, and the way out.
     """
     manifest, verb = plugin.manifest, f"hearthgate plugin %s {plugin.id}"
-    if manifest.code_review_required and standing_review(parts, plugin, digest) is None:
+    if manifest.code_review_required and standing_review(parts, plugin, digest, besides=besides) is None:
         way_out = f"`{verb % 'review'} --digest {digest} --reason ...` by another than who registered it"
         raise ConflictError(
-            f"`{plugin.id}` wants a code review, and this code has none",
+            f"`{plugin.id}` wants a code review, and its code ({digest or 'there is none'}) had none",
             way_out=way_out if digest else f"put its code in plugins/{plugin.id}/ and register it again",
             extra={"gate": "code_review", "digest": digest},
         )
@@ -53,7 +70,7 @@ def check_gates(parts: Parts, plugin: Plugin, digest: str | None) -> None:
         )
 
 
-async def check_new_code(parts: Parts, plugin: Plugin, digest: str) -> None:
+async def check_new_code(parts: Parts, plugin: Plugin, digest: str, *, besides: str | None = None) -> None:
     """Hold code that is about to take the place of another, or of none, to the gates.
 
     Raises:
@@ -61,4 +78,4 @@ async def check_new_code(parts: Parts, plugin: Plugin, digest: str) -> None:
     """
     coming = replace(plugin, digest=digest)
     await prepare_gates(parts, Caller(user_id=UserId(parts.owner), owner=True), coming)
-    check_gates(parts, coming, digest)
+    check_gates(parts, coming, digest, besides=besides)

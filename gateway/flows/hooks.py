@@ -31,6 +31,7 @@ from gateway.registry.plugins import Plugin
 HOOK_S = 5.0  # that one hook may take, if its manifest allows that much
 _END_S = 10.0  # that all of them have when the gateway ends
 _GIVING = frozenset({"approved", "activated", "updated", "reloaded"})
+_RENEWING = frozenset({"registered", "updated", "reloaded"})  # after these the manifest may be another
 _TAKING = frozenset({"suspended", "revoked", "uninstalled"})  # of the plugin as it was then, whatever came since
 _NOTHING = Usage(wall_s=0.0)
 _log = logging.getLogger("hearthgate.plugins")
@@ -51,6 +52,8 @@ class Hooks:
         if record.plugin_id is None or record.resolution is Resolution.FAILED:
             return  # WHY: a reload that failed changed nothing that its plugin could be told of
         known = self._parts.registry.plugins.get(record.plugin_id)
+        if record.event_type not in _RENEWING and (known is None or record.event_type not in known.manifest.hooks):
+            return
         task = asyncio.create_task(self._follow(record, record.plugin_id, known))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

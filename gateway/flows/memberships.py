@@ -35,7 +35,11 @@ def active_plugins(parts: Parts) -> frozenset[PluginId]:
 
 
 def plugin_risk(
-    parts: Parts, parsed: ParsedPolicy, plugin_id: PluginId, *, asked: Iterable[tuple[Permission, str]] = ()
+    parts: Parts,
+    policy: ParsedPolicy | PolicySet,
+    plugin_id: PluginId,
+    *,
+    asked: Iterable[tuple[Permission, str]] = (),
 ) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
-    return plugin_risks(parsed, steps=parts.registry.conduct.steps()).risk(plugin_id, asked=asked)
+    return plugin_risks(policy, steps=parts.registry.conduct.steps()).risk(plugin_id, asked=asked)

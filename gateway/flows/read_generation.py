@@ -9,6 +9,7 @@ from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, NoCodeError, NotFoundError, Place, Problem
 from gateway.flows.adopt_code import keep_code, read_lock
+from gateway.flows.gates import check_sandbox_wish
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder
 from gateway.registry.manifest import MANIFEST_FILE, parse_manifest
@@ -63,8 +64,7 @@ def _read(parts: Parts, plugin: Plugin) -> Read:
     manifest = parse_manifest(cast("Json", plugin.manifest.raw) if folder.manifest is None else folder.manifest)
     if manifest.plugin_id != plugin.id:
         raise _wrong(f"plugin_id: `{manifest.plugin_id}` is another plugin: `{plugin.id}` is reloaded")
-    if not manifest.sandbox and plugin.id not in parts.unconfined:
-        raise _wrong("sandbox: false is the operator's to accept, not the author's")
+    check_sandbox_wish(parts, manifest)
     if not any(path == manifest.entry_point for path, _, _ in folder.files):
         raise NoCodeError(f"plugins/{plugin.id}/ has no `{manifest.entry_point}`", way_out="put the code there")
     if manifest.requirements is not None:

@@ -14,7 +14,9 @@ from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import check_kept, read_code
 from gateway.flows.authorize import authorize
+from gateway.flows.dependencies import check_no_circle
 from gateway.flows.event import event, waiting
+from gateway.flows.gates import check_sandbox_wish
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import assessed, requested_risk
@@ -113,11 +115,8 @@ async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tu
             way_out='register the folder ({"folder": id}), or make them the same',
         )
     await asyncio.to_thread(check_watch_paths, parts.home / "plugins" / plugin_id, reload_wish(manifest).watch_paths)
-    if not manifest.sandbox and plugin_id not in parts.unconfined:
-        raise MalformedError(
-            "sandbox: false is the operator's to accept, not the author's",
-            way_out=f'write true, or the operator writes `[sandbox] unconfined = ["{plugin_id}"]` in hearthgate.toml',
-        )
+    check_sandbox_wish(parts, manifest)
+    check_no_circle(parts, manifest)
     await check_functions(parts, manifest, code.digest)
     return manifest, code.digest
 

@@ -20,6 +20,7 @@ from gateway.errors import ConflictError, HearthgateError, HostCannotKeepError, 
 from gateway.flows.adopt_code import rebuild_packages
 from gateway.flows.authorize import authorize
 from gateway.flows.compare_generations import Difference, compare_generations
+from gateway.flows.dependencies import check_dependencies
 from gateway.flows.gates import check_gates, prepare_gates
 from gateway.flows.hold_back import expire_held_back, hold_back, was_denied
 from gateway.flows.lifecycle import check_legal, find
@@ -102,7 +103,7 @@ async def _reload(parts: Parts, caller: Caller, plugin: Plugin, reason: str, tri
         following = _following(plugin, read.manifest, read.digest, reason, trigger)
         async with trying(parts, read.digest):
             difference = await compare_generations(parts, plugin, read)
-            gates = await _closed_gates(parts, caller, following.plugin, read)
+            gates = await _closed_gates(parts, caller, following, read)
             following = _with_difference(following, replace(difference, wider=(*difference.wider, *gates)))
             if following.difference.widens:
                 return await _hold_back(parts, caller, following)
@@ -128,6 +129,7 @@ async def take_generation(parts: Parts, caller: Caller, following: Following, re
     """
     number = following.plugin.generation
     try:
+        check_dependencies(parts, following.plugin.manifest)
         await keep_generation(parts, read)
         await try_generation(parts, following.plugin, trace_id=caller.trace_id)
         switched = await switch_generation(parts, caller, following)
@@ -141,18 +143,19 @@ async def take_generation(parts: Parts, caller: Caller, following: Following, re
     return Reload(outcome=ReloadOutcome.RELOADED, plugin=switched, following=following)
 
 
-async def _closed_gates(parts: Parts, caller: Caller, plugin: Plugin, read: Read) -> tuple[Change, ...]:
+async def _closed_gates(parts: Parts, caller: Caller, following: Following, read: Read) -> tuple[Change, ...]:
     """Say which gates do not let a generation pass yet; its code is scanned if its manifest wants that.
 
     Raises:
         ConflictError: bandit is not installed.
     """
-    manifest = read.manifest
+    # SECURITY: who brings the code does not open its gate.
+    bringing = caller.user_id if following.trigger is Trigger.PERSON else None
     try:
-        if manifest.security_scan:
+        if read.manifest.security_scan:
             await asyncio.to_thread(store_snapshot, read.folder, parts.snapshots)
-            await prepare_gates(parts, caller, plugin)
-        check_gates(parts, plugin, read.digest)
+            await prepare_gates(parts, caller, following.plugin)
+        check_gates(parts, following.plugin, read.digest, besides=bringing)
     except ConflictError as error:
         if "gate" not in error.extra:
             raise

@@ -15,12 +15,12 @@ from gateway.registry.vetting import Review
 
 
 async def review_plugin(parts: Parts, caller: Caller, plugin_id: str, digest: str, reason: str) -> Review:
-    """Record that the caller reviewed a plugin's code, which has this digest now.
+    """Record that the caller reviewed a plugin's code of this digest: what it has now, or is to get.
 
     Raises:
         DeniedError: the caller may not, or is who registered it or is named as its author.
         MalformedError: no reason is given.
-        ConflictError: its code is another by now, or there is none.
+        ConflictError: there is no such code.
     """
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="approve")
     if not reason.strip():
@@ -42,10 +42,10 @@ async def review_plugin(parts: Parts, caller: Caller, plugin_id: str, digest: st
         return review
 
 
-def standing_review(parts: Parts, plugin: Plugin, digest: str | None) -> Review | None:
-    """Give a review of this very code by another than who registered it now."""
+def standing_review(parts: Parts, plugin: Plugin, digest: str | None, *, besides: str | None = None) -> Review | None:
+    """Give a review of this very code by another than who registered it now, and than `besides`."""
     found = parts.registry.vetting.reviews(plugin.id, digest)
-    return next((each for each in found if not _is_own(plugin, each.reviewed_by)), None)
+    return next((each for each in found if not _is_own(plugin, each.reviewed_by) and each.reviewed_by != besides), None)
 
 
 def _check(parts: Parts, plugin: Plugin, caller: Caller, digest: str) -> None:

@@ -113,6 +113,6 @@ def _bandit(plugin: Plugin) -> tuple[str, Path]:
         # INVARIANT: a scan that was asked for is never passed over in silence.
         raise ConflictError(
             f"`{plugin.id}` wants a security scan, and bandit is not installed",
-            way_out="pip install 'hearthgate[scan]', and restart the gateway",
+            way_out="pip install bandit where the gateway runs, and restart it",
         )
     return f"bandit {importlib.metadata.version('bandit')}", Path(found.origin).resolve().parents[1]

@@ -18,6 +18,7 @@ from gateway.errors import MalformedError
 from gateway.flows import approval, lifecycle, registration
 from gateway.flows.authorize import authorize
 from gateway.flows.call import Call, Execution
+from gateway.flows.dependencies import dependencies
 from gateway.flows.execute_once import Once
 from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.memberships import plugin_risk
@@ -56,6 +57,7 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
             {"name": each.name, "description": each.description, "parameters": dict(each.parameters)}
             for each in manifest.capabilities
         ],
+        "depends_on": [each.as_json() for each in dependencies(parts, manifest)],
         "warnings": [each.message for each in manifest.warnings],
         "registered_by": plugin.registered_by,
         "registered_at": plugin.registered_at,
@@ -73,7 +75,7 @@ def _assessment(parts: Parts, plugin: Plugin) -> dict[str, Any]:
     policy, declared = parts.policy.get(), plugin.manifest.declared_tier
     requested = requested_risk(parts, plugin.manifest)
     return {
-        "risk": None if policy is None else plugin_risk(parts, policy.parsed, plugin.id).as_json(),
+        "risk": None if policy is None else plugin_risk(parts, policy, plugin.id).as_json(),
         "requested_risk": requested.as_json(),
         "declared_tier": None if declared is None else declared.value,
         "understated": is_understated(plugin.manifest, requested),

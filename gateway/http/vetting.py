@@ -1,5 +1,6 @@
-"""Looking at a plugin's code: reviews by people, scans by bandit."""
+"""Looking at a plugin: its risk, reviews of its code by people, scans of it by bandit."""
 
+import asyncio
 from typing import Annotated, Any
 
 from litestar import get, post
@@ -7,12 +8,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from pydantic import Field
 
+from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
 from gateway.domain.permission import Level
 from gateway.errors import MalformedError
 from gateway.flows.authorize import authorize
 from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
+from gateway.flows.plugin_risk import assess
 from gateway.flows.review import review_plugin, standing_review
 from gateway.flows.scan import accept_scan, read_scan, scan_plugin
 from gateway.http.bodies import Body, Reason
@@ -87,4 +90,16 @@ async def accept(
     return (await accept_scan(parts, caller, plugin_id, data.digest, data.reason)).as_json()
 
 
-ROUTES = [reviews, review, last_scan, scan, accept]
+@get("/v1/plugins/{plugin_id:str}/risk")
+async def risk(
+    plugin_id: FromPath[str],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
+) -> dict[str, Any]:
+    """Give what is known of a plugin's risk: declared, by its rights, by what it asks for, and by what it did."""
+    await authorize(parts, caller, Level.READ, f"plugins/{plugin_id}")
+    return (await asyncio.to_thread(assess, parts, reader, find(parts, plugin_id))).as_json()
+
+
+ROUTES = [risk, reviews, review, last_scan, scan, accept]

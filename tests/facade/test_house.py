@@ -86,7 +86,7 @@ def test_the_manifest_comes_with_its_log(gw: Gateway, notes: str) -> None:
     events = manifest.audit_log
     kinds = [event.event_type for event in events]
     assert kinds.index("registered") < kinds.index("approved") < kinds.index("activated")
-    assert [event for event in events if event.event_type.startswith("security_")] == []
+    assert [event.event_type for event in events if event.event_type.startswith("security_")] == ["security_scan"]
     day_ago = datetime.now(UTC) - timedelta(hours=24)
     assert all(datetime.fromisoformat(event.timestamp) > day_ago for event in events)
     assert gw.plugins.get_plugin_manifest("absent") is None

@@ -1,5 +1,6 @@
 """Reviews and scans: code that wants to be looked at runs only after it was, and it was this very code."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def test_without_bandit_an_approval_is_refused_with_the_way_out(home: "Home", mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "bandit" else sys.modules)
     answer = approve(home)
     assert answer.status_code == 409
-    assert "pip install 'hearthgate[scan]'" in answer.text
+    assert "pip install bandit" in answer.text
     assert home.state("looked") == "registered"
 
 
@@ -161,3 +162,39 @@ def test_findings_are_given_as_sarif(home: "Home") -> None:
     place = result["locations"][0]["physicalLocation"]
     assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("main.py", 5)
     assert home.owner.get("/v1/plugins/looked/scan", form="xml").status_code == 400
+
+
+def reload(home: "Home", code: str, by: "Person | None" = None) -> dict[str, Any]:
+    (home.folder / "plugins" / "looked" / "main.py").write_text(code)
+    answer = (by or home.owner).post("/v1/plugins/looked/reload", {"reason": "test"})
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_a_reload_is_held_to_a_review_of_its_own(home: "Home") -> None:
+    first = home.register("looked", GOOD, code_review_required=True)["digest"]
+    bob = home.person("bob", "approve")
+    assert review(bob, first).status_code == 200
+    assert approve(home).status_code == 200
+    told = reload(home, GOOD.replace("1", "2"))
+    assert "wants a code review" in str(told)
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
+    digest = re.findall("sha256:[0-9a-f]{64}", str(told))[0]
+    assert review(home.owner, digest).status_code == 403
+    assert review(bob, digest).status_code == 200
+    reload(home, GOOD.replace("1", "2"))
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 2
+
+
+def test_a_reload_is_scanned_before_anything_of_it_runs(home: "Home") -> None:
+    home.register("looked", GOOD, security_scan=True)
+    assert approve(home).status_code == 200
+    assert "of high severity" in str(reload(home, BAD))
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
+
+
+def test_a_reload_is_held_to_what_its_manifest_says_of_its_functions(home: "Home") -> None:
+    home.install("looked", "def one(ctx):\n    return 1\n", capabilities=[{"name": "one"}])
+    told = reload(home, "async def one(ctx):\n    return 2\n")
+    assert "the code is not what the manifest says" in str(told)
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {"action": "one"}}).json()["output"] == 1

@@ -50,6 +50,7 @@ _API_ACTIVITY = {
     "key_added": _CREATE,
     "key_revoked": _DELETE,
     "key_rotated": _UPDATE,
+    "code_reviewed": _CREATE,
     "redaction": _DELETE,
 }
 _OF_LEVEL = {"read": _READ, "write": _UPDATE}
