@@ -11,6 +11,7 @@ from gateway.domain.decision import timestamp
 from gateway.domain.permission import Level
 from gateway.errors import MalformedError
 from gateway.flows.authorize import authorize
+from gateway.flows.dependencies import request_json
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import (
     Answer,
@@ -35,7 +36,7 @@ async def list_requests(
     if status is not None and status not in {each.value for each in RequestState}:
         raise MalformedError(f"status `{status[:80]}`", way_out=", ".join(each.value for each in RequestState))
     state = None if status is None else RequestState(status)
-    return {"requests": [each.as_json() for each in parts.registry.requests.find(state=state)]}
+    return {"requests": [request_json(parts, each) for each in parts.registry.requests.find(state=state)]}
 
 
 @post("/v1/permission-requests", status_code=201)
@@ -46,7 +47,7 @@ async def ask(
     wanted = Wanted(
         plugin_id=data.plugin_id, permissions=tuple(requested(each) for each in data.permissions), reason=data.reason
     )
-    return (await request_permissions(parts, caller, wanted)).as_json()
+    return request_json(parts, await request_permissions(parts, caller, wanted))
 
 
 @post("/v1/permission-requests/{request_id:str}/approve", status_code=200)
