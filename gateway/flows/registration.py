@@ -91,7 +91,8 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
             )
             # SECURITY: who consented knew another manifest and other code under this id.
             parts.registry.consents.end_all(before.id, at=parts.now(), reason="the plugin was registered anew")
-            void_calls_of(parts, before.id, "the plugin was registered anew")
+        # SECURITY: also where it is new here, for calls of an id that nobody has may have been asked about.
+        void_calls_of(parts, manifest.plugin_id, "the plugin was registered anew")
         if by_policy is not None:
             parts.registry.requests.add(by_policy[0])
         parts.registry.requests.add(request)
