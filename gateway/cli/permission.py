@@ -146,4 +146,19 @@ def _difference(shown: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _summary(request: dict[str, Any]) -> str:
-    return "\n".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])
+    asked = [f"{_one(each)}{_included(each)}" for each in request["permissions"]]
+    lacking = [
+        f"`{each['capability']}` needs {_one(each)}, which is not asked for"
+        for each in request.get("requires", ())
+        if not each["given"]
+    ]
+    return "\n".join([*asked, *lacking])
+
+
+def _one(permission: dict[str, Any]) -> str:
+    return f"{permission['permission']} {permission.get('scope') or ''}".strip()
+
+
+def _included(permission: dict[str, Any]) -> str:
+    names = permission.get("includes")
+    return f" (includes {', '.join(names)})" if names else ""
