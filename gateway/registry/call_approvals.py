@@ -193,6 +193,20 @@ class CallApprovals:
         self._using[found.id] = found
         return found
 
+    def used_since(self, since: datetime, most: int) -> tuple[CallApproval, ...]:
+        """Give those that were used up last, not before a moment, and name the decision that did."""
+        rows = self._connection.execute(
+            "SELECT * FROM call_approval WHERE state='used' AND used_decision IS NOT NULL AND used_at>=?"
+            " ORDER BY used_at DESC LIMIT ?",
+            (timestamp(since), most),
+        )
+        return tuple(map(_from_row, rows))
+
+    def note_lost(self, approval: CallApproval) -> None:
+        """Write that the decision that used one up was never recorded."""
+        with transaction(self._connection) as connection:
+            connection.execute("UPDATE call_approval SET used_decision=NULL WHERE id=?", (approval.id,))
+
     def settle(self, approval: CallApproval) -> None:
         """Take note that the use of one is recorded."""
         self._using.pop(approval.id, None)

@@ -255,6 +255,9 @@ def test_a_power_cut_between_use_and_record_brings_it_not_back(home: "Home") -> 
         home.close()
     home.open()
     assert asker.post("/v1/decisions", question({"v": 1})).json()["effect"] == "deny"
+    home.reopen()
+    (lost,) = home.records(event_type="call_approval_used")
+    assert (lost["resolution"], lost["details"]["approval_id"]) == ("unknown", pending(home, "used")[0]["id"])
 
 
 def test_a_use_that_could_not_be_recorded_is_given_back(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
