@@ -11,7 +11,7 @@ from gateway.domain.grant import Grant
 from gateway.domain.lifecycle import State
 from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import plugin_subject
-from gateway.domain.permission import Level, Permission, includes
+from gateway.domain.permission import Kind, Level, Permission, includes
 from gateway.domain.record import Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, IllegalTransitionError, NotFoundError
@@ -157,7 +157,8 @@ async def revoke_permissions(
 ) -> tuple[Grant, ...]:
     """Take back one grant, or all, of a plugin; what runs of it is killed.
 
-    With a permission go the higher ones of its kind, for each of them includes it.
+    With a permission go the higher ones of its kind, for each of them includes it; but what activation itself gave,
+    to be executed, goes only by its own name, or with all.
 
     Raises:
         DeniedError: the caller may not.
@@ -168,7 +169,7 @@ async def revoke_permissions(
     taken = tuple(
         grant
         for grant in parts.registry.grants.live(plugin.id)
-        if (permission is None or includes(grant.permission, permission)) and (scope is None or grant.scope == scope)
+        if (permission is None or _goes_with(grant, permission)) and (scope is None or grant.scope == scope)
     )
     if not taken:
         raise NotFoundError(f"`{plugin.id}` holds no such grant")
@@ -176,6 +177,11 @@ async def revoke_permissions(
     async with parts.editing:
         await refresh_memberships(parts, by=caller.user_id, why=f"grants of {plugin.id} were revoked")
     return taken
+
+
+def _goes_with(grant: Grant, permission: Permission) -> bool:
+    of_activation = grant.permission == Permission(Kind.PLUGIN, Level.EXECUTE) and grant.scope == grant.plugin_id
+    return grant.permission == permission if of_activation else includes(grant.permission, permission)
 
 
 def grants_in_force(parts: Parts, plugin_id: str | None = None) -> list[dict[str, Json]]:

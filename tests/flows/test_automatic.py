@@ -248,7 +248,7 @@ def test_a_request_tells_what_comes_with_it_and_what_the_capabilities_need(home:
 
 
 def test_revoking_a_permission_takes_what_includes_it(home: "Home") -> None:
-    home.install("puppet", wants=("vault_read diary", "vault_write diary", "vault_write other", "core_read x"))
+    home.install("puppet", wants=("vault_read diary", "vault_write diary", "vault_write other", "plugin_read other"))
     body = {"permission": "vault_read", "scope": "diary/*", "reason": ""}
     taken = home.owner.post("/v1/plugins/puppet/permissions/revoke", body).json()["revoked"]
     assert sorted(each["permission"] for each in taken) == ["vault_read", "vault_write"]
@@ -256,3 +256,6 @@ def test_revoking_a_permission_takes_what_includes_it(home: "Home") -> None:
     body = {"permission": "vault_write", "reason": ""}
     home.owner.post("/v1/plugins/puppet/permissions/revoke", body)
     assert effect(home, scope="other/x") == "deny"
+    home.owner.post("/v1/plugins/puppet/permissions/revoke", {"permission": "plugin_read", "reason": ""})
+    left = home.owner.get("/v1/plugins/puppet/permissions").json()["grants"]
+    assert [(each["permission"], each["scope"]) for each in left] == [("plugin_execute", "puppet")]

@@ -165,4 +165,6 @@ def test_grants_that_nobody_uses_are_told(home: "Home") -> None:
     assert set(late) == {"notes/*", "diary/*", "puppet", "other"}
     assert late["notes/*"] is not None
     assert home.owner.get("/v1/permissions/unused", days=-1).status_code == 400
-    assert home.person("erin", "audit").get("/v1/permissions/unused").status_code == 403
+    for user in ("erin", "alice", "dave"):
+        assert home.person(user, "audit").get("/v1/permissions/unused").status_code == 403
+    assert home.person("bob", "approve").get("/v1/permissions/unused").status_code == 200
