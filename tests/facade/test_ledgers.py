@@ -37,3 +37,16 @@ def test_consents_are_given_listed_and_withdrawn_and_grants_exported_and_importe
         assert gw.permissions.import_permissions(wider, "alice", "moved")["applied"] is True
         assert gw.permissions.get_plugin_grants("keeper")[-1].scope == "a/*"
         assert {each["scope"] for each in gw.permissions.get_unused_grants()} == {"keeper", "a/*"}
+
+
+def test_a_lockdown_stops_what_it_names_until_it_is_lifted_with_a_reason(house: Path) -> None:
+    with gateway.open(house) as gw:
+        gw.plugins.register_plugin({"plugin_id": "keeper", "name": "Keeper", "version": "1.0.0"}, "alice")
+        gw.plugins.approve_plugin("keeper", "alice", "test")
+        locked = gw.lockdowns.lock_down("plugin:keeper", "alice", "smoke")
+        assert [(each["id"], each["scope"]) for each in gw.lockdowns.get_lockdowns()] == [(locked, "plugin:keeper")]
+        assert not gw.plugins.execute_plugin("keeper", "alice", {}).success
+        with pytest.raises(MalformedError):
+            gw.lockdowns.lift(locked, "alice", " ")
+        assert gw.lockdowns.lift(locked, "alice", "over")
+        assert gw.plugins.execute_plugin("keeper", "alice", {}).success
