@@ -28,6 +28,7 @@ from gateway.flows.lifecycle import check_legal, find
 from gateway.flows.parts import Parts
 from gateway.flows.reload_policy import refresh_memberships
 from gateway.flows.tell import tell
+from gateway.flows.void_calls import void_calls_of
 from gateway.registry.generations import Switch, Switching
 from gateway.registry.holds import Hold, new_hold
 from gateway.registry.plugins import Plugin
@@ -216,6 +217,8 @@ def _switch(parts: Parts, caller: Caller, following: Following, held: list[Hold]
         )
     )
     held += new
+    if switched.digest != there.digest:
+        void_calls_of(parts, switched.id, "the plugin's code is another")
     parts.pool.retire(switched.id, switched.generation)
     _log.info("plugin %s: generation %d is in force, digest %s", switched.id, switched.generation, switched.digest)
     return switched

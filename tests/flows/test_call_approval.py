@@ -631,3 +631,16 @@ def test_a_plugin_that_calls_another_needs_a_yes_for_each_and_for_this_way_alone
     bob(home).post(f"/v1/call-approvals/{second['id']}/approve", {})
     assert called() is None
     assert called() == "approval_required"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_other_code_that_is_taken_over_voids_it(home: "Home", answered: bool) -> None:  # noqa: FBT001 (a column of a table)
+    asked(home)
+    (waits,) = pending(home)
+    if answered:
+        approve(home)
+    folder = home.folder / "plugins" / "puppet"
+    (folder / "main.py").write_text((folder / "main.py").read_text() + "\n# other code\n")
+    assert home.owner.post("/v1/plugins/puppet/reload", {"reason": "edited"}).status_code == 200
+    assert [each["id"] for each in pending(home, "void")] == [waits["id"]]
+    assert asked(home) == ["approval_required"]
