@@ -283,9 +283,10 @@ def _traffic(home: Path, settings: Settings, stack: AsyncExitStack) -> TrafficLo
 
 
 async def write_key_uses(parts: Parts) -> None:
-    """Write when keys were last used, off the requests' path."""
+    """Write when keys and consents were last used, off the requests' path."""
     with contextlib.suppress(UnavailableError):  # WHY: what could not be written is written a minute later
         await asyncio.to_thread(parts.registry.keys.write_uses)
+        await asyncio.to_thread(parts.registry.consents.write_uses)
 
 
 def _forget_in_memory(parts: Parts, user: str, _seqs: Sequence[int]) -> None:

@@ -9,7 +9,9 @@ from gateway.cli.output import columns, print_table, print_text
 
 app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
 
-_COLUMNS = columns(id="!id", user="user_id", plugin="plugin_id", to="to", until="until", ended="ended_at")
+_COLUMNS = columns(
+    id="!id", user="user_id", plugin="plugin_id", to="to", since="given_at", last_used="last_used_at", ends="ends"
+)
 
 
 @verb(app, "add")
@@ -25,11 +27,12 @@ def add(
     purpose: Annotated[str | None, typer.Option("--purpose", metavar="TEXT")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="RFC 3339.")] = None,
     once: Annotated[bool, typer.Option("--once", help="For one use.")] = False,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="For one session.")] = None,
     reason: Reason = "",
 ) -> None:
     """Give a consent on behalf of a user."""
     body: dict[str, Any] = {"user_id": user, "plugin_id": plugin, "permission": permission, "scope": scope}
-    more = {"purpose": purpose, "until": until, "once": once or None}
+    more = {"purpose": purpose, "until": until, "once": once or None, "session_id": session}
     body |= {name: value for name, value in more.items() if value is not None}
     given = call.ask("POST", "/v1/consents", json=body, on_behalf=user, params={"reason": reason or None})
     call.show(given, lambda: print_text(f"consent {given['id']}"))
@@ -37,11 +40,13 @@ def add(
 
 @verb(app, "list")
 def list_consents(
-    call: Call, user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's.")] = None
+    call: Call,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's.")] = None,
+    plugin: Annotated[str | None, typer.Option("--plugin", metavar="ID", help="Only to this plugin.")] = None,
 ) -> None:
-    """List consents."""
-    found = call.ask("GET", "/v1/consents", params={"user_id": user})
-    rows = [{**consent, "to": f"{consent['permission']} {consent['scope']}"} for consent in found["consents"]]
+    """Tell who may do what with a user's things, since when, and when it was last done."""
+    found = call.ask("GET", "/v1/consents", params={"user_id": user, "plugin_id": plugin})
+    rows = [{**each, "to": f"{each['permission']} {each['scope']}", "ends": _ends(each)} for each in found["consents"]]
     call.show(found, lambda: print_table(_COLUMNS, rows, empty="no consents"))
 
 
@@ -50,3 +55,11 @@ def withdraw(call: Call, consent_id: Annotated[str, typer.Argument(metavar="ID")
     """Withdraw a consent at once."""
     done = call.ask("DELETE", f"/v1/consents/{consent_id}", params={"reason": reason or None})
     call.show(done, lambda: print_text(f"withdrawn {consent_id}"))
+
+
+def _ends(consent: dict[str, Any]) -> str | None:
+    if consent["ended_at"] is not None:
+        return f"{consent['end_reason']} {consent['ended_at']}"
+    session = f"with session {consent['session_id']}" if consent["session_id"] else None
+    ends = [consent["until"], "with its next use" if consent["once"] else None, session]
+    return ", ".join(each for each in ends if each) or None

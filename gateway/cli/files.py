@@ -1,11 +1,27 @@
 """Files that verbs write for people: whole or not at all, and only for their owner."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from gateway.errors import UnavailableError, UsageError
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON value)
+    """Read a file as JSON.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"`{path}` is not JSON: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

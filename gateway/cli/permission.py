@@ -12,6 +12,15 @@ app = typer.Typer(help="Requests, grants, and taking them back.", no_args_is_hel
 
 _REQUESTS = columns(id="!id", plugin="plugin_id", status="!status", asks_for="summary")
 _GRANTS = columns(id="!id", permission="!permission", scope="scope", condition="condition", place="place", why="why")
+_DIFFERENCE = columns(what="!what", plugin="plugin_id", permission="!permission", scope="scope", condition="condition")
+_UNUSED = columns(
+    id="!id",
+    plugin="plugin_id",
+    permission="!permission",
+    scope="scope",
+    last_used="last_used_at",
+    granted="granted_at",
+)
 
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id.")]
 
@@ -99,8 +108,60 @@ def export(
         print_json({"file": str(output)})
 
 
+@verb(app, "import")
+def import_file(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `permission export` wrote.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing.")] = False,
+    reason: Reason = "",
+) -> None:
+    """Grant what an export holds and this home lacks: all of it, or nothing; nothing is ever taken away by it."""
+    from gateway.cli.files import read_json
+    from gateway.errors import UsageError
+
+    body = read_json(file)
+    if not isinstance(body, dict):
+        raise UsageError(f"`{file}` is not an export", way_out="`hearthgate permission export -o FILE` writes one")
+    shown = call.ask("POST", "/v1/permissions/import", json=body, params={"dry_run": "true"})
+    if not call.as_json:
+        print_table(_DIFFERENCE, _difference(shown), empty="nothing to grant: all of it is in force")
+    if dry_run:
+        call.show(shown, lambda: note(f"would grant {len(shown['add'])}; nothing was changed"))
+        return
+    done = call.ask("POST", "/v1/permissions/import", json={**body, "reason": reason})
+    call.show(done, lambda: print_text(f"granted {len(done['add'])}"))
+
+
+@verb(app, "unused")
+def unused(
+    call: Call, days: Annotated[int, typer.Option("--days", help="Not used for so many days, or never.")] = 90
+) -> None:
+    """List the grants that nobody needs: never used, or not lately, as the log tells it."""
+    found = call.ask("GET", "/v1/permissions/unused", params={"days": str(days)})
+    call.show(found, lambda: print_table(_UNUSED, found["grants"], empty="every grant was used"))
+
+
+def _difference(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**each, "what": word} for word in ("add", "by_rule", "only_here") for each in shown[word]]
+
+
 def _summary(request: dict[str, Any]) -> str:
     if "difference" in request:
         changes = [f"{change['what']}: {change['text']}" for change in request["difference"]]
         return "\n".join([f"version {request['from_version']} -> {request['version']}", *changes])
-    return "\n".join(f"{one['permission']} {one.get('scope') or ''}".strip() for one in request["permissions"])
+    asked = [f"{_one(each)}{_included(each)}" for each in request["permissions"]]
+    lacking = [
+        f"`{each['capability']}` needs {_one(each)}, which is not asked for"
+        for each in request.get("requires", ())
+        if not each["given"]
+    ]
+    return "\n".join([*asked, *lacking])
+
+
+def _one(permission: dict[str, Any]) -> str:
+    return f"{permission['permission']} {permission.get('scope') or ''}".strip()
+
+
+def _included(permission: dict[str, Any]) -> str:
+    names = permission.get("includes")
+    return f" (includes {', '.join(names)})" if names else ""

@@ -66,6 +66,16 @@ PERMISSIONS: dict[str, Permission] = {
 }
 
 
+def includes(permission: Permission, other: Permission) -> bool:
+    """Tell whether whoever may do `permission` may do `other` on the same scope: each level includes the lower ones."""
+    return permission.kind is other.kind and permission.level >= other.level
+
+
+def included(permission: Permission) -> tuple[Permission, ...]:
+    """Give the permissions that come with one, the lowest first."""
+    return tuple(each for each in PERMISSIONS.values() if each != permission and includes(permission, each))
+
+
 def parse_permission(text: str) -> Permission:
     """Take `text` as one of the 27 permissions.
 

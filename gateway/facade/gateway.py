@@ -7,6 +7,8 @@ from typing import Self
 from gateway.client import Client, find_home
 from gateway.facade.approvals import CallApprovals
 from gateway.facade.audit import AuditLog
+from gateway.facade.consents import ConsentLedger
+from gateway.facade.lockdowns import Lockdowns
 from gateway.facade.log_files import LogFiles
 from gateway.facade.permissions import PermissionManager
 from gateway.facade.plugins import PluginManager
@@ -21,6 +23,8 @@ class Gateway:
         self.plugins = PluginManager(client)
         self.permissions = PermissionManager(client)
         self.approvals = CallApprovals(client)
+        self.consents = ConsentLedger(client)
+        self.lockdowns = Lockdowns(client)
         self.traffic = TrafficLogger(client)
         self.log_files = LogFiles(client)
         self.audit = AuditLog(client)

@@ -109,6 +109,26 @@ class PermissionManager:
         body: dict[str, Any] = self._client.request("GET", "/v1/permissions/export").body
         return body
 
+    def import_permissions(
+        self, exported: Mapping[str, Any], user_id: str, reason: str = "", *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Grant what `exported` holds and this home lacks, all of it or nothing, and give the difference.
+
+        With `dry_run` the difference alone; nothing is ever taken away by an import.
+        """
+        body = dict(exported) if dry_run else {**exported, "reason": reason}
+        params = {"dry_run": "true" if dry_run else "false"}
+        reply = self._client.request("POST", "/v1/permissions/import", json=body, params=params, on_behalf=user_id)
+        found: dict[str, Any] = reply.body
+        self.logger.debug("import on behalf of %s: %d grants to add", user_id, len(found["add"]))
+        return found
+
+    def get_unused_grants(self, days: int = 90) -> list[dict[str, Any]]:
+        """List the grants that were never used, or not in the last `days`, as the log tells it."""
+        reply = self._client.request("GET", "/v1/permissions/unused", params={"days": str(days)})
+        found: list[dict[str, Any]] = reply.body["grants"]
+        return found
+
     def _granted(self, plugin_id: str) -> list[Mapping[str, Any]]:
         grants: list[Mapping[str, Any]] = self._client.request("GET", f"/v1/plugins/{plugin_id}/permissions").body[
             "grants"

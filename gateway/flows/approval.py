@@ -13,6 +13,7 @@ from gateway.domain.record import Record
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, DeniedError
 from gateway.flows.authorize import authorize
+from gateway.flows.automatic import still_covered, waiting_for_activation
 from gateway.flows.dependencies import check_dependencies
 from gateway.flows.event import event
 from gateway.flows.gates import check_gates, prepare_gates
@@ -58,6 +59,9 @@ async def approve(
             # SECURITY: a person approves what they looked at; by now other code may stand behind the same id.
             raise ConflictError(f"`{plugin.id}` was registered anew meanwhile", way_out="look at its new request")
         wanted = [each for request in pending for each in request.permissions] if given is None else list(given)
+        # WHY: what the policy approved at registration is granted with the rest, and was never a person's to answer.
+        waiting = [asked for request in waiting_for_activation(parts, plugin.id) for asked in request.permissions]
+        wanted += still_covered(parts, plugin, waiting)
         check_four_eyes(parts, caller, plugin.registered_by, wanted)
         for request in pending:
             # SECURITY: each by who asked for it; another may have registered the plugin.
@@ -78,7 +82,7 @@ async def approve(
                 event(parts, caller, "approved", plugin.id, {"reason": reason, "digest": plugin.digest}),
                 *(
                     approval_event(
-                        parts, caller, each if given is None else replace(each, permissions=tuple(wanted)), reason
+                        parts, caller, each if given is None else replace(each, permissions=tuple(given)), reason
                     )
                     for each in pending
                 ),

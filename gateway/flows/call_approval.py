@@ -62,12 +62,18 @@ async def approve_call(parts: Parts, caller: Caller, approval_id: str, yes: Yes)
     facts = {**facts_of(approval), "reason": yes.reason, "expires_at": timestamp(until)}
     record = naming(event(parts, caller, "call_approval_approved", approval.plugin_id, facts), scope=approval.scope)
     await parts.log.append(record)
-    # INVARIANT: judged again, for while the record was written the plugin may have been taken away.
-    _check_waits(parts, approval)
-    answered = parts.registry.approvals.answer(
-        approval, ApprovalState.APPROVED, by=caller.user_id, at=parts.now(), reason=yes.reason, until=until
-    )
-    return _answered(parts, answered, approval_id)
+    try:
+        # INVARIANT: judged again, for while the record was written the plugin may have been taken away.
+        _check_waits(parts, approval)
+        answered = parts.registry.approvals.answer(
+            approval, ApprovalState.APPROVED, by=caller.user_id, at=parts.now(), reason=yes.reason, until=until
+        )
+        return _answered(parts, answered, approval_id)
+    except ConflictError:
+        facts = {**facts_of(approval), "why": "it ended while its approval was recorded"}
+        taken = event(parts, caller, "call_approval_denied", approval.plugin_id, facts)
+        await tell(parts, structs.replace(taken, resolution=Resolution.DENIED, ref=record.event_id))
+        raise
 
 
 async def deny_call(parts: Parts, caller: Caller, approval_id: str, reason: str) -> CallApproval:

@@ -40,13 +40,15 @@ _TRIES = 3
 class Giving:
     """What is to be granted to which plugin, and why; `joining` if the plugin becomes active by it.
 
-    `in_force` gives the records that belong to the moment when the grants come into force.
+    `others` are granted with them, to other plugins: all of it, or nothing. `in_force` gives the records that belong to
+    the moment when the grants come into force.
     """
 
     plugin_id: PluginId
     wanted: Sequence[RequestedPermission]
     reason: str
     joining: bool = False
+    others: Sequence[tuple[PluginId, RequestedPermission]] = ()
     in_force: Callable[[tuple[Grant, ...]], Sequence[Record]] = lambda _grants: ()
 
 
@@ -122,12 +124,13 @@ def _prepare(parts: Parts, giving: Giving, *, by: str) -> _Prepared:
         grant_of(
             each,
             number=parts.registry.grants.number(),
-            plugin_id=giving.plugin_id,
+            plugin_id=plugin_id,
             by=by,
             at=at,
             why=each.purpose or giving.reason,
         )
-        for each in resolved(parts, giving.wanted)
+        for plugin_id, wish in [*((giving.plugin_id, each) for each in giving.wanted), *giving.others]
+        for each in resolved(parts, [wish])
         if each.scope is not None
     )
     after = add_lines(before, [grant_line(grant) for grant in grants])

@@ -11,13 +11,15 @@ from gateway.domain.grant import Grant
 from gateway.domain.lifecycle import State
 from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import plugin_subject
-from gateway.domain.permission import Level, Permission
+from gateway.domain.permission import Kind, Level, Permission, includes
 from gateway.domain.record import Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, IllegalTransitionError, NotFoundError
 from gateway.flows.approval import approval_event, approve, check_four_eyes
 from gateway.flows.approve_update import approve_update
 from gateway.flows.authorize import authorize
+from gateway.flows.automatic import grant_now, split
+from gateway.flows.cool_down import check_cool_down
 from gateway.flows.event import event, waiting
 from gateway.flows.grants import Giving, give_grants, take_grants
 from gateway.flows.lifecycle import find
@@ -51,19 +53,30 @@ class Answer:
 
 
 async def request_permissions(parts: Parts, caller: Caller, wanted: Wanted) -> PermissionRequest:
-    """Put permissions for a plugin into the approval queue.
+    """Put permissions for a plugin into the approval queue; what approval.toml covers is granted at once.
+
+    Gives the request that waits, or, where all is granted, the one that the policy approved.
 
     Raises:
         DeniedError: the caller may not.
         IllegalTransitionError: the plugin is revoked.
+        ConflictError: a person denied the same a short while ago.
     """
     await authorize(parts, caller, Level.ADMIN, f"plugins/{wanted.plugin_id}", key_scope="admin")
     plugin = _not_revoked(parts, wanted.plugin_id)
+    check_cool_down(parts, plugin.id, wanted.permissions)
+    permissions = wanted.permissions
+    if plugin.state in {State.ACTIVE, State.SUSPENDED}:
+        found = split(parts, plugin.id, permissions, reviewed_first=plugin.manifest.code_review_required)
+        granted = await grant_now(parts, caller, plugin.id, found) if found.covered else None
+        if granted is not None and not found.rest:
+            return granted
+        permissions = permissions if granted is None else found.rest
     request = PermissionRequest(
         id=parts.new_id(),
         plugin_id=plugin.id,
         type="more",
-        permissions=wanted.permissions,
+        permissions=permissions,
         state=RequestState.PENDING,
         reason=wanted.reason,
         requested_by=caller.user_id,
@@ -144,6 +157,9 @@ async def revoke_permissions(
 ) -> tuple[Grant, ...]:
     """Take back one grant, or all, of a plugin; what runs of it is killed.
 
+    With a permission go the higher ones of its kind, for each of them includes it; but what activation itself gave,
+    to be executed, goes only by its own name, or with all.
+
     Raises:
         DeniedError: the caller may not.
         NotFoundError: it holds no such grant.
@@ -153,7 +169,7 @@ async def revoke_permissions(
     taken = tuple(
         grant
         for grant in parts.registry.grants.live(plugin.id)
-        if (permission is None or grant.permission == permission) and (scope is None or grant.scope == scope)
+        if (permission is None or _goes_with(grant, permission)) and (scope is None or grant.scope == scope)
     )
     if not taken:
         raise NotFoundError(f"`{plugin.id}` holds no such grant")
@@ -161,6 +177,11 @@ async def revoke_permissions(
     async with parts.editing:
         await refresh_memberships(parts, by=caller.user_id, why=f"grants of {plugin.id} were revoked")
     return taken
+
+
+def _goes_with(grant: Grant, permission: Permission) -> bool:
+    of_activation = grant.permission == Permission(Kind.PLUGIN, Level.EXECUTE) and grant.scope == grant.plugin_id
+    return grant.permission == permission if of_activation else includes(grant.permission, permission)
 
 
 def grants_in_force(parts: Parts, plugin_id: str | None = None) -> list[dict[str, Json]]:

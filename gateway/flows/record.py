@@ -43,7 +43,10 @@ async def record_together(
     # INVARIANT: used up, durably, before the first await, so that neither a second call nor a restart can use a
     # consent for one use, or an approval, again.
     spent = spend(parts, current)
-    records = [decision_record(each, context) for each, context in spent.decided]
+    records = [
+        decision_record(each, context, consent_on_behalf=each.decision_id in spent.on_behalf)
+        for each, context in spent.decided
+    ]
     try:
         await parts.log.append(*records, *spent.records, *(() if lost else further))
     except LogUnavailableError:
@@ -61,7 +64,7 @@ async def record_together(
     return [each for each, _ in spent.decided]
 
 
-def decision_record(decision: Decision, context: Context) -> Record:
+def decision_record(decision: Decision, context: Context, *, consent_on_behalf: bool = False) -> Record:
     """Make the record of a decision, with every fact it was judged by."""
     request = decision.request
     prefix, name = split_subject(request.subject)
@@ -70,6 +73,8 @@ def decision_record(decision: Decision, context: Context) -> Record:
         details["execution_id"] = context.execution_id
     if context.asked_by is not None:
         details["asked_by_another"] = True
+    if consent_on_behalf:
+        details["consent_on_behalf"] = True
     if context.right is not None:
         details["right"] = context.right
     replay: dict[str, Json] = {

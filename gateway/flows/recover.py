@@ -1,5 +1,9 @@
 """To start where a stop, or a crash, left the home: what was begun is ended on the refusing side, and recorded."""
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
 from gateway.domain.lifecycle import State
 from gateway.domain.record import Record, Resolution
@@ -7,8 +11,11 @@ from gateway.domain.request import Json
 from gateway.flows.event import event
 from gateway.flows.grants import drop_from_file, drop_lines, take_grants
 from gateway.flows.parts import Parts
+from gateway.flows.spend import facts_of
 from gateway.flows.switch_generation import unfinished_event
 from gateway.registry.requests import RequestState
+
+_MOST_LOST = 100  # calls that were being decided when it stopped
 
 
 async def mend_grants_file(parts: Parts) -> None:
@@ -25,6 +32,7 @@ async def recover(parts: Parts, caller: Caller) -> None:
         LogUnavailableError: it could not be recorded.
     """
     await _close_lost(parts)
+    await _tell_lost_uses(parts)
     await _finish_revocations(parts, caller)
     await _undo_half_approvals(parts, caller)
     await _undo_half_switches(parts, caller)
@@ -45,6 +53,36 @@ async def _close_lost(parts: Parts) -> None:
     ]
     if lost:
         await parts.log.append(*lost)
+
+
+async def _tell_lost_uses(parts: Parts) -> None:
+    """Tell of approvals that were used up by a decision that was never recorded, and so let nothing happen."""
+    reader = LogReader(parts.home / "data")
+    # WHY: what the log once had and keeps no longer was not lost.
+    since = await asyncio.to_thread(_first_kept, reader)
+    for each in () if since is None else parts.registry.approvals.used_since(since, _MOST_LOST):
+        if await asyncio.to_thread(reader.get, f"audit-{each.used_decision}") is not None:
+            continue
+        details: dict[str, Json] = {
+            **facts_of(each),
+            "why": "the gateway stopped before this use was recorded: nothing was done by it, and it is used up",
+        }
+        record = Record(
+            event_id=parts.event_id(),
+            at=parts.now(),
+            event_type="call_approval_used",
+            resolution=Resolution.UNKNOWN,
+            plugin_id=each.plugin_id,
+            details=details,
+        )
+        await parts.log.append(record)
+        parts.registry.approvals.note_lost(each)
+
+
+def _first_kept(reader: LogReader) -> datetime | None:
+    with reader.whole() as whole:
+        (first_us,) = whole.parts[0].connection.execute("SELECT min(ts_us) FROM record").fetchone()
+    return None if first_us is None else datetime.fromtimestamp(0, UTC) + timedelta(microseconds=first_us)
 
 
 async def _finish_revocations(parts: Parts, caller: Caller) -> None:

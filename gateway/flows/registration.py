@@ -14,6 +14,7 @@ from gateway.domain.request import Json
 from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import check_kept, read_code
 from gateway.flows.authorize import authorize
+from gateway.flows.automatic import approved_by_policy, split, waiting_for_activation
 from gateway.flows.dependencies import check_no_circle
 from gateway.flows.event import event, waiting
 from gateway.flows.gates import check_sandbox_wish
@@ -44,17 +45,20 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         before = parts.registry.plugins.get(manifest.plugin_id)
         _check_registrable(caller, before)
         risk = requested_risk(parts, manifest)
+        asked_for = tuple(each for each in manifest.permissions if not each.optional)
+        found = split(parts, manifest.plugin_id, asked_for, reviewed_first=manifest.code_review_required)
+        by_policy = approved_by_policy(parts, caller, manifest.plugin_id, found) if found.covered else None
         request = PermissionRequest(
             id=parts.new_id(),
             plugin_id=manifest.plugin_id,
             type="register",
-            permissions=tuple(each for each in manifest.permissions if not each.optional),
+            permissions=found.rest,
             state=RequestState.PENDING,
             reason="its manifest asks for them",
             requested_by=caller.user_id,
             requested_at=timestamp(parts.now()),
         )
-        asked: list[Json] = [each.as_json() for each in request.permissions]
+        asked: list[Json] = [each.as_json() for each in asked_for]
         facts: dict[str, Json] = {"version": manifest.version, "digest": digest, "sandbox": manifest.sandbox}
         await parts.log.append(
             event(parts, caller, "registered" if before is None else "updated", manifest.plugin_id, facts),
@@ -74,6 +78,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
                     {"request_id": request.id, "permissions": asked},
                 )
             ),
+            *(() if by_policy is None else (by_policy[1],)),
         )
         # INVARIANT: judged again, for while the records were written the plugin may have been revoked.
         _check_registrable(caller, parts.registry.plugins.get(manifest.plugin_id))
@@ -81,11 +86,18 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         if before is not None:
             superseded = parts.registry.requests.find(state=RequestState.PENDING, plugin_id=manifest.plugin_id)
             parts.registry.requests.decide(
-                superseded, RequestState.EXPIRED, by=caller.user_id, at=parts.now(), reason="registered anew"
+                (*superseded, *waiting_for_activation(parts, manifest.plugin_id)),
+                RequestState.EXPIRED,
+                by=caller.user_id,
+                at=parts.now(),
+                reason="registered anew",
             )
             # SECURITY: who consented knew another manifest and other code under this id.
             parts.registry.consents.end_all(before.id, at=parts.now(), reason="the plugin was registered anew")
-            void_calls_of(parts, before.id, "the plugin was registered anew")
+        # SECURITY: also where it is new here, for calls of an id that nobody has may have been asked about.
+        void_calls_of(parts, manifest.plugin_id, "the plugin was registered anew")
+        if by_policy is not None:
+            parts.registry.requests.add(by_policy[0])
         parts.registry.requests.add(request)
         made = parts.registry.plugins.register(manifest, digest=digest, by=caller.user_id, at=parts.now())
         _log.info("plugin %s: registered as generation %d, digest %s", made.id, made.generation, digest or "none yet")

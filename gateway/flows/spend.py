@@ -49,6 +49,7 @@ class Spent:
     asked: list[CallApproval] = field(default_factory=list)
     decided: list[Decided] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    on_behalf: set[str] = field(default_factory=set)  # decisions that rest on a consent that another gave for the user
 
     def give_back(self, parts: Parts) -> None:
         """Undo all of it, for it could not be recorded."""
@@ -63,8 +64,10 @@ class Spent:
 
     def settle(self, parts: Parts) -> None:
         """Take note that it is recorded."""
-        for each in self.approvals:
-            parts.registry.approvals.settle(each)
+        for consent in self.consents:
+            parts.registry.consents.settle(consent)
+        for approval in self.approvals:
+            parts.registry.approvals.settle(approval)
 
 
 def spend(parts: Parts, decided: Sequence[Decided]) -> Spent:
@@ -92,8 +95,12 @@ def _use(parts: Parts, spent: Spent, decision: Decision, *, use_approval: bool) 
         parts.registry.rates.charge(charge, subject=request.subject, user=request.user, at=decision.at)
     spent.charged.append(decision)
     consent = parts.registry.consents.get(decision.consent_id or "")
+    if consent is not None:
+        parts.registry.consents.note_use(consent.id, decision.at)
+        if consent.on_behalf:
+            spent.on_behalf.add(decision.decision_id)
     if consent is not None and consent.once:
-        parts.registry.consents.end(consent, at=decision.at, reason="used once")
+        parts.registry.consents.use_up(consent, at=decision.at)
         spent.consents.append(consent)
     if decision.approval_id is not None and use_approval:
         approval = parts.registry.approvals.use(decision.approval_id, decision_id=decision.decision_id, at=parts.now())

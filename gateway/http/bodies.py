@@ -11,6 +11,7 @@ from gateway.domain.names import UserId, parse_user_id
 from gateway.domain.permission import LEVELS, PERMISSIONS, Kind, Permission, parse_permission
 from gateway.domain.request import Json
 from gateway.errors import MalformedError
+from gateway.flows.import_grants import Exported
 from gateway.registry.manifest_conditions import Conditions, condition_text, manifest_scope
 
 MAX_TIMEOUT_S = 86_400
@@ -145,6 +146,43 @@ class RevokePermissionsBody(Body):
     permission: Text | None = None
     scope: Text | None = None
     reason: Reason = ""
+
+
+class ExportedGrant(Body):
+    """One grant of an export; of what it tells only who may do what, under which condition and why, is taken."""
+
+    plugin_id: Text
+    permission: Text
+    scope: Annotated[str, Field(max_length=1024)]
+    condition: Text
+    why: Text = ""
+    granted: bool = True
+    id: Text = ""
+    level: Text | None = None
+    file: Text = ""
+    line: int = 0
+
+    def as_exported(self) -> Exported:
+        """Give what of it counts."""
+        return Exported(
+            plugin_id=self.plugin_id,
+            permission=self.permission,
+            scope=self.scope,
+            condition=self.condition,
+            why=self.why,
+            granted=self.granted,
+        )
+
+
+class ImportBody(Body):
+    """An export of grants, to be granted here."""
+
+    version: Literal[1]
+    grants: Annotated[tuple[ExportedGrant, ...], BeforeValidator(_listed), Field(max_length=100_000)]
+    reason: Reason = ""
+    exported_at: Text | None = None
+    policy_version: Text | None = None
+    requests: Annotated[tuple[object, ...], BeforeValidator(_listed)] = ()
 
 
 class ConsentBody(Body):

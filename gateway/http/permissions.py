@@ -11,6 +11,7 @@ from gateway.domain.decision import timestamp
 from gateway.domain.permission import Level
 from gateway.errors import MalformedError
 from gateway.flows.authorize import authorize
+from gateway.flows.import_grants import difference, import_grants
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import (
     Answer,
@@ -20,10 +21,21 @@ from gateway.flows.permissions import (
     grants_in_force,
     request_permissions,
 )
-from gateway.http.bodies import ApproveRequestBody, ChosenPart, PermissionRequestBody, ReasonBody, requested
+from gateway.flows.relations import request_json
+from gateway.flows.unused_grants import DEFAULT_DAYS, unused_grants
+from gateway.http.bodies import (
+    ApproveRequestBody,
+    ChosenPart,
+    ImportBody,
+    PermissionRequestBody,
+    ReasonBody,
+    requested,
+)
 from gateway.registry.requests import RequestState
 
 EXPORT_VERSION = 1
+MAX_IMPORT_BYTES = 32 << 20
+MOST_DAYS = 3650
 
 
 @get("/v1/permission-requests")
@@ -35,7 +47,7 @@ async def list_requests(
     if status is not None and status not in {each.value for each in RequestState}:
         raise MalformedError(f"status `{status[:80]}`", way_out=", ".join(each.value for each in RequestState))
     state = None if status is None else RequestState(status)
-    return {"requests": [each.as_json() for each in parts.registry.requests.find(state=state)]}
+    return {"requests": [request_json(parts, each) for each in parts.registry.requests.find(state=state)]}
 
 
 @post("/v1/permission-requests", status_code=201)
@@ -46,7 +58,7 @@ async def ask(
     wanted = Wanted(
         plugin_id=data.plugin_id, permissions=tuple(requested(each) for each in data.permissions), reason=data.reason
     )
-    return (await request_permissions(parts, caller, wanted)).as_json()
+    return request_json(parts, await request_permissions(parts, caller, wanted))
 
 
 @post("/v1/permission-requests/{request_id:str}/approve", status_code=200)
@@ -94,4 +106,30 @@ async def export(parts: NamedDependency[Parts], caller: NamedDependency[Caller])
     }
 
 
-ROUTES = [list_requests, ask, approve, deny, export]
+@post("/v1/permissions/import", status_code=200, request_max_body_size=MAX_IMPORT_BYTES)
+async def import_all(
+    data: JSONBody[ImportBody],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+    dry_run: FromQuery[bool] = False,  # noqa: FBT002 (a query parameter)
+) -> dict[str, Any]:
+    """Grant what an export holds and this home lacks: all of it or nothing; a dry run tells the difference alone."""
+    grants = tuple(each.as_exported() for each in data.grants)
+    if dry_run:
+        return (await difference(parts, caller, grants)).as_json()
+    return (await import_grants(parts, caller, grants, data.reason)).as_json()
+
+
+@get("/v1/permissions/unused")
+async def unused(
+    parts: NamedDependency[Parts], caller: NamedDependency[Caller], days: FromQuery[int] = DEFAULT_DAYS
+) -> dict[str, Any]:
+    """List the grants that were never used, or not in the last days, as the log tells it."""
+    # WHY: it reads the whole log, which is not for everybody who may use a plugin.
+    await authorize(parts, caller, Level.ADMIN, "plugins")
+    if not 0 <= days <= MOST_DAYS:
+        raise MalformedError(f"days `{days}`", way_out=f"0 to {MOST_DAYS}")
+    return {"days": days, "grants": await unused_grants(parts, days)}
+
+
+ROUTES = [list_requests, ask, approve, deny, export, import_all, unused]

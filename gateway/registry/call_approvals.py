@@ -109,10 +109,7 @@ class CallApprovals:
         found = self._keys.get(key)
         if found is None or found.is_over(at):
             return None
-        if found.state is ApprovalState.DENIED:
-            denied_at = datetime.fromisoformat(found.decided_at or found.requested_at)
-            return found if at < denied_at + DENIED_FOR else None
-        return found
+        return found if found.state is not ApprovalState.DENIED or _stands(found, at) else None
 
     def is_usable(self, approval_id: str, at: datetime) -> bool:
         """Tell whether an approval can be used up now."""
@@ -121,7 +118,7 @@ class CallApprovals:
 
     def add(self, approval: CallApproval, at: datetime) -> bool:
         """Write a new one; tells whether there was room for it."""
-        self._drop_ended(at)
+        over = self._drop_over(at)
         about = approval.plugin_id or approval.subject
         waiting = [
             each
@@ -129,13 +126,18 @@ class CallApprovals:
             if each.state is ApprovalState.PENDING and (each.plugin_id or each.subject) == about
         ]
         if len(waiting) >= MOST_PENDING:
+            # WHY: nothing is written, for whoever asks in vain may ask often.
             return False
-        names = _COLUMNS
-        marks = ",".join("?" * len(names))
+        marks = ",".join("?" * len(_COLUMNS))
         with transaction(self._connection) as connection:
+            connection.executemany("UPDATE call_approval SET state='expired', args=NULL WHERE id=?", over)
             connection.execute(
-                f"INSERT INTO call_approval({','.join(names)}) VALUES({marks})",
-                [getattr(approval, name) for name in names],
+                "DELETE FROM call_approval WHERE state NOT IN ('pending', 'approved') AND requested_at < ?",
+                (timestamp(at - _KEPT_FOR),),
+            )
+            connection.execute(
+                f"INSERT INTO call_approval({','.join(_COLUMNS)}) VALUES({marks})",
+                [getattr(approval, name) for name in _COLUMNS],
             )
         self._live[approval.id] = approval
         self._keys[approval.key] = approval
@@ -191,6 +193,20 @@ class CallApprovals:
         self._using[found.id] = found
         return found
 
+    def used_since(self, since: datetime, most: int) -> tuple[CallApproval, ...]:
+        """Give those that were used up last, not before a moment, and name the decision that did."""
+        rows = self._connection.execute(
+            "SELECT * FROM call_approval WHERE state='used' AND used_decision IS NOT NULL AND used_at>=?"
+            " ORDER BY used_at DESC LIMIT ?",
+            (timestamp(since), most),
+        )
+        return tuple(map(_from_row, rows))
+
+    def note_lost(self, approval: CallApproval) -> None:
+        """Write that the decision that used one up was never recorded."""
+        with transaction(self._connection) as connection:
+            connection.execute("UPDATE call_approval SET used_decision=NULL WHERE id=?", (approval.id,))
+
     def settle(self, approval: CallApproval) -> None:
         """Take note that the use of one is recorded."""
         self._using.pop(approval.id, None)
@@ -235,30 +251,23 @@ class CallApprovals:
         if self._keys.get(approval.key) is approval:
             del self._keys[approval.key]
 
-    def _drop_ended(self, at: datetime) -> None:
-        """Write down what ended by time, and forget what ended long ago."""
+    def _drop_over(self, at: datetime) -> list[tuple[str]]:
+        """Forget what stands for no call any more; gives those that ended by time and are still written as open."""
         over = [each for each in self._live.values() if each.is_over(at)]
-        denied = [
-            each
-            for each in self._live.values()
-            if each.state is ApprovalState.DENIED and self.asked(each.key, at) is None
-        ]
+        denied = [each for each in self._live.values() if each.state is ApprovalState.DENIED and not _stands(each, at)]
         for each in (*over, *denied):
             self._forget(each)
-        with transaction(self._connection) as connection:
-            connection.executemany(
-                "UPDATE call_approval SET state='expired', args=NULL WHERE id=?", [(each.id,) for each in over]
-            )
-            connection.execute(
-                "DELETE FROM call_approval WHERE state NOT IN ('pending', 'approved') AND requested_at < ?",
-                (timestamp(at - _KEPT_FOR),),
-            )
+        return [(each.id,) for each in over]
 
 
 _COLUMNS = (
     "id", "key", "subject", "plugin_id", "user_id", "by_user", "op", "permission", "scope", "args_sha256", "args",
     "code", "rule", "rules_sha256", "decision_id", "requested_at", "expires_at", "state",
 )  # fmt: skip
+
+
+def _stands(denied: CallApproval, at: datetime) -> bool:
+    return at < datetime.fromisoformat(denied.decided_at or denied.requested_at) + DENIED_FOR
 
 
 def as_json(approval: CallApproval) -> dict[str, Json]:

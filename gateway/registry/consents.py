@@ -58,6 +58,8 @@ class Consents:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._using: dict[str, ConsentRecord] = {}  # used up, their records not durable yet
+        self._uses: dict[str, str] = {}  # when those were last used whose rows do not say it yet
         self.read()
 
     def read(self) -> None:
@@ -77,7 +79,29 @@ class Consents:
             "SELECT * FROM consent WHERE (?1 IS NULL OR user_id=?1) AND (?2 IS NULL OR plugin_id=?2) ORDER BY id",
             (user_id, plugin_id),
         )
-        return tuple(_from_row(row) for row in rows)
+        found = map(_from_row, rows)
+        return tuple(replace(each, last_used_at=self._uses.get(each.id, each.last_used_at)) for each in found)
+
+    def note_use(self, consent_id: str, at: datetime) -> None:
+        """Take note that one was used; written soon."""
+        self._uses[consent_id] = timestamp(at)
+
+    def write_uses(self) -> None:
+        """Write when consents were last used.
+
+        Raises:
+            UnavailableError: the registry cannot be written; it is written the next time.
+        """
+        taken = list(self._uses.items())
+        if not taken:
+            return
+        with transaction(self._connection) as connection:
+            connection.executemany(
+                "UPDATE consent SET last_used_at=? WHERE id=?", [(at, consent_id) for consent_id, at in taken]
+            )
+        for consent_id, at in taken:
+            if self._uses.get(consent_id) == at:
+                del self._uses[consent_id]
 
     def covering(
         self, *, user_id: str, plugin_id: str, permission: Permission, scope: str, session_id: str | None, at: datetime
@@ -119,8 +143,19 @@ class Consents:
             )
         self._live[consent.id] = consent
 
+    def use_up(self, consent: ConsentRecord, *, at: datetime) -> None:
+        """Note that the only use of one is over."""
+        self.end(consent, at=at, reason="used once")
+        self._using[consent.id] = consent
+
+    def settle(self, consent: ConsentRecord) -> None:
+        """Take note that the use of one is recorded."""
+        self._using.pop(consent.id, None)
+
     def put_back(self, consent: ConsentRecord) -> None:
-        """Give back a consent whose only use could not be recorded, unless it was forgotten meanwhile."""
+        """Give back a consent whose only use could not be recorded, unless all to its plugin ended meanwhile."""
+        if self._using.pop(consent.id, None) is None:
+            return
         with transaction(self._connection) as connection:
             found = connection.execute(
                 "UPDATE consent SET ended_at=NULL, end_reason=NULL WHERE id=? RETURNING id", (consent.id,)
@@ -129,7 +164,7 @@ class Consents:
             self._live[consent.id] = consent
 
     def end(self, consent: ConsentRecord, *, at: datetime, reason: str) -> ConsentRecord:
-        """Withdraw one, or note that its only use is over."""
+        """End one: withdrawn, or used up."""
         # INVARIANT: gone from memory first, so that a failing write can only take more away.
         self._live.pop(consent.id, None)
         ended = replace(consent, ended_at=timestamp(at), end_reason=reason)
@@ -141,6 +176,7 @@ class Consents:
 
     def end_all(self, plugin_id: PluginId, *, at: datetime, reason: str) -> None:
         """End every consent to a plugin; the history keeps them."""
+        self._using = {key: each for key, each in self._using.items() if each.plugin_id != plugin_id}
         self._live = {key: each for key, each in self._live.items() if each.plugin_id != plugin_id}
         with transaction(self._connection) as connection:
             connection.execute(
@@ -150,6 +186,7 @@ class Consents:
 
     def forget(self, plugin_id: PluginId) -> None:
         """Drop what the registry no longer holds of an uninstalled plugin."""
+        self._using = {key: each for key, each in self._using.items() if each.plugin_id != plugin_id}
         self._live = {key: each for key, each in self._live.items() if each.plugin_id != plugin_id}
 
 

@@ -55,7 +55,7 @@ class PermissionRequest:
 
     id: str
     plugin_id: PluginId
-    type: str  # `register` with a manifest, `more` when asked for later, `update` with a generation that was held back
+    type: str  # `register`, `more` when asked for later, `update` (held back), `automatic` (approval.toml covers it)
     permissions: tuple[RequestedPermission, ...]
     state: RequestState
     reason: str
@@ -109,7 +109,7 @@ class PermissionRequests:
         with transaction(self._connection) as connection:
             connection.execute(
                 "INSERT INTO permission_request(id, plugin_id, type, permissions, state, reason, requested_by,"
-                " requested_at, held_back) VALUES(?,?,?,?,?,?,?,?,?)",
+                " requested_at, held_back, decided_by, decided_at, decision_reason) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     request.id,
                     request.plugin_id,
@@ -120,8 +120,16 @@ class PermissionRequests:
                     request.requested_by,
                     request.requested_at,
                     None if request.held_back is None else json.dumps(request.held_back.as_json()),
+                    request.decided_by,
+                    request.decided_at,
+                    request.decision_reason,
                 ),
             )
+
+    def drop(self, request: PermissionRequest) -> None:
+        """Take out one that came to nothing."""
+        with transaction(self._connection) as connection:
+            connection.execute("DELETE FROM permission_request WHERE id=?", (request.id,))
 
     def decide(
         self, requests: Sequence[PermissionRequest], state: RequestState, *, by: str, at: datetime, reason: str

@@ -255,6 +255,9 @@ def test_a_power_cut_between_use_and_record_brings_it_not_back(home: "Home") -> 
         home.close()
     home.open()
     assert asker.post("/v1/decisions", question({"v": 1})).json()["effect"] == "deny"
+    home.reopen()
+    (lost,) = home.records(event_type="call_approval_used")
+    assert (lost["resolution"], lost["details"]["approval_id"]) == ("unknown", pending(home, "used")[0]["id"])
 
 
 def test_a_use_that_could_not_be_recorded_is_given_back(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,3 +571,76 @@ def test_who_is_erased_leaves_no_approval_behind(home: "Home") -> None:
     assert erased.json()["call_approvals"] == 1
     assert [each["user_id"] for each in pending(home)] == ["carol"]
     assert not any(b"alice writes" in data for data in home.contents().values())
+
+
+def test_authzen_asks_nobody_and_uses_nothing(home: "Home") -> None:
+    asked_by_authzen = {
+        "subject": {"type": "plugin", "id": "puppet"},
+        "action": {"name": "write"},
+        "resource": {"type": "vault", "id": SCOPE},
+        "context": {"user": "alice", "args": {"v": 1}},
+    }
+
+    def decision() -> bool:
+        found: bool = alice(home).post("/access/v1/evaluation", asked_by_authzen).json()["decision"]
+        return found
+
+    assert decision() is False
+    assert pending(home) == []
+    alice(home).post("/v1/decisions", question({"v": 1}))
+    approve(home)
+    assert decision() is False
+    assert [each["status"] for each in pending(home, "approved")] == ["approved"]
+
+
+def test_what_ends_while_its_yes_is_recorded_is_not_approved_and_that_is_told(
+    home: "Home", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(home)
+    (waits,) = pending(home)
+    append = home.parts.log.append
+
+    async def meanwhile(*records: Any, **how: bool) -> Any:  # noqa: ANN401
+        done = await append(*records, **how)
+        if any(each.event_type == "call_approval_approved" for each in records):
+            home.parts.registry.approvals.void(lambda _: True, at=home.parts.now(), reason="revoked")
+        return done
+
+    monkeypatch.setattr(home.parts.log, "append", meanwhile)
+    late = bob(home).post(f"/v1/call-approvals/{waits['id']}/approve", {})
+    assert (late.status_code, late.json()["state"]) == (409, "void")
+    approved = home.records(event_type="call_approval_approved")[-1]
+    assert home.records(event_type="call_approval_denied")[-1]["ref"] == approved["event_id"]
+
+
+def test_a_plugin_that_calls_another_needs_a_yes_for_each_and_for_this_way_alone(home: "Home") -> None:
+    home.install("caller", wants=("plugin_execute puppet",))
+    home.rules(RULES + "p, caller-asked, plugin:caller, vault, write, notes/*, approval, allow, looked at\n")
+    through = ["plugins.call", "puppet", {"do": [write()]}]
+
+    def called() -> Any:  # noqa: ANN401
+        (told,) = alice(home).run("caller", through)
+        return told[0]["denied"] if told[0] else None
+
+    assert called() == "approval_required"
+    assert sorted(each["subject"] for each in pending(home)) == ["plugin:caller", "plugin:puppet"]
+    first, second = pending(home)
+    bob(home).post(f"/v1/call-approvals/{first['id']}/approve", {})
+    assert called() == "approval_required"
+    assert asked(home) == ["approval_required"]  # the same write, not through the caller
+    bob(home).post(f"/v1/call-approvals/{second['id']}/approve", {})
+    assert called() is None
+    assert called() == "approval_required"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_other_code_that_is_taken_over_voids_it(home: "Home", answered: bool) -> None:  # noqa: FBT001 (a column of a table)
+    asked(home)
+    (waits,) = pending(home)
+    if answered:
+        approve(home)
+    folder = home.folder / "plugins" / "puppet"
+    (folder / "main.py").write_text((folder / "main.py").read_text() + "\n# other code\n")
+    assert home.owner.post("/v1/plugins/puppet/reload", {"reason": "edited"}).status_code == 200
+    assert [each["id"] for each in pending(home, "void")] == [waits["id"]]
+    assert asked(home) == ["approval_required"]

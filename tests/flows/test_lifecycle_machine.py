@@ -32,6 +32,11 @@ NEXT = {
     ("suspended", "uninstall"): "absent",
     ("revoked", "uninstall"): "absent",
 }
+RULES = """\
+p, call-asked, plugin:puppet, vault, write, w/*, approval, allow, each is looked at
+p, consent-asked, plugin:puppet, vault, write, c/*, consent, allow, with consent
+"""
+CALL = {"subject": "plugin:puppet", "permission": "vault_write", "scope": "w/a", "user": "alice", "args": {"v": 1}}
 
 
 class Life(RuleBasedStateMachine):
@@ -43,8 +48,12 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.state = "absent"
         self.grants: set[str] = set()
+        self.call: str | None = None  # where the approval of the one exact call stands
+        self.consent: str | None = None
         if self.home.parts.registry.plugins.get("puppet") is not None:
             self.home.owner.post("/v1/plugins/puppet/uninstall", {"reason": ""})
+        # One may have been asked for while there was no such plugin.
+        self.home.parts.registry.approvals.forget("puppet")
 
     def step(self, verb: str) -> bool:
         path, body = f"/v1/plugins/puppet/{verb}", {"reason": "x"}
@@ -56,6 +65,10 @@ class Life(RuleBasedStateMachine):
             return False
         assert answer.status_code in {200, 201}, answer.text
         self.state = wanted
+        if verb not in {"approve", "resume"}:
+            self.call = None
+        if verb in {"register", "revoke", "uninstall"}:
+            self.consent = None
         return True
 
     @rule()
@@ -135,6 +148,58 @@ class Life(RuleBasedStateMachine):
         assert self.home.owner.post("/v1/plugins/puppet/permissions/revoke", body).status_code == 200
         self.grants -= {"vault_read"}
 
+    @rule()
+    def make_the_call(self) -> None:
+        answer = self.home.owner.post("/v1/decisions", CALL).json()
+        if self.state not in {"active", "absent"}:
+            assert answer["reason"] == "inactive"
+        elif self.call == "approved":
+            assert answer["effect"] == "allow"
+            self.call = None
+        else:
+            assert answer["reason"] == "approval_required"
+            self.call = "pending"
+
+    @precondition(lambda self: self.call == "pending")
+    @rule()
+    def approve_the_call(self) -> None:
+        (waits,) = self.waiting()
+        own = self.home.owner.post(f"/v1/call-approvals/{waits}/approve", {})
+        assert own.status_code == 403
+        other = self.home.person("bob", "approve").post(f"/v1/call-approvals/{waits}/approve", {})
+        assert other.status_code == 200, other.text
+        self.call = "approved"
+
+    def waiting(self) -> list[str]:
+        found = self.home.owner.get("/v1/call-approvals", status="pending").json()["approvals"]
+        return [each["id"] for each in found]
+
+    @precondition(lambda self: self.state not in {"absent", "revoked"} and self.consent is None)
+    @rule()
+    def consent_to_it(self) -> None:
+        wish = {"user_id": "alice", "plugin_id": "puppet", "permission": "vault_write", "scope": "c/*"}
+        given = self.home.person("alice", "consent").post("/v1/consents", wish)
+        assert given.status_code == 201, given.text
+        self.consent = given.json()["id"]
+
+    @precondition(lambda self: self.consent is not None)
+    @rule()
+    def withdraw_it(self) -> None:
+        path = f"/v1/consents/{self.consent}"
+        assert self.home.person("alice", "consent").delete(path).status_code == 200
+        self.consent = None
+
+    @invariant()
+    def calls_and_consents_are_as_the_model_says(self) -> None:
+        assert bool(self.waiting()) == (self.call == "pending")
+        acts = self.state in {"active", "absent"}
+        called = self.home.owner.post("/v1/decisions", {**CALL, "dry_run": True}).json()["effect"]
+        assert (called == "allow") == (acts and self.call == "approved")
+        consented = self.home.owner.post("/v1/decisions", {**CALL, "scope": "c/a", "dry_run": True}).json()["effect"]
+        assert (consented == "allow") == (acts and self.consent is not None)
+        live = self.home.parts.registry.consents._live
+        assert {each.id for each in live.values()} == ({self.consent} - {None})
+
     @invariant()
     def is_where_the_model_says(self) -> None:
         plugin = self.home.parts.registry.plugins.get("puppet")
@@ -143,7 +208,7 @@ class Life(RuleBasedStateMachine):
         assert {f"{line[3].strip()}_{line[4].strip()}" for line in lines} == self.grants
         policy = self.home.parts.policy.get()
         assert policy is not None
-        in_force = {f"{each.kind}_{each.level}" for each in policy.rules if each.subject == "plugin:puppet"}
+        in_force = {f"{each.kind}_{each.level}" for each in policy.rules if each.is_grant}
         assert in_force == self.grants
         assert ("plugin:puppet" in policy.memberships) == (self.state == "active")
         asked = {"subject": "plugin:puppet", "permission": "vault_read", "scope": "notes/a", "dry_run": True}
@@ -155,6 +220,7 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.timeout(100)
 def test_every_order_of_verbs_ends_as_the_model_says(home: "Home") -> None:
+    home.rules(RULES)
     home.write_plugin("puppet", requested_permissions=[{"permission": "vault_read", "scope": "notes"}])
     machine = type("LifeOfOneHome", (Life,), {"home": home})
     run_state_machine_as_test(
