@@ -220,7 +220,6 @@ def _switch(parts: Parts, caller: Caller, following: Following, held: list[Hold]
     if switched.digest != there.digest:
         void_calls_of(parts, switched.id, "the plugin's code is another")
     parts.pool.retire(switched.id, switched.generation)
-    void_calls_of(parts, switched.id, "other code came into force")
     _log.info("plugin %s: generation %d is in force, digest %s", switched.id, switched.generation, switched.digest)
     return switched
 
