@@ -69,6 +69,7 @@ ELSEWHERE = {
     "key_revoked": 6003,
     "key_rotated": 6003,
     "redaction": 6003,
+    "code_reviewed": 6003,
     "permission_violation": 2004,
     "exported": 6003,
 }
