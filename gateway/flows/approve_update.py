@@ -54,7 +54,9 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
     read = await read_generation(parts, plugin)
     # SECURITY: a person approves what they looked at; by now other code may lie in the folder.
     check_same(request, plugin, read.digest)
-    check_gates(parts, replace(plugin, manifest=read.manifest, digest=read.digest), read.digest)
+    coming = replace(plugin, manifest=read.manifest, digest=read.digest)
+    # SECURITY: who brought the code does not open its gate.
+    check_gates(parts, coming, read.digest, besides=request.requested_by)
     difference = await compare_generations(parts, plugin, read)
     known = request.held_back.difference if request.held_back else ()
     if not still_all_asked(request.permissions, difference, known):

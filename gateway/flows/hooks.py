@@ -23,6 +23,7 @@ from gateway.flows.adopt_code import packages_of
 from gateway.flows.call import Asks, Call
 from gateway.flows.deeds import Asking
 from gateway.flows.execute import EVENT_OF, run_plugin
+from gateway.flows.isolation import backend_of
 from gateway.flows.parts import Parts
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
@@ -157,7 +158,13 @@ def _refused(parts: Parts, plugin: Plugin, told: Record) -> RunResult | None:
 async def _run(parts: Parts, plugin: Plugin, told: Record, function: str, execution_id: str) -> RunResult:
     spec = confine(plugin.manifest, snapshot_path(parts.snapshots, plugin.digest or ""), parts.caps)
     timeout_s = min(spec.limits.timeout_s, HOOK_S)
-    spec = replace(spec, packages=packages_of(parts, plugin), limits=replace(spec.limits, timeout_s=timeout_s))
+    spec = replace(
+        spec,
+        packages=packages_of(parts, plugin),
+        limits=replace(spec.limits, timeout_s=timeout_s),
+        # SECURITY: the same maker of cells as for calls, for it is the same code.
+        backend=backend_of(parts, plugin),
+    )
     job = Job(
         execution_id=execution_id,
         plugin_id=plugin.id,
