@@ -197,3 +197,16 @@ def test_a_reload_is_held_to_what_its_manifest_says_of_its_functions(home: "Home
     told = reload(home, "async def one(ctx):\n    return 2\n")
     assert "the code is not what the manifest says" in str(told)
     assert home.owner.post("/v1/plugins/looked/execute", {"payload": {"action": "one"}}).json()["output"] == 1
+
+
+def test_who_brings_an_update_does_not_open_its_gate(home: "Home") -> None:
+    first = home.register("looked", GOOD, code_review_required=True)["digest"]
+    bob = home.person("bob", "approve", "admin")
+    assert review(home.person("bob", "approve"), first).status_code == 200
+    assert approve(home).status_code == 200
+    told = reload(home, GOOD.replace("1", "2"), bob)["reload"]
+    assert told["outcome"] == "held_back"
+    assert review(bob, told["new_digest"]).status_code == 200
+    answer = bob.post(f"/v1/permission-requests/{told['request_id']}/approve", {"reason": "mine"})
+    assert answer.status_code == 409, answer.text
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
