@@ -13,7 +13,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
 from gateway.domain.permission import Level
 from gateway.domain.request import AccessRequest
-from gateway.flows.authorize import authorize, check_credential, denied, judge_right, keep_right, known_right
+from gateway.flows.authorize import authorize, check_credential, denied, is_known, judge_right, keep_right, known_right
 from gateway.flows.decide import Context, decide, name
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_together
@@ -35,7 +35,7 @@ async def ask(parts: Parts, caller: Caller, question: Question) -> Decision:
         LogUnavailableError: nothing was recorded and nothing used up.
     """
     request, dry_run = question.request, question.dry_run
-    if _asks_of_self(caller, request):
+    if _asks_of_self(caller, request) and is_known(parts, caller):
         decision = decide(parts, request, question.context, dry_run=dry_run)
         return (await record_together(parts, [(decision, question.context)]))[-1]
     level, scope = _right(request, dry_run=dry_run)

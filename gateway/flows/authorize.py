@@ -118,10 +118,18 @@ async def check_credential(parts: Parts, caller: Caller, level: Level, scope: st
         DeniedError: it was not; recorded.
         LogUnavailableError: the refusal could not be recorded.
     """
+    # SECURITY: looked up again, for between a request's head and its body any time may pass.
+    if not is_known(parts, caller):
+        await _refuse_credential(parts, caller, "it was revoked, or is over", scope)
     if key_scope is not None and not caller.holds(key_scope):
         await _refuse_credential(parts, caller, f"it lacks the scope `{key_scope}`", scope)
     if caller.read_only and level is not Level.READ:
         await _refuse_credential(parts, caller, "the socket is set to `read`", scope)
+
+
+def is_known(parts: Parts, caller: Caller) -> bool:
+    """Tell whether a caller's credential still is one."""
+    return caller.key_id is None or parts.registry.keys.is_live(caller.key_id, at=parts.now())
 
 
 def denied(decision: Decision) -> DeniedError:

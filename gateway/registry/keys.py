@@ -132,6 +132,13 @@ class Keys:
             self._keys[key.id] = replace(key, last_used_at=timestamp(at))
         return key
 
+    def is_live(self, key_id: str, *, at: datetime) -> bool:
+        """Tell whether a key that was presented still is one."""
+        key = self._keys.get(key_id)
+        if key is None or key.revoked_at is not None:
+            return False
+        return key.expires_at is None or at < key.expires_at
+
     def write_uses(self) -> None:
         """Write when keys were last used.
 

@@ -1,6 +1,7 @@
 """The short way of a decision answers as the framework's way does, whatever is sent; and shares what it records."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -247,6 +248,39 @@ def test_a_revoked_key_is_refused_at_once(home: "Home") -> None:
     assert carol.post(PATH, question).status_code == 200
     assert home.owner.delete(f"/v1/keys/{carol.key_id}").status_code in {200, 204}
     assert carol.post(PATH, question).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, {"subject": "user:carol", "permission": "vault_read", "scope": "notes"}),
+        (PATH, {"subject": "plugin:notes", "permission": "vault_read", "scope": "notes"}),
+        ("/v1/plugins/notes/execute", {"payload": {}}),
+    ],
+)
+def test_a_key_that_is_revoked_before_the_body_comes_does_nothing(home: "Home", path: str, body: object) -> None:
+    home.install("notes", "def execute(ctx, payload):\n    return 1\n")
+    carol = home.person("carol", "evaluate", "execute")
+    held = asyncio.Event()
+
+    async def late() -> AsyncIterator[bytes]:
+        await held.wait()
+        yield json.dumps(body).encode()
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(home.house.asgi, client=carol._client)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            asked = asyncio.create_task(client.post(path, content=late(), headers={**carol._headers, **JSON}))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            key = home.parts.registry.keys.get(carol.key_id)
+            assert key is not None
+            home.parts.registry.keys.revoke(key, at=home.parts.now())
+            held.set()
+            return await asked
+
+    answer = home.do(send())
+    assert answer.status_code in {401, 403}, answer.text
 
 
 def rights(home: "Home") -> list[dict[str, Any]]:
