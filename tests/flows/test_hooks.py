@@ -145,3 +145,22 @@ def test_a_gateway_that_ends_lets_hooks_end_first(make_home: "MakeHome") -> None
     home.reopen()
     assert len(ends(home)) == 3
     assert [row["event_type"] for row in home.records(event_type="execution_lost")] == []
+
+
+def test_a_hooks_cell_is_made_by_whom_calls_cells_are_made(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def execute(ctx, payload):\n    return 1\n\n\ndef on_it(ctx):\n    return 1\n"
+    home.install("hooked", code, lifecycle_hooks={"activated": "on_it"})
+    pool, made = home.parts.pool, dict[str, str]()
+    run = pool.run
+
+    async def noting(job: Any, spec: Any, *given: Any, **more: Any) -> Any:  # noqa: ANN401 (whatever the pool takes)
+        made[job.function] = spec.backend
+        return await run(job, spec, *given, **more)
+
+    monkeypatch.setattr(type(pool), "run", lambda _pool, *given, **more: noting(*given, **more))
+    object.__setattr__(home.parts, "backend", "bwrap")
+    home.owner.post("/v1/plugins/hooked/execute", {"payload": {}})
+    home.owner.post("/v1/plugins/hooked/suspend", {"reason": "test"})
+    home.owner.post("/v1/plugins/hooked/resume", {"reason": "test"})
+    home.until(lambda: "on_it" in made)
+    assert made == {"execute": "bwrap", "on_it": "bwrap"}
