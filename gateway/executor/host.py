@@ -28,12 +28,6 @@ class Host:
         """What every plugin needs and the host cannot give."""
         return tuple(each for each in self.guarantees if each.mandatory and not each.held)
 
-    def lacks(self, name: str) -> Guarantee | None:
-        """Give a guarantee that the host cannot keep, None if it can, or the operator accepts that it cannot."""
-        if name in self._accepted:
-            return None
-        return next((each for each in self.guarantees if each.name == name and not each.held), None)
-
     def as_json(self) -> list[dict[str, Json]]:
         """Give the wire shape."""
         return [
