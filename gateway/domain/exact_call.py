@@ -17,6 +17,7 @@ class ExactCall(Struct, frozen=True, kw_only=True):
     args: Mapping[str, Json]  # without what the scope says; bytes as their digest
     by: str | None = None  # whose credential made it
     chain: tuple[PluginId, ...] = ()
+    running: Mapping[PluginId, str | None] = {}  # the digest of the code that runs, of those of them that run already
 
 
 def digest_of_bytes(data: bytes) -> dict[str, Json]:

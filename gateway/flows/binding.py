@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.domain.decision import Effect, Verdict
 from gateway.domain.exact_call import ExactCall, canonical_args
-from gateway.domain.names import split_subject
+from gateway.domain.names import PluginId, split_subject
 from gateway.domain.permission import Kind
 from gateway.domain.request import AccessRequest
 from gateway.flows.parts import Parts
@@ -74,10 +74,17 @@ def plugin_of(request: AccessRequest) -> str | None:
 
 
 def code_of(parts: Parts, request: AccessRequest, call: ExactCall) -> tuple[str, ...]:
-    """Name the plugins of a call, each with the digest of the code that it is now."""
-    names = dict.fromkeys([each for each in (plugin_of(request), *call.chain) if each is not None])
-    found = ((name, parts.registry.plugins.get(name)) for name in names)
-    return tuple(f"{name}@{plugin.digest if plugin is not None else None}" for name, plugin in found)
+    """Name the plugins of a call, each with the digest of the code that it runs, or that would be run now."""
+    names = dict.fromkeys([PluginId(each) for each in (plugin_of(request), *call.chain) if each is not None])
+    return tuple(f"{name}@{_digest_of(parts, name, call)}" for name in names)
+
+
+def _digest_of(parts: Parts, name: PluginId, call: ExactCall) -> str | None:
+    # SECURITY: a call ends on the code that it began with; what was approved of newer code is not for it.
+    if name in call.running:
+        return call.running[name]
+    plugin = parts.registry.plugins.get(name)
+    return None if plugin is None else plugin.digest
 
 
 def digest_of_rules(rules: Sequence[Rule], held: Collection[str]) -> str:

@@ -1,7 +1,7 @@
 """A call of a plugin, and what became of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.domain.decision import Decision
 from gateway.domain.names import PluginId, UserId
@@ -49,7 +49,8 @@ class Call:
     timeout_s: float | None = None
     trace_id: str | None = None
     by: UserId | None = None  # whose credential it came with, which need not be the user's
-    chain: tuple[PluginId, ...] = ()  # the plugins through which the call came, the first one first
+    chain: Mapping[PluginId, str | None] = field(default_factory=dict)
+    """The plugins through which the call came, who called last first, each with the digest of the code that it runs."""
     asks: Asks | None = None  # of the call through which it came; its own where it came through none
 
 

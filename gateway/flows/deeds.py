@@ -93,7 +93,12 @@ class Asking:
     @property
     def subjects(self) -> tuple[PluginId, ...]:
         """All whose rights are needed: the plugin that asks, and those through which the call came."""
-        return (self.plugin.id, *(PluginId(each) for each in self.call.chain))
+        return tuple(self.running)
+
+    @property
+    def running(self) -> dict[PluginId, str | None]:
+        """The same, each with the digest of the code that it runs; a reload changes nothing of a call under way."""
+        return {self.plugin.id: self.plugin.digest, **self.call.chain}
 
     def may(self, kind: Kind, level: Level, scope: str) -> bool:
         """Tell whether all of them would be allowed; records nothing."""
@@ -353,12 +358,12 @@ def _plugins_call(args: Args, _asking: Asking) -> Deed:
         # SECURITY: each call of a batch writes records, so each is a question of the one that asks for it all.
         if isinstance(batch, list) and asking.call.asks is not None and not asking.call.asks.take_some(len(batch) - 1):
             raise MalformedError("overloaded: a batch of more calls than this call has questions left")
-        call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=chain)
+        call = replace(asking.call, plugin_id=plugin_id, payload=payload, chain=asking.running)
         context = Context(
             session_id=call.session_id,
             args=payload,
             trace_id=call.trace_id,
-            exact=ExactCall(op="execute", args=payload, by=call.by, chain=chain),
+            exact=ExactCall(op="execute", args=payload, by=call.by, chain=chain, running=asking.running),
         )
         ended = await asking.run_plugin(call, context)
         if not ended.result.success:

@@ -31,16 +31,19 @@ BLOB_OF: Mapping[str, str] = {"files.write": "data", "http.request": "body", "ap
 
 
 def exact_call(
-    op: str, args: Mapping[str, Json], blob: bytes, *, by: str | None, chain: tuple[PluginId, ...]
+    op: str, args: Mapping[str, Json], blob: bytes, *, by: str | None, running: Mapping[PluginId, str | None]
 ) -> ExactCall | None:
-    """Give the exact call that an ask is; None for what nobody can approve exactly."""
+    """Give the exact call that an ask is; None for what nobody can approve exactly.
+
+    `running` names the plugins of the call, who asks first, each with the digest of the code that it runs.
+    """
     if op not in SCOPE_OF:
         return None
     bound = {name: value for name, value in args.items() if name != SCOPE_OF[op]}
     if op in BLOB_OF:
         # SECURITY: last, so that no argument of that name stands in for the bytes that are really sent.
         bound[BLOB_OF[op]] = digest_of_bytes(blob)
-    return ExactCall(op=op, args=bound, by=by, chain=chain)
+    return ExactCall(op=op, args=bound, by=by, chain=tuple(running), running=running)
 
 
 def exact_step(

@@ -114,8 +114,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     decisions: list[Decision] = []
     execution_id = parts.new_id()
     for step in steps:
-        own = structs.replace(context, exact=exact_step(context.exact, step.function, step.arguments, call.payload))
         number = parts.new_id() if results else execution_id
+        own = structs.replace(context, exact=_exact(context, plugin, step, call))
         run = _Run(parts, call, own, plugin, step, number, repeats=bool(results))
         try:
             result, by_plugin = await run.to_the_end(asked if not results else None)
@@ -201,6 +201,12 @@ def _step(capability: Capability, given: Json, place: str) -> Step:
 
 def _spelt(capability: Capability) -> str:
     return ", ".join(f"{name}: {word}" for name, word in capability.parameters.items()) or "no parameters"
+
+
+def _exact(context: Context, plugin: Plugin, step: Step, call: Call) -> ExactCall | None:
+    exact = exact_step(context.exact, step.function, step.arguments, call.payload)
+    # SECURITY: a reload between two calls of a batch is not for the second one: it runs what the first one ran.
+    return None if exact is None else structs.replace(exact, running={**call.chain, plugin.id: plugin.digest})
 
 
 async def _ready(parts: Parts, plugin_id: str) -> Plugin:

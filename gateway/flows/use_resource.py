@@ -63,7 +63,7 @@ async def use_resource(asking: Asking, op: str, args: Mapping[str, Json], blob: 
         args=args,
         trace_id=asking.call.trace_id,
         execution_id=asking.execution_id,
-        exact=exact_call(op, args, blob, by=asking.call.by, chain=asking.subjects),
+        exact=exact_call(op, args, blob, by=asking.call.by, running=asking.running),
     )
     asked = asking.requests(deed.kind, deed.level, deed.scope)
     decision = await decide_all(asking, op, asked, context, looks=deed.looks)

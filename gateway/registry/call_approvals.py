@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ MOST_PENDING = 100  # of one plugin
 PENDING_FOR = timedelta(days=1)
 DENIED_FOR = timedelta(hours=1)  # a call that was denied is not put before a person again
 _KEPT_FOR = timedelta(days=30)
+_VOID = "UPDATE call_approval SET state='void', decided_at=?, decision_reason=?, args=NULL WHERE id=?"
+_DISPLACED = "the queue was full, and who asked had the most calls in it"
 
 
 class ApprovalState(StrEnum):
@@ -62,6 +65,11 @@ class CallApproval:
     def is_over(self, at: datetime) -> bool:
         """Tell whether it ended by time alone."""
         return self.state in _OPEN and timestamp(at) >= self.expires_at
+
+    @property
+    def asker(self) -> str:
+        """Who asked, as far as the gateway knows."""
+        return self.by_user or self.user_id or self.subject
 
     def is_own(self, user_id: str) -> bool:
         """Tell whether the call is this user's: made on their behalf, or with their credential."""
@@ -117,20 +125,20 @@ class CallApprovals:
         return found is not None and found.state is ApprovalState.APPROVED and not found.is_over(at)
 
     def add(self, approval: CallApproval, at: datetime) -> bool:
-        """Write a new one; tells whether there was room for it."""
+        """Write a new one; tells whether there was room for it.
+
+        Where the queue is full, the last call of whoever has the most in it makes room for who has less.
+        """
         over = self._drop_over(at)
-        about = approval.plugin_id or approval.subject
-        waiting = [
-            each
-            for each in self._live.values()
-            if each.state is ApprovalState.PENDING and (each.plugin_id or each.subject) == about
-        ]
-        if len(waiting) >= MOST_PENDING:
+        full, displaced = self._room_for(approval)
+        if full and displaced is None:
             # WHY: nothing is written, for whoever asks in vain may ask often.
             return False
         marks = ",".join("?" * len(_COLUMNS))
         with transaction(self._connection) as connection:
             connection.executemany("UPDATE call_approval SET state='expired', args=NULL WHERE id=?", over)
+            if displaced is not None:
+                connection.execute(_VOID, (timestamp(at), _DISPLACED, displaced.id))
             connection.execute(
                 "DELETE FROM call_approval WHERE state NOT IN ('pending', 'approved') AND requested_at < ?",
                 (timestamp(at - _KEPT_FOR),),
@@ -139,6 +147,8 @@ class CallApprovals:
                 f"INSERT INTO call_approval({','.join(_COLUMNS)}) VALUES({marks})",
                 [getattr(approval, name) for name in _COLUMNS],
             )
+        if displaced is not None:
+            self._forget(displaced)
         self._live[approval.id] = approval
         self._keys[approval.key] = approval
         return True
@@ -230,10 +240,7 @@ class CallApprovals:
             del self._using[each.id]
         if ended:
             with transaction(self._connection) as connection:
-                connection.executemany(
-                    "UPDATE call_approval SET state='void', decided_at=?, decision_reason=?, args=NULL WHERE id=?",
-                    [(timestamp(at), reason, each.id) for each in ended],
-                )
+                connection.executemany(_VOID, [(timestamp(at), reason, each.id) for each in ended])
         return tuple(ended)
 
     def forget(self, plugin_id: str) -> None:
@@ -242,6 +249,25 @@ class CallApprovals:
             self._forget(each)
         with transaction(self._connection) as connection:
             connection.execute("DELETE FROM call_approval WHERE plugin_id=?", (plugin_id,))
+
+    def _room_for(self, approval: CallApproval) -> tuple[bool, CallApproval | None]:
+        """Tell whether the queue that a call would wait in is full, and which call would make room for it."""
+        about = approval.plugin_id or approval.subject
+        waiting = [
+            each
+            for each in self._live.values()
+            if each.state is ApprovalState.PENDING and (each.plugin_id or each.subject) == about
+        ]
+        if len(waiting) < MOST_PENDING:
+            return False, None
+        # SECURITY: counted by whose credential asked, for on whose behalf it asks is what it says.
+        asked = Counter(each.asker for each in waiting)
+        most = max(asked, key=lambda asker: asked[asker])
+        if asked[approval.asker] + 1 >= asked[most]:
+            return True, None
+        return True, max(
+            (each for each in waiting if each.asker == most), key=lambda each: (each.requested_at, each.id)
+        )
 
     def _index(self) -> None:
         self._keys = {each.key: each for each in self._live.values()}

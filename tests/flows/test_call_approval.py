@@ -644,3 +644,41 @@ def test_other_code_that_is_taken_over_voids_it(home: "Home", answered: bool) ->
     assert home.owner.post("/v1/plugins/puppet/reload", {"reason": "edited"}).status_code == 200
     assert [each["id"] for each in pending(home, "void")] == [waits["id"]]
     assert asked(home) == ["approval_required"]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_call_on_old_code_uses_no_approval_of_new_code(home: "Home", nested: bool) -> None:  # noqa: FBT001 (a column of a table)
+    home.install("caller", wants=("plugin_execute puppet", "vault_write notes"))
+    late = ["plugins.call", "puppet", {"do": [write()]}]
+    plugin_id = "caller" if nested else "puppet"
+    old = alice(home).begin(plugin_id, ["sleep", 4], late if nested else write(), timeout_s=20)
+    home.until(lambda: home.parts.pool._conversations)
+    main = home.folder / "plugins" / plugin_id / "main.py"
+    main.write_text(main.read_text() + "\n# other code\n")
+    assert home.owner.post(f"/v1/plugins/{plugin_id}/reload", {"reason": "edited"}).status_code == 200
+    (told,) = alice(home).run(plugin_id, late if nested else write())
+    assert (told[0] if nested else told)["denied"] == "approval_required"
+    approve(home)
+    assert not old.done()
+    told = old.result(20).json()["output"][1]
+    assert (told[0] if nested else told)["denied"] == "approval_required"
+    assert len(pending(home, "approved")) == 1
+    (asked_by_old,) = pending(home)
+    answer = bob(home).post(f"/v1/call-approvals/{asked_by_old['id']}/approve", {})
+    assert answer.status_code == 409, answer.text  # that code is no more
+    assert alice(home).run(plugin_id, late if nested else write()) == ([[None]] if nested else [None])
+
+
+def test_a_full_queue_has_room_for_whoever_asks_little(home: "Home") -> None:
+    often, seldom = alice(home), home.person("bob", "execute", "evaluate")
+    for number in range(MOST_PENDING):
+        often.post("/v1/decisions", question({"n": number}))
+    first = pending(home)[0]["id"]
+    answer = seldom.post("/v1/decisions", question({"v": 1}, user="bob")).json()
+    assert answer["approval_id"] in {each["id"] for each in pending(home)}
+    assert len(pending(home)) == MOST_PENDING
+    (displaced,) = pending(home, "void")
+    assert (displaced["asked_by"], displaced["args"]) == ("alice", None)
+    assert displaced["decision_reason"].startswith("the queue was full")
+    assert first in {each["id"] for each in pending(home)}  # who waits longest keeps their place
+    assert "approval_id" not in often.post("/v1/decisions", question({"n": "more"})).json()
