@@ -46,6 +46,7 @@ def _wider(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
     for event, function in after.hooks.items():
         if before.hooks.get(event) != function:
             yield "lifecycle_hooks", f"{event}: `{function}`"
+    yield from _other_purposes(before, after)
     for capability in after.capabilities:
         yield from _wider_capability(before.capability(capability.name), capability)
     for gate in ("code_review_required", "security_scan"):
@@ -66,6 +67,15 @@ def _wider_sandbox(before: Manifest, after: Manifest) -> Iterator[tuple[str, str
             yield "file_access", f"`{path}`"
     for member in ("network_access", "system_commands"):
         yield from ((member, f"`{each}`") for each in sorted(_named(after, member) - _named(before, member)))
+
+
+def _other_purposes(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
+    # SECURITY: people said yes to this purpose; another one is another question.
+    said = {(each.permission, each.scope): each.purpose for each in before.permissions}
+    for each in after.permissions:
+        purpose = said.get((each.permission, each.scope))
+        if purpose and each.purpose != purpose:
+            yield "purpose", f"{each.permission} on `{each.scope}` is wanted for something else"
 
 
 def _wider_capability(before: Capability | None, after: Capability) -> Iterator[tuple[str, str]]:

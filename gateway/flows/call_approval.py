@@ -13,6 +13,7 @@ from gateway.domain.permission import Level
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest
 from gateway.errors import ConflictError, DeniedError, MalformedError, NotFoundError
+from gateway.flows.ask import ask_scope
 from gateway.flows.authorize import authorize, judge_caller
 from gateway.flows.binding import code_of, digest_of_rules
 from gateway.flows.event import event, naming
@@ -98,7 +99,7 @@ async def deny_call(parts: Parts, caller: Caller, approval_id: str, reason: str)
 
 
 def _right(approval: CallApproval) -> str:
-    return f"decisions/{approval.subject}" if approval.plugin_id is None else f"plugins/{approval.plugin_id}"
+    return ask_scope(approval.subject) if approval.plugin_id is None else f"plugins/{approval.plugin_id}"
 
 
 async def _answerable(parts: Parts, caller: Caller, approval_id: str) -> CallApproval:

@@ -286,7 +286,8 @@ class _Run:
                 AccessRequest(subject=subject, user=self.call.user, kind=kind, level=level.word, scope=scope),
                 self.context,
             )
-            for subject, kind, level, scope in asks
+            # WHY: what a capability names twice is one question, with one answer to use up.
+            for subject, kind, level, scope in dict.fromkeys(asks)
         ]
 
     def _stopped(self, decisions: list[Decision]) -> RunResult | None:

@@ -682,3 +682,20 @@ def test_a_full_queue_has_room_for_whoever_asks_little(home: "Home") -> None:
     assert displaced["decision_reason"].startswith("the queue was full")
     assert first in {each["id"] for each in pending(home)}  # who waits longest keeps their place
     assert "approval_id" not in often.post("/v1/decisions", question({"n": "more"})).json()
+
+
+def test_what_a_capability_requires_twice_is_approved_once(home: "Home") -> None:
+    code = "def put(ctx):\n    return 'done'\n"
+    need = {"permission": "vault_write", "scope": SCOPE}
+    home.install("doubler", code, capabilities=[{"name": "put", "requires": [need, need]}])
+    home.rules(RULES + "p, doubler-asked, plugin:doubler, vault, write, notes/*, approval, allow, looked at\n")
+
+    def put() -> dict[str, Any]:
+        answer = alice(home).start("POST", "/v1/plugins/doubler/execute", {"payload": {"action": "put"}}).result(20)
+        told: dict[str, Any] = answer.json()
+        return told
+
+    assert put()["reason"] == "approval_required"
+    approve(home)
+    assert put()["output"] == "done"
+    assert put()["reason"] == "approval_required"

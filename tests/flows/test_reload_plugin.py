@@ -194,6 +194,7 @@ def test_a_self_test_acts_for_nobody_with_the_rights_in_force(home: "Home") -> N
     assert [each["output_size"] for each in ran] == [2, len('"denied"')]
 
 
+NOTES = {"permission": "vault_read", "scope": "notes"}
 WIDER: list[tuple[dict[str, Any], str]] = [
     (wants("vault_read notes", "core_read version"), "permission"),
     (wants("vault_write notes"), "permission"),
@@ -204,6 +205,7 @@ WIDER: list[tuple[dict[str, Any], str]] = [
     ({**wants("vault_read notes"), "sandbox_config": {"timeout": 200}}, "limit"),
     ({**wants("vault_read notes"), "sandbox_config": {"file_access": ["/srv/data"]}}, "file_access"),
     ({**wants("vault_read notes"), "capabilities": [{"name": "execute"}]}, "capability"),
+    ({"requested_permissions": [{"permission": "vault_read", "scope": "notes", "purpose": "adverts"}]}, "purpose"),
     (
         {**wants("vault_read notes"), "manifest_version": "2.0.0", "sandbox_config": {"live_reload": True}},
         "live_reload",
@@ -217,7 +219,7 @@ WIDER: list[tuple[dict[str, Any], str]] = [
 def test_what_asks_for_more_waits_for_a_person_while_the_old_serves_on(
     home: "Home", manifest: dict[str, Any], what: str
 ) -> None:
-    home.install("teller", tells("old"), wants=("vault_read notes",))
+    home.install("teller", tells("old"), requested_permissions=[{**NOTES, "purpose": "summaries"}])
     home.write_plugin("teller", tells("new"), version="1.1.0", **manifest)
     answer = reload(home)
     assert outcome(answer) == "held_back"
