@@ -36,7 +36,7 @@ class AutoGrant:
         """Tell whether it gives a plugin what it asks for."""
         permission, scope = asked.permission, asked.scope
         # SECURITY: asked here again, whatever the file's own checks let through.
-        if permission.level is Level.ADMIN or scope is None or scope == "*":
+        if Level.ADMIN in {permission.level, self.permission.level} or scope in {None, "*"}:
             return False
         if self.plugin not in {None, plugin_id} or TIER_ORDER.index(plugin_tier) > TIER_ORDER.index(self.max_tier):
             return False

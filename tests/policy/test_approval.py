@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.manifest import RequestedPermission
@@ -77,6 +77,12 @@ ENTRIES = st.builds(
 
 
 @given(ASKED, st.lists(ENTRIES, max_size=4), st.sampled_from(Tier), st.booleans())
+@example(
+    RequestedPermission(permission=PERMISSIONS["vault_read"], scope="notes", condition="-"),
+    [AutoGrant(permission=PERMISSIONS["vault_admin"], scope="*", max_tier=Tier.LOW)],
+    Tier.LOW,
+    False,  # noqa: FBT003 (a column of a table)
+)
 def test_whatever_the_entries_say_admin_asks_a_person_and_execute_is_for_one_alone(
     asked: RequestedPermission,
     entries: list[AutoGrant],
