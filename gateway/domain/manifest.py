@@ -8,6 +8,7 @@ from gateway.domain.names import PluginId
 from gateway.domain.permission import Permission
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
+from gateway.domain.shape import Shape
 from gateway.errors import Problem
 
 
@@ -33,17 +34,54 @@ class RequestedPermission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One thing that a capability takes."""
+
+    shape: Shape
+    needed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
     """Something a plugin offers callers."""
 
     name: str
     description: str
-    parameters: Mapping[str, str]  # name -> type word, one of PARAMETER_TYPES
-    return_type: str
+    parameters: Mapping[str, Parameter]
+    return_type: Shape
     asynchronous: bool
     batch: bool
     requires: tuple[tuple[Permission, str], ...] = ()  # asked for each call, besides plugin_execute
     idempotent: bool = False
+
+    @property
+    def input_schema(self) -> dict[str, Json]:
+        """What it takes, as a JSON Schema of one object."""
+        return {
+            "type": "object",
+            "properties": {name: each.shape.schema for name, each in self.parameters.items()},
+            "required": [name for name, each in self.parameters.items() if each.needed],
+            "additionalProperties": False,
+        }
+
+    def fault(self, given: Mapping[str, Json]) -> tuple[str, str] | None:
+        """Say where, `.name` or nothing, and what is wrong with what a call gives; None if nothing is."""
+        missing = sorted(name for name, each in self.parameters.items() if each.needed and name not in given)
+        unknown = sorted(set(given) - set(self.parameters))
+        if missing or unknown:
+            words = [f"`{name}` is missing" for name in missing] + [f"`{name[:80]}` is not known" for name in unknown]
+            return "", f"{', '.join(words)}; `{self.name}` takes {self._spelt}"
+        for name, value in given.items():
+            if (wrong := self.parameters[name].shape.fault(value)) is not None:
+                return f".{name}", wrong
+        return None
+
+    @property
+    def _spelt(self) -> str:
+        each = (
+            f"{name}: {one.shape.spelt}{'' if one.needed else ' (optional)'}" for name, one in self.parameters.items()
+        )
+        return ", ".join(each) or "no parameters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +124,3 @@ class Manifest:
     def capability(self, name: str) -> Capability | None:
         """Find a capability by its name."""
         return next((each for each in self.capabilities if each.name == name), None)
-
-
-PARAMETER_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "string": str,
-    "number": (int, float),
-    "integer": int,
-    "boolean": bool,
-    "object": dict,
-    "array": list,
-    "null": type(None),
-    "any": object,
-}
-
-
-def fits(value: Json, type_word: str) -> bool:
-    """Tell whether a JSON value is of the type that a manifest names; true and false are no numbers."""
-    if isinstance(value, bool) and type_word in {"number", "integer"}:
-        return False
-    return isinstance(value, PARAMETER_TYPES[type_word])

@@ -13,7 +13,7 @@ from gateway.domain.decision import Decision
 from gateway.domain.exact_call import ExactCall
 from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
-from gateway.domain.manifest import Capability, Manifest, fits
+from gateway.domain.manifest import Capability, Manifest
 from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.domain.permission import Kind, Level
@@ -188,19 +188,10 @@ def plan(manifest: Manifest, payload: Mapping[str, Json]) -> tuple[Step, ...]:
 def _step(capability: Capability, given: Json, place: str) -> Step:
     if not isinstance(given, dict):
         raise MalformedError(f"{place}: an object of parameters is needed")
-    missing = sorted(set(capability.parameters) - set(given))
-    unknown = sorted(set(given) - set(capability.parameters))
-    if missing or unknown:
-        words = [f"`{name}` is missing" for name in missing] + [f"`{name[:80]}` is not known" for name in unknown]
-        raise MalformedError(f"{place}: {', '.join(words)}; `{capability.name}` takes {_spelt(capability)}")
-    for name, type_word in capability.parameters.items():
-        if not fits(given[name], type_word):
-            raise MalformedError(f"{place}.{name}: {type_word} is needed")
+    if (wrong := capability.fault(given)) is not None:
+        where, what = wrong
+        raise MalformedError(f"{place}{where}: {what}")
     return Step(function=capability.name, arguments=given, capability=capability)
-
-
-def _spelt(capability: Capability) -> str:
-    return ", ".join(f"{name}: {word}" for name, word in capability.parameters.items()) or "no parameters"
 
 
 def _exact(context: Context, plugin: Plugin, step: Step, call: Call) -> ExactCall | None:
@@ -360,9 +351,10 @@ class _Run:
 
     def _checked(self, result: RunResult) -> RunResult:
         capability = self.step.capability
-        if not result.success or capability is None or fits(result.output, capability.return_type):
+        fault = None if not result.success or capability is None else capability.return_type.fault(result.output)
+        if capability is None or fault is None:
             return result
-        wrong = f"`{capability.name}` returned something that is not of type {capability.return_type}"
+        wrong = f"`{capability.name}` returned something that is not of type {capability.return_type.spelt}: {fault}"
         return replace(result, outcome=Outcome.FAILED, output=None, error=wrong)
 
     def _told(self, error: str) -> str:

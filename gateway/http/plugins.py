@@ -54,7 +54,13 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
         },
         "requested_permissions": [each.as_json() for each in manifest.permissions],
         "capabilities": [
-            {"name": each.name, "description": each.description, "parameters": dict(each.parameters)}
+            {
+                "name": each.name,
+                "description": each.description,
+                "parameters": {name: part.shape.written for name, part in each.parameters.items()},
+                "input_schema": each.input_schema,
+                "return_type": each.return_type.written,
+            }
             for each in manifest.capabilities
         ],
         "depends_on": [each.as_json() for each in dependencies(parts, manifest)],

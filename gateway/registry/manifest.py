@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import ValidationError
 
 from gateway.domain.isolation import Isolation
-from gateway.domain.manifest import PARAMETER_TYPES, Capability, Manifest, RequestedPermission
+from gateway.domain.manifest import Capability, Manifest, Parameter, RequestedPermission
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.permission import PERMISSIONS, Kind, Level, Permission
 from gateway.domain.request import Json
 from gateway.domain.risk import Tier
 from gateway.domain.scope import canonical_pattern, covers_pattern
+from gateway.domain.shape import Shape, parse_shape
 from gateway.domain.version import parse_range, parse_version
 from gateway.errors import MalformedError, Place, Problem
 from gateway.registry.manifest_conditions import condition_text, manifest_scope
-from gateway.registry.manifest_file import CapabilityPart, ManifestFile, PermissionPart
+from gateway.registry.manifest_file import OF_PARAMETERS, CapabilityPart, ManifestFile, PermissionPart
 from gateway.registry.manifest_limits import limits_of
 from gateway.registry.manifest_warnings import warnings_of
 
@@ -187,23 +188,42 @@ class _Reading:
             if part.name in seen:
                 self.wrong(f"{here}.name", f"`{part.name}` is named twice")
             seen.add(part.name)
-            types = {"return_type": part.return_type, **{f"parameters.{n}": t for n, t in part.parameters.items()}}
-            for where, word in types.items():
-                if word not in PARAMETER_TYPES:
-                    self.wrong(f"{here}.{where}", f"`{word}`: one of {', '.join(PARAMETER_TYPES)}")
-            for name in part.parameters:
-                if not _IDENTIFIER.match(name) or name in {"ctx", "action", "batch"}:
-                    self.wrong(f"{here}.parameters.{name}", "not a parameter's name")
             yield Capability(
                 name=part.name,
                 description=part.description,
-                parameters=part.parameters,
-                return_type=part.return_type,
+                parameters=dict(self._parameters(f"{here}.parameters", part.parameters)),
+                return_type=self._shape(f"{here}.return_type", part.return_type),
                 asynchronous=part.async_support,
                 batch=part.batch_support,
                 requires=tuple(self._requires(here, part)),
                 idempotent=part.idempotent,
             )
+
+    def _parameters(self, here: str, written: Mapping[str, Json]) -> Iterator[tuple[str, Parameter]]:
+        named, needed, more = written, set(written), ""
+        properties = written.get("properties")
+        if written.get("type") == "object" and isinstance(properties, dict):
+            required, more = written.get("required", []), ".properties"
+            needed = {str(each) for each in required} if isinstance(required, list) else set()
+            for name in sorted(needed - set(properties)):
+                self.wrong(f"{here}.required", f"`{name[:80]}` is none of the properties")
+            for member in sorted(set(written) - OF_PARAMETERS):
+                self.wrong(f"{here}.{member}", "is not understood beside `properties`")
+            if written.get("additionalProperties", False) is not False:
+                self.wrong(f"{here}.additionalProperties", "a function takes the parameters that it names alone")
+            named = properties
+        for name, each in named.items():
+            place = f"{here}{more}.{name}"
+            if not _IDENTIFIER.match(name) or name in {"ctx", "action", "batch"}:
+                self.wrong(place, "not a parameter's name")
+            yield name, Parameter(shape=self._shape(place, each), needed=name in needed)
+
+    def _shape(self, place: str, written: Json) -> Shape:
+        try:
+            return parse_shape(written)
+        except MalformedError as error:
+            self.wrong(place, error.message)
+            return Shape("any")
 
     def _requires(self, here: str, part: CapabilityPart) -> Iterator[tuple[Permission, str]]:
         for index, require in enumerate(part.requires):

@@ -2,16 +2,35 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, JsonValue
 
 from gateway.domain.lifecycle import LIFECYCLE_EVENTS
-from gateway.domain.manifest import PARAMETER_TYPES
 from gateway.domain.permission import PERMISSIONS
+from gateway.domain.shape import KEYWORDS, TYPE_WORDS
 from gateway.domain.version import VERSION_PATTERN
 from gateway.registry.manifest_conditions import Conditions, Part, Text, listed
 
 _IDENTIFIER = "^[A-Za-z][A-Za-z0-9_]*$"
-_TYPES: dict[str, object] = {"enum": [*PARAMETER_TYPES]}
+_SHAPE: dict[str, object] = {
+    "oneOf": [
+        {"enum": [*TYPE_WORDS]},
+        {"type": "object", "propertyNames": {"enum": sorted(KEYWORDS)}, "description": "A JSON Schema."},
+    ]
+}
+_NAMED: dict[str, object] = {"propertyNames": {"pattern": _IDENTIFIER}, "additionalProperties": _SHAPE}
+_OF_OBJECT: dict[str, object] = {
+    "required": ["type", "properties"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "object"},
+        "properties": {"type": "object", **_NAMED},
+        "required": {"type": "array", "items": {"type": "string"}},
+        "additionalProperties": {"const": False},
+        "title": {"type": "string"},
+        "description": {"type": "string"},
+    },
+}
+OF_PARAMETERS = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
 _VERSION: dict[str, object] = {"pattern": f"^{VERSION_PATTERN}$"}
 _PERMISSION: dict[str, object] = {"enum": [*PERMISSIONS]}
 _HOOK = {"propertyNames": {"enum": [*LIFECYCLE_EVENTS]}, "additionalProperties": {"pattern": _IDENTIFIER}}
@@ -52,14 +71,16 @@ class CapabilityPart(Part):
     description: Annotated[Text, Field(description="What it does, in a sentence.")] = ""
     version: Annotated[Text, Field(description="The capability's own version.", json_schema_extra=_VERSION)] = "1.0.0"
     parameters: Annotated[
-        dict[str, Text],
+        dict[str, JsonValue],
         Field(
-            description="Each parameter's type; every one is needed in a call, and no other is taken.",
-            json_schema_extra={"propertyNames": {"pattern": _IDENTIFIER}, "additionalProperties": _TYPES},
+            description="Each parameter's type or JSON Schema, every one needed; or one JSON Schema of an object of "
+            "them, with `properties` and `required`. Nothing else is taken.",
+            json_schema_extra={"additionalProperties": True, "anyOf": [_NAMED, _OF_OBJECT]},
         ),
     ] = Field(default_factory=dict)
     return_type: Annotated[
-        Text, Field(description="The result's type; another result is a failed call.", json_schema_extra=_TYPES)
+        JsonValue,
+        Field(description="The result's type or JSON Schema; any other is a failed call.", json_schema_extra=_SHAPE),
     ] = "any"
     async_support: Annotated[bool, Field(description="The function may be an `async def`.")] = False
     batch_support: Annotated[bool, Field(description="One call may hold up to 100 sets of parameters.")] = False

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.lifecycle import TRANSITIONS, State, Verb, after, legal_verbs
-from gateway.domain.manifest import fits
 from gateway.domain.names import RESERVED_PLUGIN_IDS, parse_plugin_id, parse_user_id
 from gateway.domain.permission import FAMILIES, PERMISSIONS, Kind, Level, parse_permission
 from gateway.domain.scope import canonical_pattern, canonical_scope, covers, covers_pattern
+from gateway.domain.shape import fits
 from gateway.errors import MalformedError
 
 KINDS = [*FAMILIES, Kind.GATEWAY]

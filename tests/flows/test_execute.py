@@ -58,6 +58,10 @@ def flood(ctx):
 
 def read(ctx, scope):
     return ctx.vault.read(scope)
+
+
+def greet(ctx, whom, times=2):
+    return [f"hello {whom}"] * times
 """
 CAPABILITIES: list[dict[str, Any]] = [
     {"name": "add", "parameters": {"a": "integer", "b": "number"}, "return_type": "number", "batch_support": True},
@@ -69,6 +73,15 @@ CAPABILITIES: list[dict[str, Any]] = [
     {"name": "wait", "parameters": {"seconds": "number"}},
     {"name": "eat", "parameters": {}},
     {"name": "flood", "parameters": {}, "return_type": "string"},
+    {
+        "name": "greet",
+        "parameters": {
+            "type": "object",
+            "properties": {"whom": {"type": "string", "maxLength": 9}, "times": {"type": "integer", "maximum": 40}},
+            "required": ["whom"],
+        },
+        "return_type": {"type": "array", "items": {"type": "string"}, "maxItems": 20},
+    },
     {
         "name": "read",
         "parameters": {"scope": "string"},
@@ -98,6 +111,8 @@ def execute(home: "Home", payload: object, plugin: str = "offer", **members: obj
     [
         ({"action": "add", "a": 1, "b": 2.5}, 3.5),
         ({"action": "shout", "text": "hä"}, "HÄ"),
+        ({"action": "greet", "whom": "al"}, ["hello al", "hello al"]),
+        ({"action": "greet", "whom": "al", "times": 1}, ["hello al"]),
         ({"action": "add", "batch": [{"a": 1, "b": 1}, {"a": 2, "b": 2}]}, [2, 4]),
     ],
 )
@@ -121,6 +136,9 @@ def test_a_capability_gets_its_parameters_and_gives_its_result(
         ({"action": "add", "a": True, "b": 1}, "payload.a: integer"),
         ({"action": "add", "a": "1", "b": 1}, "payload.a: integer"),
         ({"action": "add", "a": None, "b": 1}, "payload.a: integer"),
+        ({"action": "greet", "times": 1}, "`whom` is missing; `greet` takes whom: string, times: integer (optional)"),
+        ({"action": "greet", "whom": "somebody else"}, "payload.whom: it is longer than 9 characters"),
+        ({"action": "greet", "whom": "al", "times": 41}, "payload.times: it is greater than the maximum of 40"),
         ({"action": "shout", "batch": [{"text": "x"}]}, "one call at a time"),
         ({"action": "add", "batch": []}, "1 to 100"),
         ({"action": "add", "batch": [{"a": 1, "b": 1}] * 101}, "1 to 100"),
@@ -148,6 +166,7 @@ def test_a_payload_that_is_not_the_manifests_is_malformed_and_nothing_runs(
         ({"action": "fail"}, {}, "failed", "the milk is off"),
         ({"action": "leave"}, {}, "failed", "exit status 3"),
         ({"action": "lie"}, {}, "failed", "not of type number"),
+        ({"action": "greet", "whom": "al", "times": 30}, {}, "failed", "not of type array: it has more than 20 items"),
         ({"action": "odd", "what": "nan"}, {}, "failed", ""),
         ({"action": "odd", "what": "inf"}, {}, "failed", ""),
         ({"action": "odd", "what": "set"}, {}, "failed", ""),

@@ -39,6 +39,12 @@ SOME_OF_EACH: dict[str, list[Any]] = {
         [{"name": "a", "requires": [READS_A], "idempotent": True, "version": "1.0.0"}],
         [{"name": "a", "parameters": {"b c": "string"}}],
         [{"name": "a", "return_type": "list"}],
+        [{"name": "a", "return_type": {"type": "array"}, "parameters": {"n": {"type": "integer", "maximum": 9}}}],
+        [{"name": "a", "return_type": {"$ref": "#"}}],
+        [{"name": "a", "parameters": {"type": "object", "properties": {"n": "integer"}, "required": ["n"]}}],
+        [{"name": "a", "parameters": {"type": "object", "properties": {"n": "whole"}}}],
+        [{"name": "a", "parameters": {"type": "object", "properties": {}, "minProperties": 1}}],
+        [{"name": "a", "parameters": {"type": "object"}}],
     ],
     "lifecycle_hooks": [{}, {"revoked": "on_revoked"}, {"revoked": "a b"}, {"born": "f"}],
     "sandbox": [True, False, 1],
@@ -94,5 +100,5 @@ def test_what_it_refuses_the_gateway_refuses(member: str, data: st.DataObject) -
 
 def _members(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for title, part in {"": schema, **schema["$defs"]}.items():
-        for name, each in part["properties"].items():
+        for name, each in part.get("properties", {}).items():
             yield f"{title}.{name}", each
