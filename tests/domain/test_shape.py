@@ -1,5 +1,7 @@
 """A shape is a type word or a JSON Schema that cannot be made to run for ever, or to look elsewhere."""
 
+import re
+
 import jsonschema
 import pytest
 from hypothesis import given
@@ -52,9 +54,8 @@ def test_a_value_is_judged_and_never_repeated(schema: object, value: object, fau
     ],
 )
 def test_what_says_more_than_is_judged_is_refused(schema: object, why: str) -> None:
-    with pytest.raises(MalformedError, match=".") as told:
+    with pytest.raises(MalformedError, match=re.escape(why)):
         parse_shape(schema)  # type: ignore[arg-type] # JSON
-    assert why in told.value.message
 
 
 def test_a_schema_may_not_be_deep() -> None:
