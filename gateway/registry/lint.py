@@ -61,6 +61,7 @@ def _of_manifest_and_code(
         yield _at(MANIFEST_FILE, None, f"entry_point: there is no file `{manifest.entry_point}`")
     elif not broken:
         yield from _functions(manifest, found["functions"])
+        yield from _parameters(manifest, found["functions"])
     uses = [Use.of(each) for each in found["uses"]]
     for use in uses:
         if (said := uncovered(use, manifest)) is not None:
@@ -92,6 +93,28 @@ def _functions(manifest: Manifest, functions: Mapping[str, Any]) -> Iterator[Pro
         else:
             said = f"`{each.name}` is no `async def`, and its capability has async_support"
             yield _at(manifest.entry_point, known["line"], said, severity="warning")
+
+
+def _parameters(manifest: Manifest, functions: Mapping[str, Any]) -> Iterator[Problem]:
+    wanted = {
+        each.name: {name: part.needed for name, part in each.parameters.items()} for each in manifest.capabilities
+    }
+    if not manifest.capabilities:
+        wanted = {"execute": {"payload": True}}
+    for name, given in wanted.items():
+        known = functions.get(name) or {}
+        takes = known.get("takes")
+        if takes is None:
+            continue
+        for each in sorted(set(given) - set(takes["names"])) if not takes["any"] else ():
+            yield _at(manifest.entry_point, known["line"], f"`{name}` takes no `{each}`, which a call gives it")
+        for each in takes["needed"]:
+            if each not in given:
+                said = f"`{name}` needs `{each}`, which no call gives it"
+                yield _at(manifest.entry_point, known["line"], said)
+            elif not given[each]:
+                said = f"`{name}` needs `{each}`, which a call may leave out: give it a default"
+                yield _at(manifest.entry_point, known["line"], said)
 
 
 def _at(file: str, line: int | None, message: str, *, severity: str = "error", way_out: str | None = None) -> Problem:

@@ -112,6 +112,30 @@ def test_what_is_promised_and_not_there_is_told_in_the_manifest(tmp_path: Path) 
     assert '"revoked"' in lines[int(gone.split(":")[1]) - 1]
 
 
+GREETS = {
+    "name": "greet",
+    "parameters": {"type": "object", "properties": {"whom": "string", "times": "integer"}, "required": ["whom"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        ("ctx, whom, times=1", []),
+        ("ctx, whom, *, times=1", []),
+        ("ctx, **given", []),
+        ("ctx, /, whom, times=1", []),
+        ("ctx, whom, times", ["`greet` needs `times`, which a call may leave out: give it a default"]),
+        ("ctx, whom", ["`greet` takes no `times`, which a call gives it"]),
+        ("ctx, whom, times=1, *, loud", ["`greet` needs `loud`, which no call gives it"]),
+        ("ctx, whom, /, times=1", ["`greet` takes no `whom`, which a call gives it"]),
+    ],
+)
+def test_a_function_takes_what_its_capability_gives(tmp_path: Path, signature: str, said: list[str]) -> None:
+    told = lint(tmp_path, f"def greet({signature}): pass\n", capabilities=[GREETS], requested_permissions=[])
+    assert told == [f"main.py:1: {each}" for each in said]
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

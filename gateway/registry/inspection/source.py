@@ -36,7 +36,9 @@ def read_source(files: Mapping[str, bytes], entry_point: str) -> Finds:
         if tree is None:
             continue
         if path == entry_point:
-            found["functions"] = {name: {"line": line, "async": kind} for name, line, kind in _functions(tree)}
+            found["functions"] = {
+                name: {"line": line, "async": kind, "takes": takes} for name, line, kind, takes in _functions(tree)
+            }
         found["imports"] = sorted({*found["imports"], *_imports(tree)})[:_MAX_FINDS]
         room = _MAX_FINDS - len(found["uses"])
         found["uses"] += [{"file": path, **use} for _, use in zip(range(room), _uses(tree), strict=False)]
@@ -58,29 +60,45 @@ def _parse(path: str, source: bytes, errors: list[dict[str, Any]]) -> ast.Module
     return None
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, int, bool | None]]:
-    """Give what a module defines by name: whether it is an `async def`, None where that cannot be seen."""
+def _functions(tree: ast.Module) -> Iterator[tuple[str, int, bool | None, dict[str, Any] | None]]:
+    """Give what a module defines by name: whether it is an `async def` and what it takes, None where it is not seen."""
     level: list[ast.stmt] = list(tree.body)
     while level:
         statement = level.pop()
         match statement:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name, statement.lineno, isinstance(statement, ast.AsyncFunctionDef)
+                yield name, statement.lineno, isinstance(statement, ast.AsyncFunctionDef), _takes(statement)
             case ast.ClassDef(name=name):
-                yield name, statement.lineno, None
+                yield name, statement.lineno, None, None
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 for each in names:
-                    yield (each.asname or each.name).partition(".")[0], statement.lineno, None
+                    yield (each.asname or each.name).partition(".")[0], statement.lineno, None, None
             case ast.Assign() | ast.AnnAssign():
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 for target in targets:
                     if isinstance(target, ast.Name):
-                        yield target.id, statement.lineno, None
+                        yield target.id, statement.lineno, None, None
             case ast.If() | ast.Try() | ast.With():
                 level += [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
                 level += [each for handler in getattr(statement, "handlers", ()) for each in handler.body]
             case _:
                 pass
+
+
+def _takes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any] | None:
+    """Give what a function takes by name beside its first argument; None where a decorator may change it."""
+    if function.decorator_list:
+        return None
+    args = function.args
+    named = [*args.posonlyargs, *args.args]
+    by_name = [*args.args[0 if args.posonlyargs else 1 :], *args.kwonlyargs]
+    without = named[: len(named) - len(args.defaults)][1:]
+    without += [each for each, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    return {
+        "names": [each.arg for each in by_name],
+        "needed": [each.arg for each in without],
+        "any": args.kwarg is not None,
+    }
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
