@@ -153,11 +153,11 @@ def run(
 def timeline(call: Call, plugin_id: PluginArgument) -> None:
     """Show a plugin's events in order."""
     found = call.ask("GET", f"/v1/plugins/{plugin_id}/timeline")
-    rows = [{**event, "what": _what_happened(event["details"])} for event in found["events"]]
+    rows = [{**event, "what": _what_happened(event["details"], event["hook"])} for event in found["events"]]
     call.show(found, lambda: print_table(_EVENTS, rows, empty="no events"))
 
 
-def _what_happened(details: dict[str, Any]) -> str:
+def _what_happened(details: dict[str, Any], hook: dict[str, Any] | None) -> str:
     """Give the facts of a lifecycle event in a few words."""
     grants = details.get("grants")
     words = {
@@ -165,6 +165,7 @@ def _what_happened(details: dict[str, Any]) -> str:
         "code": str(details["digest"]).removeprefix("sha256:")[:12] if details.get("digest") else None,
         "from": details.get("from"),
         "grants": len(grants) if isinstance(grants, list) else None,
+        "hook": hook["outcome"] if hook else None,
     }
     return ", ".join(f"{name} {word}" for name, word in words.items() if word is not None)
 

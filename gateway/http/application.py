@@ -27,6 +27,7 @@ from gateway.http import (
     policy,
     policy_edits,
     reloads,
+    timeline,
     traffic,
     vetting,
 )
@@ -43,6 +44,7 @@ ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
     *plugins.ROUTES,
+    *timeline.ROUTES,
     *reloads.ROUTES,
     *benchmarks.ROUTES,
     *vetting.ROUTES,

@@ -1,14 +1,11 @@
 """Plugins: registered, moved through their life, executed, looked at."""
 
-import asyncio
 from typing import Any
 
 from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from gateway.audit.query import LogReader
-from gateway.audit.wanted import Filter
 from gateway.domain.caller import Caller
 from gateway.domain.lifecycle import State
 from gateway.domain.outcome import RunResult
@@ -30,7 +27,6 @@ from gateway.registry.plugins import Plugin
 
 MAX_EXECUTE_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 1 << 20
-_TIMELINE = 1000
 
 
 def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
@@ -122,19 +118,6 @@ async def manifest(
 ) -> dict[str, Any]:
     """Give a plugin's manifest as it was registered."""
     return dict((await _readable(parts, caller, plugin_id)).manifest.raw)
-
-
-@get("/v1/plugins/{plugin_id:str}/timeline")
-async def timeline(
-    plugin_id: FromPath[str],
-    parts: NamedDependency[Parts],
-    caller: NamedDependency[Caller],
-    reader: NamedDependency[LogReader],
-) -> dict[str, Any]:
-    """Give the lifecycle events of a plugin, oldest first."""
-    plugin = await _readable(parts, caller, plugin_id)
-    page = await asyncio.to_thread(reader.find, Filter(plugin=plugin.id, category="lifecycle"), limit=_TIMELINE)
-    return {"plugin_id": plugin.id, "events": page.rows[::-1]}
 
 
 @get("/v1/plugins/{plugin_id:str}/permissions")
@@ -262,7 +245,6 @@ ROUTES = [
     list_all,
     show,
     manifest,
-    timeline,
     permissions,
     revoke_some,
     approve,

@@ -164,3 +164,18 @@ def test_a_hooks_cell_is_made_by_whom_calls_cells_are_made(home: "Home", monkeyp
     home.owner.post("/v1/plugins/hooked/resume", {"reason": "test"})
     home.until(lambda: "on_it" in made)
     assert made == {"execute": "bwrap", "on_it": "bwrap"}
+
+
+def test_the_timeline_tells_how_each_hook_ended(home: "Home") -> None:
+    code = IDLE + "def well(ctx):\n    pass\n\n\ndef badly(ctx):\n    raise ValueError('no')\n"
+    home.install("hooked", code, lifecycle_hooks={"activated": "well", "suspended": "badly"})
+    home.until(lambda: ends(home))
+    move(home, "suspend")
+    home.until(lambda: len(ends(home)) == 2)
+    events = home.owner.get("/v1/plugins/hooked/timeline").json()["events"]
+    told = {each["event_type"]: each["hook"] for each in events}
+    assert told["registered"] is None
+    assert (told["activated"]["function"], told["activated"]["outcome"]) == ("well", "returned")
+    assert (told["suspended"]["function"], told["suspended"]["outcome"]) == ("badly", "failed")
+    assert "no" in told["suspended"]["error"]
+    assert {told["activated"]["event_id"], told["suspended"]["event_id"]} == {row["event_id"] for row in ends(home)}
