@@ -55,6 +55,7 @@ async def read_snapshot(parts: Parts, plugin_id: str, digest: str, reading: Read
             processes=reading.processes,
             output_bytes=0,
         ),
+        backend=parts.backend,
     )
     job = Job(
         execution_id=parts.new_id(),

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,6 +56,27 @@ def test_bubblewrap_makes_every_cell_where_it_is_set(make_home: "MakeHome") -> N
     guarantees = {each.name: each for each in home.parts.host.prove()}
     assert guarantees["bwrap"].held
     assert guarantees["bwrap_no_host_files"].mandatory
+
+
+@needs_bwrap
+def test_code_is_read_and_scanned_in_cells_of_the_same_maker(
+    make_home: "MakeHome", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(settings=BY_BWRAP)
+    made: list[str] = []
+    run = home.parts.pool.run
+
+    async def noted(job: Any, spec: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401 (what the pool takes)
+        made.append(spec.backend)
+        return await run(job, spec, *given, **named)
+
+    monkeypatch.setattr(home.parts.pool, "run", noted)
+    code = "import subprocess\n\n\ndef go(ctx):\n    return subprocess.call(input(), shell=True)\n"
+    home.register("looked", code, capabilities=[{"name": "go"}], security_scan=True)
+    scanned = home.owner.post("/v1/plugins/looked/scan", {}).json()
+    assert [each["rule"] for each in scanned["findings"] if each["severity"] == "high"], scanned
+    assert made == ["bwrap"] * len(made)
+    assert len(made) == 2
 
 
 @needs_runsc
