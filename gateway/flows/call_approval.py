@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
+from gateway.domain.call_approval import ApprovalState, CallApproval
 from gateway.domain.caller import Caller
 from gateway.domain.decision import timestamp
 from gateway.domain.exact_call import ExactCall
@@ -20,7 +21,7 @@ from gateway.flows.event import event, naming
 from gateway.flows.parts import Parts
 from gateway.flows.spend import facts_of
 from gateway.flows.tell import tell
-from gateway.registry.call_approvals import DENIED_FOR, ApprovalState, CallApproval
+from gateway.registry.call_approvals import DENIED_FOR
 
 APPROVED_FOR = timedelta(hours=1)
 LONGEST = timedelta(days=7)

@@ -13,8 +13,9 @@ from gateway.executor.egress import Carried, Carry
 from gateway.executor.far import Far, Outgoing
 from gateway.executor.head import Head
 from gateway.executor.line import Line, Refusal
+from gateway.flows.asking import Asking, Peer
 from gateway.flows.decide import Context
-from gateway.flows.deeds import Asking, Peer, names_private
+from gateway.flows.deeds import names_private
 from gateway.flows.metering import metered
 from gateway.flows.parts import Parts
 from gateway.flows.refusal import violation

@@ -33,12 +33,12 @@ from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.executor.egress import Passing
 from gateway.flows.adopt_code import adopt_code, packages_of
+from gateway.flows.asking import Asking
 from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.conduct import PROTOCOL, count_try
 from gateway.flows.decide import Context, decide, standing
-from gateway.flows.deeds import Asking
 from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.exact import exact_step
 from gateway.flows.isolation import backend_of, isolation_of

@@ -20,8 +20,8 @@ from gateway.errors import HearthgateError, LogUnavailableError
 from gateway.executor.broker import REFUSED, Answer, Ask, Job
 from gateway.executor.confine import confine
 from gateway.flows.adopt_code import packages_of
+from gateway.flows.asking import Asking
 from gateway.flows.call import Asks, Call
-from gateway.flows.deeds import Asking
 from gateway.flows.execute import EVENT_OF, run_plugin
 from gateway.flows.isolation import backend_of
 from gateway.flows.parts import Parts

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from gateway.domain.decision import Decision
 from gateway.domain.outcome import Outcome
 from gateway.errors import DeniedError, HearthgateError, MalformedError, OverloadedError
-from gateway.flows.deeds import Asking, Peer
+from gateway.flows.asking import Asking, Peer
 from gateway.traffic.transfer import Passage, Start
 
 _REFUSED = (DeniedError, OverloadedError, MalformedError)

@@ -14,9 +14,9 @@ from gateway.domain.record import Record, Resolution
 from gateway.domain.request import AccessRequest, Json
 from gateway.domain.scope import canonical_scope
 from gateway.errors import HearthgateError, MalformedError
+from gateway.flows.asking import Asking
 from gateway.flows.conduct import count_try
 from gateway.flows.decide import Judged, judge
-from gateway.flows.deeds import Asking
 from gateway.flows.parts import Parts
 from gateway.policy.suggest import line_for
 

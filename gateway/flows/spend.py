@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from gateway.domain.call_approval import CallApproval
 from gateway.domain.decision import Decision, Reason, timestamp
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
@@ -16,7 +17,7 @@ from gateway.errors import DeniedError
 from gateway.flows.binding import bind, plugin_of
 from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
-from gateway.registry.call_approvals import PENDING_FOR, CallApproval
+from gateway.registry.call_approvals import PENDING_FOR
 from gateway.registry.consents import ConsentRecord
 
 Decided = tuple[Decision, Context]

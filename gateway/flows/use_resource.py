@@ -15,8 +15,9 @@ from gateway.domain.names import plugin_subject
 from gateway.domain.request import AccessRequest, Json
 from gateway.errors import HearthgateError, MalformedError
 from gateway.executor.broker import REFUSED, Answer, Ask, json_size
+from gateway.flows.asking import Args, Asking, Value
 from gateway.flows.decide import Context, decide
-from gateway.flows.deeds import DEEDS, Args, Asking, Value
+from gateway.flows.deeds import DEEDS
 from gateway.flows.exact import exact_call
 from gateway.flows.metering import metered
 from gateway.flows.record import record_decisions

@@ -1,7 +1,7 @@
 """To void approvals of exact calls where what they were given for is taken away."""
 
+from gateway.domain.call_approval import CallApproval
 from gateway.flows.parts import Parts
-from gateway.registry.call_approvals import CallApproval
 
 
 def void_calls_of(parts: Parts, plugin_id: str, why: str) -> None:

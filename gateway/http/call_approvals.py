@@ -6,12 +6,12 @@ from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from gateway.domain.call_approval import ApprovalState, as_json
 from gateway.domain.caller import Caller
 from gateway.errors import MalformedError
 from gateway.flows.call_approval import Yes, approve_call, deny_call, visible_calls
 from gateway.flows.parts import Parts
 from gateway.http.bodies import ApproveCallBody, ReasonBody
-from gateway.registry.call_approvals import ApprovalState, as_json
 
 
 @get("/v1/call-approvals")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.flows import deeds
+from gateway.flows import asking
 from gateway.flows.decide import decide
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_a_long_list_lets_others_have_their_turn(home: "Home", monkeypatch: pyte
             judged.append(0)
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(deeds, "decide", counting)
+    monkeypatch.setattr(asking, "decide", counting)
     turns = home.start(take_turns())
     (names,) = home.person("alice", "execute").run("puppet", ["vault.list", "notes"])
     turns.cancel()
