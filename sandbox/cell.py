@@ -74,10 +74,11 @@ def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
             plugin = _build(spec, kit, group)
             if plugin == 0:
                 listening.close()
+                source = read_code(spec)
                 become_plugin(spec, kit, memory_is_bounded=group.bounds_memory, asking=asking)
                 os.write(REPORT, READY)
                 os.close(REPORT)
-                status = serve(spec)
+                status = serve(spec, source)
             else:
                 asking.close()
                 _watch(plugin, spec, kit, listening)
@@ -123,13 +124,6 @@ def become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: sock
 
 def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None) -> None:
     """Raise the last barriers, those that a process without any privilege can raise."""
-    entry_point = f"/plugin/{spec.entry_point}"
-    if not os.access(entry_point, os.R_OK):
-        raise SandboxError(
-            "code",
-            f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}",
-            fix="chmod a+rX",
-        )
     rlimits.limit_process(spec.limits, lifetime_s=spec.lifetime_s, memory_is_bounded=memory_is_bounded)
     if spec.relay:
         os.environ.update(relay.environment(certificates=spec.certificates is not None))
@@ -150,12 +144,24 @@ def _ask(program: bytes, asking: socket.socket) -> None:
     os.close(listener)
 
 
-def serve(spec: Spec) -> int:
+def read_code(spec: Spec) -> bytes:
+    """Read the plugin's first file; as the plugin's user, and before the kernel asks about each file that is opened."""
+    try:
+        descriptor = os.open(f"/plugin/{spec.entry_point}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return file.read()
+    except OSError:
+        missing = f"`{spec.code}/{spec.entry_point}` is missing or not readable by uid {os.getuid()}"
+        raise SandboxError("code", missing, fix="chmod a+rX") from None
+
+
+def serve(spec: Spec, source: bytes) -> int:
     """Take calls as the plugin's process; gives its exit status."""
+    code = runtime.Code(spec.entry_point, source)
     with socket.socket(fileno=CHANNEL) as channel:
         if spec.isolation == FORK:
-            return template.serve(channel, spec.entry_point)
-        return runtime.serve(channel, spec.entry_point, once=spec.isolation == PRISTINE)
+            return template.serve(channel, code)
+        return runtime.serve_calls(channel, code, most=1 if spec.isolation == PRISTINE else None)
 
 
 def _reaches(spec: Spec, common: root.Template) -> list[landlock.Reach]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sandbox import meter
 from sandbox.errors import SandboxError
 from sandbox.spec import Limits
 
@@ -267,11 +268,7 @@ def _removed(folder: str) -> bool:
 
 
 def _read(folder: str, file: str) -> str:
-    try:
-        with open(os.path.join(folder, file), encoding="ascii") as opened:
-            return opened.read()
-    except OSError:
-        return ""
+    return meter.read(os.path.join(folder, file))
 
 
 def _write(path: str, text: str) -> None:

@@ -13,7 +13,8 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from types import ModuleType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
 from typing import Any
 
 from sandbox import frames
@@ -29,23 +30,19 @@ _LINE_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 2000
 
 
-def serve(sock: socket.socket, entry_point: str, *, once: bool) -> int:
-    """Take calls from the channel, one or all there are, answer them, and give the exit status."""
-    return serve_calls(sock, Code(entry_point), most=1 if once else None)
-
-
 class Code:
-    """A plugin's code, which is loaded by the first call."""
+    """A plugin's code, which is loaded by the first call; `source` is what its entry point holds."""
 
-    def __init__(self, entry_point: str) -> None:
+    def __init__(self, entry_point: str, source: bytes) -> None:
         self.entry_point = entry_point
+        self._source = source
         self._module: ModuleType | None = None
 
     def load(self) -> ModuleType:
         """Give the plugin's module; whatever it raises when it is loaded is raised."""
         if self._module is None:
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the zygote opened it as text
-            self._module = _load(self.entry_point)
+            self._module = _load(self.entry_point, self._source)
         return self._module
 
 
@@ -97,14 +94,26 @@ async def _awaited(value: Any) -> object:  # noqa: ANN401  # whatever the plugin
     return await value
 
 
-def _load(entry_point: str) -> ModuleType:
+class _Loader(SourceFileLoader):
+    """Compiles what was read already, and looks for nothing that was compiled before."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source."""
+        return self.source_to_code(self._source, self.get_filename(fullname))
+
+
+def _load(entry_point: str, source: bytes) -> ModuleType:
     # SECURITY: after the standard library, so that no package stands in for a module of it.
     sys.path.append(_PACKAGES)
     sys.path.insert(0, _PLUGIN)
     sys.argv = [os.path.join(_PLUGIN, entry_point)]
     path = os.path.join(_PLUGIN, entry_point)
     name = entry_point.removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, path, source))
     if spec is None or spec.loader is None:
         raise ImportError(f"`{entry_point}` cannot be imported")
     module = importlib.util.module_from_spec(spec)

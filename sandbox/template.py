@@ -12,9 +12,8 @@ from sandbox import runtime
 _NOTE_BYTES = 1
 
 
-def serve(control: socket.socket, entry_point: str) -> int:
+def serve(control: socket.socket, code: runtime.Code) -> int:
     """Fork a child for each channel that the gateway hands over; gives the exit status when there are no more."""
-    code = runtime.Code(entry_point)
     while True:
         note, descriptors, _flags, _address = socket.recv_fds(control, _NOTE_BYTES, 1)
         if not note or not descriptors:

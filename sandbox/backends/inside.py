@@ -29,13 +29,14 @@ def main() -> None:
         _forget_environment()
         spec = Spec.from_json(told["spec"])
         kit = _kit(spec, int(told["last"]))
+        source = cell.read_code(spec)
         if spec.backend == RUNSC:
             _in_gvisor(spec, kit)
         else:
             _in_bubblewrap(spec, kit, memory_is_bounded=bool(told["memory_is_bounded"]))
         os.write(_TOLD, cell.READY + b"\n")
         os.dup2(1, _TOLD)
-        status = cell.serve(spec)
+        status = cell.serve(spec, source)
     except SandboxError as error:
         _tell(error)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the one who waits outside must be told
