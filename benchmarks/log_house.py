@@ -24,6 +24,7 @@ from gateway.domain.names import UserId
 from gateway.domain.record import Record
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
+from gateway.http.mcp.door import McpDoor
 from gateway.http.server import Listeners, until_signalled
 
 
@@ -49,7 +50,7 @@ async def serve(home: Path, *, logged: bool) -> None:
         key, secret = parts.registry.keys.add(UserId(USER), frozenset({"evaluate"}), expires_at=None, at=parts.now())
         if not logged:
             parts = replace(parts, log=cast("DecisionLog", SwitchedOff()))
-        asgi = build_asgi(parts, house.settings.http, Refusals())
+        asgi = build_asgi(parts, house.settings.http, Refusals(), McpDoor(parts, {}))
         asgi.application.register(ask_typed)
         listeners = Listeners(asgi)
         _, port = listeners.listen_tcp("127.0.0.1", 0)

@@ -17,6 +17,11 @@ SETTINGS_FILE = "hearthgate.toml"
 _MAX_SETTINGS_BYTES = 1 << 20
 
 
+# A chosen name holds no `__`, so it never is a made one.
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$", max_length=64)]
+MadeToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,63}__[a-z][a-z0-9_]*$")]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -34,6 +39,12 @@ class HttpSettings(_Section):
     def _host_and_port(cls, value: str) -> str:
         parse_listen(value)
         return value
+
+
+class McpSettings(_Section):
+    """The Model Context Protocol: the operator's own names for tools, in place of `<plugin>__<capability>`."""
+
+    names: dict[ToolName, MadeToolName] = Field(default_factory=dict)
 
 
 class SandboxSettings(_Section):
@@ -173,6 +184,7 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
     upstream: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     traffic: TrafficSettings = TrafficSettings()
+    mcp: McpSettings = McpSettings()
 
 
 def parse_listen(text: str) -> tuple[str, int]:

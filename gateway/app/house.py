@@ -50,6 +50,7 @@ from gateway.flows.tell import settle_later
 from gateway.flows.watch_risk import RiskWatch
 from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
+from gateway.http.mcp.door import McpDoor
 from gateway.meter import Meter
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
@@ -151,7 +152,9 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(_every(_UNTOLD_S, partial(settle_later, parts)))
         stack.push_async_callback(_every(_SUMMARY_S, partial(tell_refusals, parts, refusals)))
         stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
-        asgi = build_asgi(parts, settings.http, refusals)
+        mcp = McpDoor(parts, settings.mcp.names)
+        stack.push_async_callback(mcp.close)
+        asgi = build_asgi(parts, settings.http, refusals, mcp)
         parts.forgetting.append(partial(_forget_in_memory, parts))
         await _go_on_erasing(parts)
         stack.push_async_callback(_every(_KEEP_S, partial(_go_on_erasing, parts)))

@@ -12,6 +12,7 @@ from gateway.domain.isolation import Isolation
 from gateway.domain.outcome import Outcome
 from gateway.domain.request import Json
 from gateway.executor.egress import Passing, Relay
+from gateway.executor.waiting import Waiting
 from sandbox.frames import Decoder, Frame, ProtocolError, encode
 
 MAX_OUTSTANDING_ASKS = 16
@@ -49,6 +50,7 @@ class Job:
     timeout_s: float
     isolation: Isolation = Isolation.PRISTINE
     generation: int = 0  # of the plugin's registration
+    waiting: Waiting | None = None  # who hears of it while it runs; None: nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ class Conversation:
                 self._note_log(header)
             case "progress":
                 self._note_log({"level": "progress", "message": header.get("message")})
+                if self._job.waiting is not None:
+                    self._job.waiting.hear(header.get("fraction"), header.get("message"))
             case "refused":
                 self._take_refusal(header)
             case other:

@@ -7,6 +7,7 @@ from gateway.domain.decision import Decision
 from gateway.domain.names import PluginId, UserId
 from gateway.domain.outcome import RunResult
 from gateway.domain.request import Json
+from gateway.executor.waiting import Waiting
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Call:
     chain: Mapping[PluginId, str | None] = field(default_factory=dict)
     """The plugins through which the call came, who called last first, each with the digest of the code that it runs."""
     asks: Asks | None = None  # of the call through which it came; its own where it came through none
+    waiting: Waiting | None = None  # who hears of it while it runs, and may give it up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from gateway.errors import (
 from gateway.executor.broker import Job, json_size
 from gateway.executor.confine import confine
 from gateway.executor.egress import Passing
+from gateway.executor.waiting import Waiting
 from gateway.flows.adopt_code import adopt_code, packages_of
 from gateway.flows.asking import Asking
 from gateway.flows.authorize import check_credential, denied, judge_caller
@@ -53,6 +54,7 @@ from sandbox.disk import Disk
 from sandbox.spec import Spec
 
 MAX_BATCH = 100
+GIVEN_UP = "its caller gave it up"
 _MIN_SECRET_CHARS = 6  # shorter texts are words of any sentence
 _log = logging.getLogger("hearthgate.execute")
 _NO_MEMBERS: Mapping[str, Json] = {}
@@ -137,6 +139,13 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
         batch="batch" in call.payload and bool(plugin.manifest.capabilities),
         decisions=tuple(decisions) if asked is None else (asked, *decisions),
     )
+
+
+def give_up(parts: Parts, waiting: Waiting) -> None:
+    """End the call that somebody waited for, wherever it is; it comes to its end with a record, as killed."""
+    # INVARIANT: not by cancelling it: between the record of its intent and that of its end nothing may break off.
+    waiting.has_given_up = True
+    parts.pool.kill(lambda job: job.waiting is waiting, GIVEN_UP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +291,9 @@ class _Run:
         ]
 
     def _stopped(self, decisions: list[Decision]) -> RunResult | None:
-        """Give the end of a call whose right to run was taken away while its intent was recorded."""
+        """Give the end of a call that was given up, or whose right to run was taken away, while it was recorded."""
+        if self.call.waiting is not None and self.call.waiting.has_given_up:
+            return RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=_NOTHING)
         # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
         there = self.parts.registry.plugins.get(self.plugin.id)
         # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
@@ -320,6 +331,7 @@ class _Run:
             # SECURITY: a cell that stays may hold what an earlier call read, and those who call now may not.
             isolation=Isolation.PRISTINE if self.trial or self.call.chain else isolation_of(self.parts, self.plugin),
             generation=self.plugin.generation,
+            waiting=self.call.waiting,
         )
         asking = Asking(
             parts=self.parts,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.domain.lifecycle import State
 from gateway.domain.names import PLUGINS_GROUP, USERS_GROUP, PluginId, plugin_subject, user_subject
-from gateway.domain.permission import Permission
+from gateway.domain.permission import Kind, Level, Permission
 from gateway.domain.risk import Risk
 from gateway.flows.parts import Parts
 from gateway.policy.engine import PolicySet
@@ -43,3 +43,9 @@ def plugin_risk(
 ) -> Risk:
     """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
     return plugin_risks(policy, steps=parts.registry.conduct.steps()).risk(plugin_id, asked=asked)
+
+
+def plugin_rights(parts: Parts, policy: PolicySet, plugin_id: PluginId) -> set[tuple[Permission, str]]:
+    """Give all that the rules give a plugin beside its right to run, whatever their conditions."""
+    held = plugin_risks(policy, steps=parts.registry.conduct.steps()).rights(plugin_id)
+    return held - {(Permission(Kind.PLUGIN, Level.EXECUTE), str(plugin_id))}

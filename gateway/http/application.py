@@ -33,6 +33,7 @@ from gateway.http import (
 )
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
+from gateway.http.mcp.door import McpDoor
 from gateway.http.problems import HANDLERS
 from gateway.http.public_url import PublicUrl
 from gateway.http.straight import StraightWay
@@ -62,15 +63,15 @@ ROUTES = [
 ]
 
 
-def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals) -> StraightWay:
+def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals, mcp: McpDoor) -> StraightWay:
     """Build all that one home answers."""
     door = Door(refusals, Identity(parts, socket=settings.socket), settings.allowed_hosts)
     return StraightWay(
-        build_application(parts, door, PublicUrl(settings.public_url)), parts, door, max_body_bytes=MAX_BODY_BYTES
+        build_application(parts, door, PublicUrl(settings.public_url), mcp), parts, door, max_body_bytes=MAX_BODY_BYTES
     )
 
 
-def build_application(parts: Parts, door: Door, public_url: PublicUrl) -> Litestar:
+def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpDoor) -> Litestar:
     """Build the application of one home: every route behind its door."""
     reader = LogReader(parts.home / "data")
     transfers = TrafficReader(parts.home / "data" / TRAFFIC_FILE)
@@ -82,7 +83,7 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl) -> Litest
         return found
 
     return Litestar(
-        route_handlers=ROUTES,
+        route_handlers=[*ROUTES, mcp.route],
         dependencies={
             "parts": Provide(lambda: parts, sync_to_thread=False),
             "caller": Provide(caller, sync_to_thread=False),

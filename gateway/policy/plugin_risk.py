@@ -53,17 +53,19 @@ class PluginRisks:
 
     def risk(self, plugin_id: PluginId, *, asked: Iterable[_Right] = ()) -> Risk:
         """Score all that the rules give a plugin, and what is asked for besides; conditions do not make it less."""
+        return self._table.score_plugin(self.rights(plugin_id, asked=asked), steps=self._steps.get(plugin_id, 0))
+
+    def rights(self, plugin_id: PluginId, *, asked: Iterable[_Right] = ()) -> set[_Right]:
+        """Give all that the rules give a plugin, its right to run among it; conditions do not make it less."""
         held = {(_OWN, str(plugin_id)), *asked}
         steps = self._steps.get(plugin_id, 0)
-        risk = self._table.score_plugin(held, steps=steps)
         counted, new = set[str](), self._first(plugin_id)
         while new:
             held.update(right for subject in new for right in self._rights_of(subject))
-            risk = self._table.score_plugin(held, steps=steps)
             # WHY: a tier may bring rights of its own, and they a higher tier; what counted once goes on counting.
             counted |= new
-            new = self._brought_by(risk.tier) - counted
-        return risk
+            new = self._brought_by(self._table.score_plugin(held, steps=steps).tier) - counted
+        return held
 
     def _first(self, plugin_id: PluginId) -> set[str]:
         return self._belongings({plugin_subject(plugin_id), PLUGINS_GROUP})
