@@ -13,6 +13,7 @@ from gateway.app.home import check_home
 from gateway.app.house import House, lifecycle_record, open_house
 from gateway.app.sinks import end_delivering, keep_delivering
 from gateway.config import parse_listen, read_settings
+from gateway.descriptors import raise_limit
 from gateway.domain.request import Json
 from gateway.errors import ConfigError, LogUnavailableError
 from gateway.http.server import Listeners, until_signalled
@@ -42,6 +43,7 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
     # INVARIANT: before the home is opened, for what goes wrong there is told too.
     set_up_own_log("debug" if debug else settings.log.level, settings.log.format)
     loop.set_exception_handler(tell_loop)
+    raise_limit()
     async with open_house(home) as house, AsyncExitStack() as stack:
         listeners = Listeners(house.asgi)
         host, port = _address(listen or house.settings.http.listen)

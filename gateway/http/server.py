@@ -6,15 +6,18 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from gateway import descriptors
 from gateway.errors import ConfigError
 from gateway.http.straight_protocol import StraightProtocol
 
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
@@ -27,9 +30,10 @@ class _Server(uvicorn.Server):
 class Listeners:
     """Serves one application at every address of a gateway."""
 
-    def __init__(self, application: Any, *, grace_s: float = 10.0) -> None:  # noqa: ANN401 (any ASGI application)
+    def __init__(self, application: Any, *, grace_s: float = 10.0, most_connections: int | None = None) -> None:  # noqa: ANN401 (any ASGI application)
         self._application = application
         self._grace_s = grace_s
+        self._most_connections = descriptors.room() if most_connections is None else most_connections
         self._servers: list[tuple[_Server, socket.socket]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -79,7 +83,7 @@ class Listeners:
         config = uvicorn.Config(
             self._application,
             loop="none",
-            http=StraightProtocol,
+            http=partial(StraightProtocol, most_connections=self._most_connections),  # type: ignore[arg-type] # made so
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -90,6 +94,7 @@ class Listeners:
             server_header=False,
             date_header=True,
             backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(self._grace_s),
         )
         self._servers.append((_Server(config), listener))
