@@ -32,6 +32,7 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:8642"
     socket: Literal["owner", "read", "off"] = "owner"
     allowed_hosts: tuple[str, ...] = Field(default=(), strict=False)
+    key_rate: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}/[1-9][0-9]{0,4}s)?$")] = ""
     public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
 
     @field_validator("listen")

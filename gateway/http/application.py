@@ -9,6 +9,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from gateway.audit.query import LogReader
 from gateway.config import HttpSettings
 from gateway.domain.caller import Caller
+from gateway.domain.quota import parse_quota
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
 from gateway.http import (
@@ -65,7 +66,9 @@ ROUTES = [
 
 def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals, mcp: McpDoor) -> StraightWay:
     """Build all that one home answers."""
-    door = Door(refusals, Identity(parts, socket=settings.socket), settings.allowed_hosts)
+    key_rate = parse_quota(settings.key_rate) if settings.key_rate else None
+    identity = Identity(parts, socket=settings.socket, key_rate=key_rate)
+    door = Door(refusals, identity, settings.allowed_hosts)
     return StraightWay(
         build_application(parts, door, PublicUrl(settings.public_url), mcp), parts, door, max_body_bytes=MAX_BODY_BYTES
     )

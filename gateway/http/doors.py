@@ -16,6 +16,7 @@ from gateway.domain.request import Json
 from gateway.errors import DeniedError, HearthgateError, MalformedError, MisdirectedError, UnsupportedMediaTypeError
 from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
+from gateway.http.quotas import telling
 from gateway.registry.folder import parse_json_strictly
 
 _log = logging.getLogger("hearthgate.http")
@@ -23,7 +24,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Headers = Mapping[bytes, bytes]
 REQUEST_ID = b"x-request-id"
-_TURNED_AWAY = frozenset({400, 401, 413, 415})
+_TURNED_AWAY = frozenset({400, 401, 413, 415, 429})
 
 
 def first_headers(scope: Scope) -> Headers:
@@ -87,9 +88,9 @@ class Door(ASGIMiddleware):
             request: Request[Any, Any, Any] = Request(scope)
             _log.debug("%s %s: turned away: %d %s", method, scope["path"], error.status, error.code)
             response = answer_error(request, error).to_asgi_response(None, request)
-            await response(scope, receive, send)
+            await response(scope, receive, telling(scope, send))
             return
-        await next_app(scope, receive, counting)
+        await next_app(scope, receive, telling(scope, counting))
 
     def count(self, status: int) -> None:
         """Count an answer, if it turned a request away undecided."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from gateway.domain.decision import timestamp
 from gateway.domain.names import UserId
+from gateway.domain.quota import Quota, parse_quota
 from gateway.domain.request import Json
 from gateway.errors import UnavailableError
 from gateway.registry.store import transaction
@@ -32,6 +33,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: str | None
     last_used_at: str | None = None  # to the minute
+    rate: Quota | None = None  # of its own; None: what the settings give every key
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape, which has no secret in it."""
@@ -43,6 +45,7 @@ class Key:
             "expires_at": None if self.expires_at is None else timestamp(self.expires_at),
             "revoked_at": self.revoked_at,
             "last_used_at": self.last_used_at,
+            "rate": None if self.rate is None else str(self.rate),
         }
 
 
@@ -73,7 +76,13 @@ class Keys:
         return frozenset(key.user_id for key in tuple(self._keys.values()) if key.revoked_at is None)
 
     def add(
-        self, user_id: UserId, scopes: frozenset[str], *, expires_at: datetime | None, at: datetime
+        self,
+        user_id: UserId,
+        scopes: frozenset[str],
+        *,
+        expires_at: datetime | None,
+        at: datetime,
+        rate: Quota | None = None,
     ) -> tuple[Key, str]:
         """Make a key; the text of it is given here once and kept nowhere."""
         key_id = secrets.token_hex(4)
@@ -88,10 +97,11 @@ class Keys:
             created_at=timestamp(at),
             expires_at=expires_at,
             revoked_at=None,
+            rate=rate,
         )
         with transaction(self._connection) as connection:
             connection.execute(
-                "INSERT INTO api_key(id, user_id, scopes, sha256, created_at, expires_at) VALUES(?,?,?,?,?,?)",
+                "INSERT INTO api_key(id, user_id, scopes, sha256, created_at, expires_at, rate) VALUES(?,?,?,?,?,?,?)",
                 (
                     key.id,
                     user_id,
@@ -99,6 +109,7 @@ class Keys:
                     key.sha256,
                     key.created_at,
                     None if expires_at is None else timestamp(expires_at),
+                    None if rate is None else str(rate),
                 ),
             )
         self._keys[key.id] = key
@@ -170,4 +181,5 @@ def _from_row(row: sqlite3.Row) -> Key:
         expires_at=None if row["expires_at"] is None else datetime.fromisoformat(row["expires_at"]),
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
+        rate=None if row["rate"] is None else parse_quota(row["rate"]),
     )
