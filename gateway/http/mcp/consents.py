@@ -52,6 +52,7 @@ class Consents:
         self._parts = parts
         self._reader = LogReader(parts.home / "data")
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        parts.forgetting.append(lambda user, _seqs: self._forget(user))
 
     def missing(self, caller: Caller, error: DeniedError) -> ConsentWish | None:
         """Give the consent that a refused call lacked, if that is all it lacked and the caller may give it."""
@@ -121,6 +122,12 @@ class Consents:
             return None
         del self._open[token]
         return None if known.until <= self._parts.now() else (known.wish, known.asked)
+
+    def _forget(self, user: str) -> None:
+        """Drop what a user who is erased was asked."""
+        for token, each in list(self._open.items()):
+            if each.wish.user_id == user:
+                self._open.pop(token, None)
 
     async def settle(self, caller: Caller, wish: ConsentWish, answer: object) -> bool:
         """Write the consent that a person gave; tells whether they did.

@@ -1,6 +1,8 @@
 """The door `/mcp` is the same door: whoever is unknown, foreign, ambiguous or too large stays outside."""
 
 import importlib.util
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,13 @@ def test_one_key_cannot_take_all_sessions(served: Served) -> None:
 def test_only_its_own_path_is_answered(served: Served) -> None:
     headers = {"authorization": f"Bearer {served.key('alice')}"}
     assert httpx.post(f"{served.url}/x", json=INITIALIZE, headers=headers, timeout=WAIT_S).status_code == 404
+
+
+def test_the_library_is_not_loaded_before_somebody_asks() -> None:
+    late = {"mcp", "mcp_types", "starlette"}
+    code = f"import sys, gateway.app, gateway.cli.main; print({late} & set(sys.modules))"
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert left.stdout == "set()\n"
 
 
 def test_without_the_extra_the_answer_says_how_to_install_it(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
