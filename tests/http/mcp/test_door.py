@@ -4,12 +4,13 @@ import importlib.util
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from tests.app.served import WAIT_S
+from tests.app.served import WAIT_S, until
 from tests.http.mcp.conftest import Served, serve_demo
 
 if TYPE_CHECKING:
@@ -168,4 +169,27 @@ def test_the_gateway_ends_in_time_while_clients_listen(tmp_path: "Path", era: st
     finally:
         served.gateway.end()
     assert "stopped" in served.gateway.said
+    assert "ERROR" not in served.gateway.said, served.gateway.said
+
+
+@pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
+def test_a_call_under_way_comes_to_its_end_when_the_gateway_ends(tmp_path: "Path", era: str) -> None:
+    served = Served(serve_demo(tmp_path / "home"))
+    key, body = served.key("alice"), call("demo__wait", for_s=1.0)
+    headers = {"mcp-protocol-version": era}
+    if era == "2025-11-25":
+        headers |= {"mcp-session-id": begin(served, key)}
+    else:
+        headers |= {"mcp-method": "tools/call", "mcp-name": "demo__wait"}
+        body["params"]["_meta"] = LISTEN["params"]["_meta"]
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(served.post, body, key, **headers)
+            until(lambda: served.gateway.ask("GET", "/v1/plugins/demo").json()["running"])
+            served.gateway.process.terminate()
+            told = answer.result(WAIT_S)
+        assert served.gateway.process.wait(WAIT_S) == 0
+    finally:
+        served.gateway.end()
+    assert (told.status_code, '"isError":false' in told.text) == (200, True), told.text
     assert "ERROR" not in served.gateway.said, served.gateway.said
