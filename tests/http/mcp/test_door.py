@@ -193,3 +193,20 @@ def test_a_call_under_way_comes_to_its_end_when_the_gateway_ends(tmp_path: "Path
         served.gateway.end()
     assert (told.status_code, '"isError":false' in told.text) == (200, True), told.text
     assert "ERROR" not in served.gateway.said, served.gateway.said
+
+
+def test_a_session_that_its_client_ends_takes_its_calls_with_it(served: Served) -> None:
+    def running() -> int:
+        return int(served.gateway.ask("GET", "/v1/plugins/demo").json()["running"])
+
+    key = served.gateway.key("alice", "execute")
+    session = begin(served, key)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(served.post, call("demo__wait", for_s=60), key, mcp_session_id=session)
+        until(running)
+        headers = {"authorization": f"Bearer {key}", "mcp-session-id": session}
+        assert httpx.delete(served.url, headers=headers, timeout=WAIT_S).status_code == 200
+        until(lambda: not running())
+        answer.result(WAIT_S)
+    again = served.post({"jsonrpc": "2.0", "id": 3, "method": "tools/list"}, key, mcp_session_id=session)
+    assert again.status_code == 404
