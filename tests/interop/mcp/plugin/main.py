@@ -40,6 +40,10 @@ def tool_with_progress(ctx):
     return "done"
 
 
+def wait(ctx):
+    time.sleep(60)
+
+
 def logging_tool(ctx):
     ctx.log("a line for the outcome's record")
     return "done"
