@@ -66,6 +66,10 @@ def diary(ctx):
     return len(ctx.vault.list("user_data/diary"))
 
 
+def plead(ctx, scope):
+    return len(ctx.vault.list(scope))
+
+
 def look(ctx):
     return len(ctx.vault.list("user_data/diary"))
 """
@@ -89,10 +93,11 @@ MANIFEST = {
         {"name": "picture", "description": "Shows."},
         {"name": "say", "description": "Says odd things.", "parameters": {"what": "string"}, "return_type": "any"},
         {"name": "diary", "description": "Counts.", "requires": NEEDS},
+        {"name": "plead", "description": "Counts.", "parameters": {"scope": "string"}, "idempotent": True},
         {"name": "look", "description": "Counts.", "idempotent": True},
     ],
 }
-TOOLS = [f"demo__{each}" for each in ("add", "diary", "fail", "look", "picture", "say", "tell", "wait")]
+TOOLS = [f"demo__{each}" for each in ("add", "diary", "fail", "look", "picture", "plead", "say", "tell", "wait")]
 MODES = ["auto", "legacy"]  # revision 2026-07-28, and the ones before it
 Elicit = Callable[[Any, Any], Awaitable[ElicitResult]]
 
