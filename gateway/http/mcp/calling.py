@@ -12,6 +12,7 @@ from mcp_types.version import is_version_at_least
 
 from gateway.domain.caller import Caller
 from gateway.domain.manifest import Capability
+from gateway.domain.visible import clean
 from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, NotFoundError
 from gateway.executor.waiting import Waiting
 from gateway.flows.call import Call, Execution
@@ -115,6 +116,7 @@ class Calling:
                 give_up(self._parts, waiting)
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([running])
+                _ = running.exception()  # looked at, for nobody else will
                 _log.debug("a call of %s was given up by its client", params.name)
 
 
@@ -134,7 +136,7 @@ class _Progress:
         """Pass on what is told until the call ends."""
         at, steps = -1.0, 0
         while (told := await self._told.get()) is not None:
-            fraction, message = told
+            fraction, message = told[0], clean(told[1])
             if fraction is None and at < 0:
                 steps += 1
                 await ctx.session.report_progress(steps, None, message or None)

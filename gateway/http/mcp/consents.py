@@ -4,6 +4,7 @@ SECURITY: an agent never consents for its human. The key's scope `consent` says 
 what is asked to a person; what that person then gives is written by the same flow as every consent.
 """
 
+import re
 import secrets
 import shlex
 from collections import OrderedDict
@@ -29,6 +30,7 @@ MAX_ASKED = 4  # consents that one call may ask for
 _FOR = timedelta(minutes=10)
 _NO, _FOR_NOW, _FOR_GOOD = "no", "yes, for ten minutes", "yes, until I withdraw it"
 _FIELD = "consent"
+_PLAIN_SCOPE = re.compile(r"[^\s`\x00-\x1f\x7f]{1,200}")
 _MAX_OPEN = 1024
 _MAX_PURPOSE_CHARS = 300
 _AGE = timedelta(minutes=10)
@@ -52,6 +54,7 @@ class Consents:
         self._parts = parts
         self._reader = LogReader(parts.home / "data")
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        parts.forgetting.append(lambda user, _seqs: self._forget(user))
 
     def missing(self, caller: Caller, error: DeniedError) -> ConsentWish | None:
         """Give the consent that a refused call lacked, if that is all it lacked and the caller may give it."""
@@ -70,8 +73,11 @@ class Consents:
     def _wish(self, caller: Caller, decision: Mapping[str, Any]) -> ConsentWish | None:
         prefix, name = split_subject(str(decision["subject"]))
         # SECURITY: the owner over the socket holds no key, and whatever runs as that user could be an agent.
-        may = caller.key_scopes is not None and "consent" in caller.key_scopes and caller.key_id is not None
+        may = not caller.owner and caller.key_scopes is not None and "consent" in caller.key_scopes
         if not may or prefix != "plugin" or decision["reason"] != Reason.CONSENT_REQUIRED:
+            return None
+        # SECURITY: a plugin chooses what it asks for; a scope that reads like a sentence could speak to the person.
+        if not _PLAIN_SCOPE.fullmatch(str(decision["scope"])):
             return None
         if decision["user"] != caller.user_id or caller.acts_for != caller.user_id:
             return None
@@ -121,6 +127,12 @@ class Consents:
             return None
         del self._open[token]
         return None if known.until <= self._parts.now() else (known.wish, known.asked)
+
+    def _forget(self, user: str) -> None:
+        """Drop what a user who is erased was asked."""
+        for token, each in list(self._open.items()):
+            if each.wish.user_id == user:
+                self._open.pop(token, None)
 
     async def settle(self, caller: Caller, wish: ConsentWish, answer: object) -> bool:
         """Write the consent that a person gave; tells whether they did.

@@ -89,7 +89,8 @@ class Serving:
         # SECURITY: a session answers only the credential that opened it, which the library tells by this user.
         user = AuthenticatedUser(AccessToken(token="", client_id=credential(caller), scopes=[]))
         kept = {name: value for name, value in scope.items() if name in _KEPT}
-        headers = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+        # WHY: the parser leaves the blanks behind a value, which are no part of it (RFC 9110, 5.5).
+        headers = [(name, value.strip(b" \t")) for name, value in scope["headers"] if name != b"authorization"]
         cleaned = {**kept, "headers": headers, "root_path": "", "user": user, CALLER: caller}
         await self.manager.handle_request(cleaned, receive, send)  # type: ignore[arg-type] # the same protocol
 
