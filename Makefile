@@ -6,7 +6,7 @@ SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
 .PHONY: test check lint types floors tests backends conformance test-casbin test-pycasbin soak attacks fuzz
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -94,6 +94,9 @@ bench-edits: setup
 # Two cores, wrk (Debian: apt-get install wrk) and, for Cerbos, npm.
 bench-log: setup-dev
 	$(BIN)/python -m benchmarks.log
+
+bench-http: setup-dev
+	$(BIN)/python -m benchmarks.http
 
 bench-authzen: setup-dev
 	$(BIN)/python -m benchmarks.authzen
