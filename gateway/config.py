@@ -83,6 +83,24 @@ class HttpSettings(_Section):
             )
 
 
+class JwtSettings(_Section):
+    """An issuer whose tokens are taken beside keys: whose, for whom, by which keys, and for what at most."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks: str = ""
+    user_claim: Annotated[str, Field(min_length=1)] = "sub"
+    scopes: tuple[Literal["evaluate", "execute", "approve", "consent", "admin", "audit"], ...] = Field(
+        default=("evaluate", "execute"), strict=False
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({bool(each) for each in (self.issuer, self.audience, self.jwks)}) > 1:
+            raise ValueError("issuer, audience and jwks: one needs the others")
+        return self
+
+
 class McpSettings(_Section):
     """The Model Context Protocol: the operator's own names for tools, in place of `<plugin>__<capability>`."""
 
@@ -227,6 +245,7 @@ class Settings(_Section):
     upstream: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     traffic: TrafficSettings = TrafficSettings()
     mcp: McpSettings = McpSettings()
+    jwt: JwtSettings = JwtSettings()
 
 
 def parse_endpoint(url: str) -> None:

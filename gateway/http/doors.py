@@ -13,9 +13,17 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.domain.caller import Caller
 from gateway.domain.request import Json
-from gateway.errors import DeniedError, HearthgateError, MalformedError, MisdirectedError, UnsupportedMediaTypeError
+from gateway.errors import (
+    DeniedError,
+    HearthgateError,
+    MalformedError,
+    MisdirectedError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+)
 from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
+from gateway.http.protected_resource import ProtectedResource
 from gateway.http.quotas import telling
 from gateway.registry.folder import parse_json_strictly
 
@@ -57,9 +65,16 @@ class Door(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, refusals: Refusals, identity: Identity, allowed_hosts: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        refusals: Refusals,
+        identity: Identity,
+        allowed_hosts: tuple[str, ...],
+        resource: ProtectedResource | None = None,
+    ) -> None:
         self._refusals = refusals
         self._identity = identity
+        self._resource = resource
         self._hosts = _LOCAL | {host.lower() for host in allowed_hosts}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -87,7 +102,10 @@ class Door(ASGIMiddleware):
             self._refusals.count(error.status)
             request: Request[Any, Any, Any] = Request(scope)
             _log.debug("%s %s: turned away: %d %s", method, scope["path"], error.status, error.code)
-            response = answer_error(request, error).to_asgi_response(None, request)
+            answer = answer_error(request, error)
+            if isinstance(error, UnauthenticatedError) and self._resource is not None:
+                answer.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource.url(request)}"'
+            response = answer.to_asgi_response(None, request)
             await response(scope, receive, telling(scope, send))
             return
         await next_app(scope, receive, telling(scope, counting))

@@ -15,6 +15,9 @@ from gateway.domain.quota import Quota
 from gateway.errors import MalformedError, UnauthenticatedError
 from gateway.flows.parts import Parts
 from gateway.http.quotas import Quotas
+from gateway.http.tokens import KEY_ID as TOKEN
+from gateway.http.tokens import Tokens
+from gateway.registry.keys import KEY_PREFIX
 
 ON_BEHALF = "hearthgate-on-behalf"
 PEER = "unix-uid:"
@@ -28,11 +31,14 @@ _SOCKET_READ = frozenset({"evaluate", "audit"})
 class Identity:
     """Tells who sends a request, for one home."""
 
-    def __init__(self, parts: Parts, *, socket: str, key_rate: Quota | None = None) -> None:
+    def __init__(
+        self, parts: Parts, *, socket: str, key_rate: Quota | None = None, tokens: Tokens | None = None
+    ) -> None:
         self._parts = parts
         self._socket = socket
         self._key_rate = key_rate
         self._quotas = Quotas()
+        self._tokens = tokens
 
     def caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
         """Give the caller of a request.
@@ -67,12 +73,22 @@ class Identity:
 
     def _by_key(self, scope: Scope, authorization: str) -> Caller:
         text = authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else ""
+        if self._tokens is not None and not text.startswith(KEY_PREFIX):
+            return self._by_token(scope, self._tokens, text)
         key = self._parts.registry.keys.holder(text, at=self._parts.now())
         if key is None:
             raise UnauthenticatedError("this key is not known, or is over", way_out="`hearthgate key add` makes one")
         if (quota := key.rate or self._key_rate) is not None:
             self._quotas.take(scope, key.id, quota)
         return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes)
+
+    def _by_token(self, scope: Scope, tokens: Tokens, text: str) -> Caller:
+        token = tokens.holder(text, at=self._parts.now())
+        if token is None:
+            raise UnauthenticatedError("this token is not taken, or is over", way_out="ask its issuer for another")
+        if self._key_rate is not None:
+            self._quotas.take(scope, f"{TOKEN} {token.user_id}", self._key_rate)
+        return Caller(user_id=token.user_id, key_id=TOKEN, key_scopes=token.scopes, until=token.until)
 
     def _owner(self, headers: Mapping[bytes, bytes]) -> Caller:
         behalf = headers.get(ON_BEHALF.encode())

@@ -16,7 +16,8 @@ from gateway.errors import UnavailableError
 from gateway.registry.store import transaction
 
 KEY_SCOPES = frozenset({"evaluate", "execute", "approve", "consent", "admin", "audit"})
-_KEY = re.compile(r"hg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})\Z")
+KEY_PREFIX = "hg_"
+_KEY = re.compile(rf"{KEY_PREFIX}([0-9a-f]{{8}})_([A-Za-z0-9_-]{{43}})\Z")
 _NOBODY = bytes(32)
 _A_USE = timedelta(minutes=1)  # what is used more often is noted once
 
@@ -88,7 +89,7 @@ class Keys:
         key_id = secrets.token_hex(4)
         while key_id in self._keys:
             key_id = secrets.token_hex(4)
-        text = f"hg_{key_id}_{secrets.token_urlsafe(32)}"
+        text = f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
         key = Key(
             id=key_id,
             user_id=user_id,

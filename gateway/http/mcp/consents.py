@@ -114,7 +114,7 @@ class Consents:
         """Note a question whose answer comes with another request; gives what that request must bring."""
         token = secrets.token_urlsafe(32)
         until = self._parts.now() + _AGE
-        self._open[token] = _Open(caller=_credential(caller), name=name, wish=wish, until=until, asked=asked)
+        self._open[token] = _Open(caller=caller.credential, name=name, wish=wish, until=until, asked=asked)
         while len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)
         return token
@@ -123,7 +123,7 @@ class Consents:
         """Give the question that a token stands for, once, and only to whom it was asked for the same tool."""
         # SECURITY: what the client brings is an attacker's to choose; all it can do is name a question of its own.
         known = self._open.get(token)
-        if known is None or (known.caller, known.name) != (_credential(caller), name):
+        if known is None or (known.caller, known.name) != (caller.credential, name):
             return None
         del self._open[token]
         return None if known.until <= self._parts.now() else (known.wish, known.asked)
@@ -162,7 +162,3 @@ def hint_for(caller: Caller, error: HearthgateError) -> str | None:
     given = {"user": caller.acts_for, "plugin": plugin, **{name: decision[name] for name in ("permission", "scope")}}
     what = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items())
     return f"the user's own consent is needed: `hearthgate consent add {what}`, or a key with the scope `consent`"
-
-
-def _credential(caller: Caller) -> str:
-    return caller.key_id or str(caller.subject)
