@@ -51,11 +51,11 @@ class Identity:
         if known is not None:
             return known  # WHY: a request that turns out not to be plain comes here twice, and counts once
         parent = headers.get(b"traceparent")
-        trace = None if parent is None else _TRACEPARENT.match(parent.decode("latin-1"))
+        trace = None if parent is None else trace_of(parent.decode("latin-1"))
         reason = _reason(scope)
         caller = self._authenticated(scope, headers)
         if trace is not None or reason is not None:
-            caller = replace(caller, trace_id=trace[1] if trace else None, reason=reason)
+            caller = replace(caller, trace_id=trace, reason=reason)
         scope[_KNOWN] = caller  # type: ignore[literal-required] # an entry of our own
         return caller
 
@@ -103,6 +103,12 @@ class Identity:
             read_only=self._socket == "read",
             on_behalf=on_behalf,
         )
+
+
+def trace_of(parent: str) -> str | None:
+    """Give the id of the trace that a `traceparent` speaks of; None if it is none."""
+    found = _TRACEPARENT.match(parent)
+    return found[1] if found else None
 
 
 def _reason(scope: Scope) -> str | None:

@@ -9,6 +9,7 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import is_version_at_least
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.manifest import Capability
@@ -20,6 +21,7 @@ from gateway.flows.consent import ConsentWish
 from gateway.flows.execute import give_up
 from gateway.flows.parts import Parts
 from gateway.flows.tools import Tools
+from gateway.http.identity import trace_of
 from gateway.http.mcp.answers import as_denial, as_problem, as_result
 from gateway.http.mcp.consents import MAX_ASKED, Consents, hint_for
 
@@ -148,7 +150,10 @@ class _Progress:
 def caller_of(ctx: Ctx) -> Caller:
     """Give whose credential came with this very request."""
     caller: Caller = ctx.request.scope[CALLER]  # type: ignore[union-attr] # put there by our own door
-    return caller
+    parent = (ctx.meta or {}).get("traceparent")
+    if caller.trace_id is not None or not isinstance(parent, str):
+        return caller
+    return replace(caller, trace_id=trace_of(parent))
 
 
 def _can_ask(ctx: Ctx) -> bool:

@@ -111,7 +111,7 @@ class Serving:
             offered = await self._tools.offered(caller_of(ctx))
         except HearthgateError as error:
             raise MCPError(types.INTERNAL_ERROR, error.message, as_problem(error)) from error
-        reaches = {plugin_id: self._tools.reach(plugin_id) for plugin_id in {each.plugin.id for each in offered}}
+        reaches = await self._tools.reaches({each.plugin.id for each in offered})
         return types.ListToolsResult(
             tools=[as_tool(each, reaches[each.plugin.id]) for each in offered], ttl_ms=0, cache_scope="private"
         )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -103,6 +104,15 @@ def test_a_revoked_key_ends_its_session_with_it(served: Served) -> None:
     assert served.post(call("demo__add", a=1, b=2), made["key"], mcp_session_id=session).status_code == 401
 
 
+@pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
+def test_a_revoked_key_hears_nothing_more(served: Served, era: str) -> None:
+    made = served.gateway.ask("POST", "/v1/keys", {"user": "alice", "scopes": ["execute"]}).json()
+    with listening(served, made["key"], era) as stream:
+        assert stream.status_code == 200
+        assert served.gateway.ask("DELETE", f"/v1/keys/{made['id']}").status_code == 200
+        assert "list_changed" not in stream.read().decode()
+
+
 def test_one_key_cannot_take_all_sessions(served: Served) -> None:
     key = served.gateway.key("alice", "execute")
     for _ in range(32):
@@ -147,19 +157,21 @@ LISTEN = {
 }
 
 
+def listening(served: Served, key: str, era: str) -> AbstractContextManager[httpx.Response]:
+    """Open the stream on which a client of a revision hears of changes."""
+    headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
+    if era == "2025-11-25":
+        headers |= {"mcp-session-id": begin(served, key)}
+        return httpx.stream("GET", served.url, headers=headers, timeout=WAIT_S)
+    headers |= {"mcp-protocol-version": era, "mcp-method": "subscriptions/listen"}
+    return httpx.stream("POST", served.url, headers=headers, json=LISTEN, timeout=WAIT_S)
+
+
 @pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
 def test_the_gateway_ends_in_time_while_clients_listen(tmp_path: "Path", era: str) -> None:
     served = Served(serve_demo(tmp_path / "home"))
     try:
-        key = served.key("alice")
-        headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
-        if era == "2025-11-25":
-            method, body = "GET", None
-            headers |= {"mcp-session-id": begin(served, key)}
-        else:
-            method, body = "POST", LISTEN
-            headers |= {"mcp-protocol-version": era, "mcp-method": "subscriptions/listen"}
-        with httpx.stream(method, served.url, headers=headers, json=body, timeout=WAIT_S) as stream:
+        with listening(served, served.key("alice"), era) as stream:
             assert stream.status_code == 200
             began = time.monotonic()
             served.gateway.process.terminate()
