@@ -92,6 +92,28 @@ def test_consents_keys_and_lockdowns_come_and_go(ask: Ask) -> None:
     assert ask("plugin", "run", "notes", '{"action": "recall", "word": ""}')["output"] == []
 
 
+def test_what_a_benchmark_is_wished_to_meet_decides_the_exit(ask: Ask, home: Path) -> None:
+    folder = home / "plugins" / "meter"
+    folder.mkdir()
+    quick = {"name": "quick", "description": "", "return_type": "object", "idempotent": True}
+    manifest = {"plugin_id": "meter", "name": "Meter", "version": "1.0.0", "capabilities": [quick]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "main.py").write_text(
+        "def quick(ctx): return {'kept': open(ctx.scratch + '/x', 'w').write('x' * 70000)}\n"
+    )
+    ask("plugin", "register", "meter")
+    ask("plugin", "approve", "meter", "--reason", "x")
+    wishes = ["--response-time", "60000", "--error-rate", "0", "--max-cpu", "1000", "--max-memory", "900"]
+    command = ["plugin", "bench", "meter", '{"action": "quick"}', "--duration", "0.3", *wishes]
+    measured = ask(*command, "--max-disk", "5")
+    assert all(each["met"] for each in measured["thresholds"].values())
+    assert len(measured["thresholds"]) == 5
+    above = ask(*command, "--max-disk", "0.01", status=1)["thresholds"]["max_disk_mb"]
+    assert above["met"] is False
+    assert 0.06 < above["measured"] < 1
+    assert len(ask("plugin", "bench", "meter")["benchmarks"]) >= 2
+
+
 def test_a_reason_is_kept_with_whatever_a_verb_changes(ask: Ask) -> None:
     ask("plugin", "register", "notes", "--reason", "we need notes")
     ask("plugin", "approve", "notes", "--reason", "read its code")
