@@ -64,8 +64,8 @@ async def approve(
         wanted += still_covered(parts, plugin, waiting)
         check_four_eyes(parts, caller, plugin.registered_by, wanted)
         for request in pending:
-            # SECURITY: each by who asked for it; another may have registered the plugin.
-            check_four_eyes(parts, caller, request.requested_by, request.permissions)
+            # SECURITY: each by who asked for it; another may have registered the plugin. What is left out needs nobody.
+            check_four_eyes(parts, caller, request.requested_by, request.permissions if given is None else given)
         await give_grants(
             parts,
             Giving(
