@@ -108,9 +108,16 @@ def _named(raw: Json) -> PluginId:
     if not isinstance(raw, dict):
         raise MalformedError("a manifest is a JSON object")
     name = raw.get("folder") if set(raw) == {"folder"} else raw.get("plugin_id")
-    if not isinstance(name, str):
-        raise MalformedError("plugin_id: text is needed", way_out='send a manifest, or {"folder": "<id>"}')
-    return parse_plugin_id(name)
+    try:
+        if isinstance(name, str):
+            return parse_plugin_id(name)
+    except MalformedError:
+        if "plugin_id" not in raw:
+            raise
+    if "plugin_id" in raw:
+        # WHY: told with all else that is wrong, so that nobody mends a manifest one word at a time.
+        parse_manifest(raw)
+    raise MalformedError("plugin_id: text is needed", way_out='send a manifest, or {"folder": "<id>"}')
 
 
 async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tuple[Manifest, str | None]:
