@@ -10,7 +10,14 @@ from gateway.cli.output import columns, print_table, print_text
 app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
 
 _COLUMNS = columns(
-    id="!id", user="user_id", plugin="plugin_id", to="to", since="given_at", last_used="last_used_at", ends="ends"
+    id="!id",
+    user="user_id",
+    plugin="plugin_id",
+    to="to",
+    purpose="purpose",
+    since="given_at",
+    last_used="last_used_at",
+    ends="ends",
 )
 
 
