@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
-.PHONY: test check lint types floors tests backends test-casbin test-pycasbin soak attacks fuzz
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen
+.PHONY: test check lint types floors tests backends conformance test-casbin test-pycasbin soak attacks fuzz
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -24,7 +24,7 @@ types: setup-dev
 floors: setup-dev
 	$(BIN)/lint-imports
 
-tests: setup-dev backends
+tests: setup-dev backends conformance
 	$(BIN)/pytest -n auto
 
 # Every case against the sandbox, and again with each layer taken away; prints which layer holds what.
@@ -34,6 +34,10 @@ attacks: setup-dev backends
 # bubblewrap and gVisor, whose cells are tested too; says so loudly where they cannot be had.
 backends:
 	@sh tools/backends
+
+# The conformance suites of the Model Context Protocol; says loudly where they cannot be had.
+conformance: setup-dev
+	@VENV=$(VENV) sh tools/conformance
 
 # The frame decoder against a coverage-guided fuzzer, for FUZZ_S seconds.
 FUZZ_S ?= 60
@@ -90,6 +94,9 @@ bench-edits: setup
 # Two cores, wrk (Debian: apt-get install wrk) and, for Cerbos, npm.
 bench-log: setup-dev
 	$(BIN)/python -m benchmarks.log
+
+bench-http: setup-dev
+	$(BIN)/python -m benchmarks.http
 
 bench-authzen: setup-dev
 	$(BIN)/python -m benchmarks.authzen

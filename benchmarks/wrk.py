@@ -21,11 +21,19 @@ function request()
   at = at % #asked + 1
   return asked[at]
 end
+function delay()
+  return PAUSE_MS > 0 and math.random(0, 2 * PAUSE_MS) or 0
+end
 function done(summary, latency, requests)
   local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
   io.write(string.format('\\n{"requests": %d, "us": %d, "p50_us": %d, "p99_us": %d, "failed": %d, "late": %d}\\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     failed, summary.errors.timeout))
+end
+"""
+_PAUSE = """\
+function delay()
+  return PAUSE_MS > 0 and math.random(0, 2 * PAUSE_MS) or 0
 end
 """
 
@@ -52,12 +60,16 @@ def installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def write_questions(folder: Path, bodies: Sequence[bytes], headers: Mapping[str, str]) -> tuple[Path, Path]:
-    """Write a script and the bodies it sends, each on a line."""
+def write_questions(
+    folder: Path, bodies: Sequence[bytes], headers: Mapping[str, str], *, pause_ms: int = 0
+) -> tuple[Path, Path]:
+    """Write a script and the bodies it sends, each on a line; `pause_ms` lies on average before each request."""
     given = {"Content-Type": "application/json", **headers}
     table = ", ".join(f'["{name}"] = "{value}"' for name, value in given.items())
     script, lines = folder / "ask.lua", folder / "bodies"
-    script.write_text(f"local HEADERS = {{ {table} }}\n{_SCRIPT}", encoding="utf-8")
+    # WHY: no `delay` where there is no pause, for wrk asks for it before each request.
+    made = _SCRIPT if pause_ms else _SCRIPT.replace(_PAUSE, "")
+    script.write_text(f"local HEADERS = {{ {table} }}\nlocal PAUSE_MS = {pause_ms}\n{made}", encoding="utf-8")
     script.chmod(0o600)
     lines.write_bytes(b"\n".join(bodies) + b"\n")
     return script, lines

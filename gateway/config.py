@@ -4,10 +4,10 @@ import ipaddress
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.scope import split_host_port
@@ -22,6 +22,24 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$", max
 MadeToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,63}__[a-z][a-z0-9_]*$")]
 
 
+def parse_listen(text: str) -> tuple[str, int]:
+    """Take `host:port` apart; port 0 stands for any free one.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"listen `{text}`: write HOST:PORT, as 127.0.0.1:8642")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(split_host_port(host)[0])
+    except (ValueError, MalformedError):
+        raise ValueError(f"listen `{text}`: name an address, as 127.0.0.1:8642") from None
+    return str(address), int(port)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -32,6 +50,10 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:8642"
     socket: Literal["owner", "read", "off"] = "owner"
     allowed_hosts: tuple[str, ...] = Field(default=(), strict=False)
+    tls_cert: str = ""
+    tls_key: str = ""
+    behind_proxy: bool = False
+    key_rate: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}/[1-9][0-9]{0,4}s)?$")] = ""
     public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$")] = ""
 
     @field_validator("listen")
@@ -39,6 +61,44 @@ class HttpSettings(_Section):
     def _host_and_port(cls, value: str) -> str:
         parse_listen(value)
         return value
+
+    @model_validator(mode="after")
+    def _kept_from_strangers(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key: one needs the other")
+        self.check_reach(parse_listen(self.listen)[0])
+        return self
+
+    def check_reach(self, host: str) -> None:
+        """Check that keys do not cross a network in the clear.
+
+        Raises:
+            ValueError: others can reach the address, and neither TLS nor a proxy is there.
+        """
+        if not (ipaddress.ip_address(host).is_loopback or self.tls_cert or self.behind_proxy):
+            # SECURITY: said, and never assumed: a gateway that is open by mistake gives its keys to whoever listens.
+            raise ValueError(
+                f"listen `{host}`: only a loopback address without TLS: set tls_cert and tls_key, "
+                "or behind_proxy where a proxy that others ask by TLS is the only way here"
+            )
+
+
+class JwtSettings(_Section):
+    """An issuer whose tokens are taken beside keys: whose, for whom, by which keys, and for what at most."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks: str = ""
+    user_claim: Annotated[str, Field(min_length=1)] = "sub"
+    scopes: tuple[Literal["evaluate", "execute", "approve", "consent", "admin", "audit"], ...] = Field(
+        default=("evaluate", "execute"), strict=False
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({bool(each) for each in (self.issuer, self.audience, self.jwks)}) > 1:
+            raise ValueError("issuer, audience and jwks: one needs the others")
+        return self
 
 
 class McpSettings(_Section):
@@ -185,27 +245,7 @@ class Settings(_Section):
     upstream: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     traffic: TrafficSettings = TrafficSettings()
     mcp: McpSettings = McpSettings()
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Take `host:port` apart; port 0 stands for any free one.
-
-    Raises:
-        ValueError: it is not that, or the host is not a loopback address.
-    """
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
-        raise ValueError(f"listen `{text}`: write HOST:PORT, as 127.0.0.1:8642")
-    if host == "localhost":
-        host = "127.0.0.1"
-    try:
-        address = ipaddress.ip_address(split_host_port(host)[0])
-    except (ValueError, MalformedError):
-        raise ValueError(f"listen `{text}`: name an address, as 127.0.0.1:8642") from None
-    if not address.is_loopback:
-        # SECURITY: keys would cross a network in the clear.
-        raise ValueError(f"listen `{text}`: only a loopback address; put a TLS proxy in front for others")
-    return str(address), int(port)
+    jwt: JwtSettings = JwtSettings()
 
 
 def parse_endpoint(url: str) -> None:

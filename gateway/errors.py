@@ -171,6 +171,12 @@ class OverloadedError(HearthgateError):
     code, status, title = "overloaded", 429, "Too many requests"
 
 
+class RateLimitedError(HearthgateError):
+    """A credential is used more often than it may be."""
+
+    code, status, title = "rate_limited", 429, "Too many requests of one key"
+
+
 class LogUnavailableError(HearthgateError):
     """The decision log cannot be written, so nothing may run."""
 

@@ -36,6 +36,9 @@ def test_a_missing_file_and_the_shipped_one_mean_every_default(home: Path) -> No
         ('[http]\nlisten = "0.0.0.0:8642"\n', "only a loopback address"),
         ('[http]\nlisten = "192.168.1.5:8642"\n', "only a loopback address"),
         ('[http]\nlisten = "[::]:8642"\n', "only a loopback address"),
+        ('[http]\nlisten = "0.0.0.0:1"\ntls_cert = "c.pem"\n', "one needs the other"),
+        ('[http]\ntls_key = "k.pem"\n', "one needs the other"),
+        ('[http]\nlisten = "0.0.0.0:1"\nbehind_proxy = "yes"\n', "`http.behind_proxy`"),
         ('[http]\nlisten = "example.com:8642"\n', "name an address"),
         ('[http]\nlisten = "127.0.0.1:99999"\n', "HOST:PORT"),
         ('[http]\nlisten = "127.0.0.1:-1"\n', "HOST:PORT"),
@@ -104,3 +107,9 @@ def test_settings_too_long_or_unreadable_are_an_error(home: Path) -> None:
 )
 def test_a_loopback_address_is_taken_apart(text: str, found: tuple[str, int]) -> None:
     assert parse_listen(text) == found
+
+
+@pytest.mark.parametrize("said", ['tls_cert = "c.pem"\ntls_key = "k.pem"', "behind_proxy = true"])
+def test_an_address_that_others_reach_is_taken_where_keys_do_not_cross_in_the_clear(tmp_path: Path, said: str) -> None:
+    (tmp_path / "hearthgate.toml").write_text(f'[http]\nlisten = "0.0.0.0:8642"\n{said}\n')
+    assert read_settings(tmp_path).http.listen == "0.0.0.0:8642"

@@ -57,6 +57,19 @@ def test_the_commands_of_the_page_make_its_keys(tmp_path: Path) -> None:
         assert json.loads(told.stdout)["key"].startswith("hg_")
 
 
+def test_the_commands_for_an_agent_that_sees_nothing_are_there(tmp_path: Path) -> None:
+    hearthgate, folder = Path(sys.executable).with_name("hearthgate"), tmp_path / "home"
+    subprocess.run([hearthgate, "init", folder, "--plugins"], check=True, capture_output=True)
+    subprocess.run([hearthgate, "--home", folder, "plugin", "register", "notes"], check=True, capture_output=True)
+    section = PAGE.partition("## When an agent sees no tools")[2].partition("\n## ")[0]
+    commands = re.findall(r"`hearthgate (.*?)`", section)
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command.replace("ID", "notes"))
+        left = subprocess.run([hearthgate, "--home", folder, *words], check=False, capture_output=True, text=True)
+        assert left.returncode == 0, left.stderr
+
+
 def test_the_page_tells_the_bounds_and_the_answers_that_there_are() -> None:
     assert f"at most {MAX_NAME} characters" in PAGE
     assert f"at most {MAX_SESSIONS_EACH} sessions" in PAGE

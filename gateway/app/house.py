@@ -154,7 +154,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         stack.push_async_callback(_every(_KEEP_S, partial(_keep_log, parts, settings.log)))
         mcp = McpDoor(parts, settings.mcp.names)
         stack.push_async_callback(mcp.close)
-        asgi = build_asgi(parts, settings.http, refusals, mcp)
+        asgi = build_asgi(parts, settings.http, refusals, mcp, settings.jwt)
         parts.forgetting.append(partial(_forget_in_memory, parts))
         await _go_on_erasing(parts)
         stack.push_async_callback(_every(_KEEP_S, partial(_go_on_erasing, parts)))

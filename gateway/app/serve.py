@@ -12,10 +12,12 @@ import uvloop
 from gateway.app.home import check_home
 from gateway.app.house import House, lifecycle_record, open_house
 from gateway.app.sinks import end_delivering, keep_delivering
-from gateway.config import parse_listen, read_settings
+from gateway.config import HttpSettings, parse_listen, read_settings
+from gateway.descriptors import raise_limit
 from gateway.domain.request import Json
 from gateway.errors import ConfigError, LogUnavailableError
 from gateway.http.server import Listeners, until_signalled
+from gateway.http.tls import Certificate
 from gateway.own_log import described, set_up_own_log, tell_loop
 
 _YOUNG, _MIDDLE, _OLD = 50_000, 20, 50
@@ -42,13 +44,16 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
     # INVARIANT: before the home is opened, for what goes wrong there is told too.
     set_up_own_log("debug" if debug else settings.log.level, settings.log.format)
     loop.set_exception_handler(tell_loop)
+    raise_limit()
     async with open_house(home) as house, AsyncExitStack() as stack:
         listeners = Listeners(house.asgi)
-        host, port = _address(listen or house.settings.http.listen)
-        host, port = listeners.listen_tcp(host, port)
+        http = house.settings.http
+        host, port = _address(listen or http.listen, http)
+        certificate = _certificate(house.parts.home, http)
+        host, port = listeners.listen_tcp(host, port, certificate)
         house.ports.add(port)
         path = house.parts.home / SOCKET
-        if house.settings.http.socket != "off":
+        if http.socket != "off":
             listeners.listen_unix(path)
             stack.callback(path.unlink, missing_ok=True)
         accepted: list[Json] = [*house.settings.sandbox.accept_missing]
@@ -63,7 +68,8 @@ async def _serve(home: Path, listen: str | None, *, debug: bool) -> None:
             stack.push_async_callback(end_delivering, keeping)
         proving = asyncio.create_task(asyncio.to_thread(house.parts.host.prove))
         proving.add_done_callback(lambda done: _tell_missing(house, done))
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if certificate is None else "https"
+        url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         _log.info("version %s serves %s at %s and %s", version("hearthgate"), house.parts.home, url, path)
         print(f"hearthgate serves {house.parts.home}", f"  {url}", f"  unix:{path}", sep="\n", flush=True)  # noqa: T201
         try:
@@ -88,11 +94,22 @@ def calm_collector() -> None:
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
 
 
-def _address(listen: str) -> tuple[str, int]:
+def _address(listen: str, http: HttpSettings) -> tuple[str, int]:
     try:
-        return parse_listen(listen)
+        host, port = parse_listen(listen)
+        http.check_reach(host)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    return host, port
+
+
+def _certificate(home: Path, http: HttpSettings) -> Certificate | None:
+    if not http.tls_cert:
+        return None
+    # WHY: as written or beside hearthgate.toml; who may edit that file may name any.
+    certificate = Certificate(chain=home / http.tls_cert, key=home / http.tls_key)
+    certificate.context()
+    return certificate
 
 
 async def _told(house: House, event_type: str, details: dict[str, Json]) -> None:

@@ -17,6 +17,7 @@ _COLUMNS = columns(
     created="created_at",
     used="last_used_at",
     expires="expires_at",
+    rate="rate",
     revoked="revoked_at",
 )
 
@@ -42,12 +43,17 @@ def add(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="TIME", help="RFC 3339, as 2027-01-01T00:00:00Z.")
     ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="N/SECONDSs", help="How often it may be used, as 600/60s.")
+    ] = None,
     reason: Reason = "",
 ) -> None:
     """Make a key for a user; it is shown this once."""
     body: dict[str, Any] = {"user": user, "scopes": [one.value for one in scope or (Scope.EVALUATE, Scope.EXECUTE)]}
     if expires is not None:
         body["expires"] = expires
+    if rate is not None:
+        body["rate"] = rate
     made = call.ask("POST", "/v1/keys", json=body, params={"reason": reason or None})
 
     def tell() -> None:

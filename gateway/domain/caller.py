@@ -1,5 +1,7 @@
 """Who is asking the gateway for something."""
 
+from datetime import datetime
+
 from msgspec import Struct
 
 from gateway.domain.names import OWNER, Subject, UserId, user_subject
@@ -19,6 +21,12 @@ class Caller(Struct, frozen=True, kw_only=True):
     on_behalf: UserId | None = None  # said by the owner alone; recorded, never counted for four-eyes
     reason: str | None = None  # why, as said beside the request; recorded with what it changes
     trace_id: str | None = None
+    until: datetime | None = None  # when a token ends; None: the owner, or a key, whose end the registry knows
+
+    @property
+    def credential(self) -> str:
+        """Tell one credential from another."""
+        return f"{self.key_id or ''} {self.subject} {self.on_behalf or ''}"
 
     @property
     def subject(self) -> Subject:

@@ -129,6 +129,8 @@ async def check_credential(parts: Parts, caller: Caller, level: Level, scope: st
 
 def is_known(parts: Parts, caller: Caller) -> bool:
     """Tell whether a caller's credential still is one."""
+    if caller.until is not None:
+        return parts.now() < caller.until
     return caller.key_id is None or parts.registry.keys.is_live(caller.key_id, at=parts.now())
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import sqlite3
 from collections.abc import Mapping
 
+from gateway import descriptors
 from gateway.domain.request import Json
 from gateway.flows.parts import Parts
 
@@ -48,6 +49,12 @@ def _warnings(parts: Parts) -> list[Json]:
         warnings.append(
             f"SQLite {sqlite3.sqlite_version} has a WAL bug that two writing connections can hit; "
             "the gateway keeps one for each database, so let no other program write them"
+        )
+    descriptors.raise_limit()
+    if (room := descriptors.room()) < descriptors.MOST_CONNECTIONS:
+        warnings.append(
+            f"there are descriptors for {room} connections at each address, not {descriptors.MOST_CONNECTIONS}: "
+            f"raise the hard limit (`LimitNOFILE={descriptors.ENOUGH}` of a unit, `ulimit -Hn`)"
         )
     warnings += [
         f"sandbox: {each.name}: {each.detail}: {each.fix}"

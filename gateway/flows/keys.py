@@ -5,6 +5,7 @@ from datetime import datetime
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId
 from gateway.domain.permission import Level
+from gateway.domain.quota import Quota
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, NotFoundError
 from gateway.flows.authorize import authorize
@@ -16,7 +17,12 @@ from gateway.registry.keys import KEY_SCOPES, Key
 
 
 async def add_key(
-    parts: Parts, caller: Caller, user_id: UserId, scopes: frozenset[str], expires_at: datetime | None
+    parts: Parts,
+    caller: Caller,
+    user_id: UserId,
+    scopes: frozenset[str],
+    expires_at: datetime | None,
+    rate: Quota | None = None,
 ) -> tuple[Key, str]:
     """Make a key; its text is given here once.
 
@@ -33,8 +39,9 @@ async def add_key(
     async with parts.editing:
         wanted: list[Json] = [*sorted(scopes)]
         # WHY: recorded before the id is known; the key is worth nothing until this is durable.
-        await parts.log.append(naming(event(parts, caller, "key_added", None, {"scopes": wanted}), holder=user_id))
-        key, text = parts.registry.keys.add(user_id, scopes, expires_at=expires_at, at=parts.now())
+        facts: dict[str, Json] = {"scopes": wanted, "rate": None if rate is None else str(rate)}
+        await parts.log.append(naming(event(parts, caller, "key_added", None, facts), holder=user_id))
+        key, text = parts.registry.keys.add(user_id, scopes, expires_at=expires_at, at=parts.now(), rate=rate)
         await refresh_memberships(parts, by=caller.user_id, why="a key was added")
     return key, text
 

@@ -111,6 +111,15 @@ class Tools:
                 raise unknown(name) from error
             raise
 
+    async def reaches(self, plugin_ids: Iterable[PluginId]) -> dict[PluginId, Reach]:
+        """Give what each of some plugins may do at most."""
+        found: dict[PluginId, Reach] = {}
+        for number, plugin_id in enumerate(plugin_ids):
+            if number % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            found[plugin_id] = self.reach(plugin_id)
+        return found
+
     def reach(self, plugin_id: PluginId) -> Reach:
         """Give what a plugin may do at most, by the rules alone: nothing that its author says counts."""
         policy = self.parts.policy.get()

@@ -7,8 +7,9 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.pydantic import PydanticPlugin
 
 from gateway.audit.query import LogReader
-from gateway.config import HttpSettings
+from gateway.config import HttpSettings, JwtSettings
 from gateway.domain.caller import Caller
+from gateway.domain.quota import parse_quota
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
 from gateway.http import (
@@ -35,8 +36,10 @@ from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.mcp.door import McpDoor
 from gateway.http.problems import HANDLERS
+from gateway.http.protected_resource import ProtectedResource
 from gateway.http.public_url import PublicUrl
 from gateway.http.straight import StraightWay
+from gateway.http.tokens import Tokens
 from gateway.traffic.query import TrafficReader
 from gateway.traffic.store import FILE as TRAFFIC_FILE
 
@@ -63,12 +66,24 @@ ROUTES = [
 ]
 
 
-def build_asgi(parts: Parts, settings: HttpSettings, refusals: Refusals, mcp: McpDoor) -> StraightWay:
-    """Build all that one home answers."""
-    door = Door(refusals, Identity(parts, socket=settings.socket), settings.allowed_hosts)
-    return StraightWay(
-        build_application(parts, door, PublicUrl(settings.public_url), mcp), parts, door, max_body_bytes=MAX_BODY_BYTES
-    )
+def build_asgi(
+    parts: Parts, settings: HttpSettings, refusals: Refusals, mcp: McpDoor, issuer: JwtSettings | None = None
+) -> StraightWay:
+    """Build all that one home answers.
+
+    Raises:
+        ConfigError: the keys of a token issuer cannot be read.
+    """
+    key_rate = parse_quota(settings.key_rate) if settings.key_rate else None
+    tokens = Tokens(issuer, parts.home) if issuer is not None and issuer.issuer else None
+    identity = Identity(parts, socket=settings.socket, key_rate=key_rate, tokens=tokens)
+    public_url = PublicUrl(settings.public_url)
+    resource = None if tokens is None or issuer is None else ProtectedResource(issuer, public_url)
+    door = Door(refusals, identity, settings.allowed_hosts, resource)
+    application = build_application(parts, door, public_url, mcp)
+    if resource is not None:
+        application.register(resource.route)
+    return StraightWay(application, parts, door, max_body_bytes=MAX_BODY_BYTES)
 
 
 def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpDoor) -> Litestar:

@@ -219,6 +219,7 @@ class KeyBody(Body):
         tuple[Literal["evaluate", "execute", "approve", "consent", "admin", "audit"], ...], BeforeValidator(_listed)
     ]
     expires: Moment | None = None
+    rate: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}/[1-9][0-9]{0,4}s$")] | None = None
 
 
 class ExplainBody(Body):

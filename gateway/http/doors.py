@@ -13,9 +13,18 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.domain.caller import Caller
 from gateway.domain.request import Json
-from gateway.errors import DeniedError, HearthgateError, MalformedError, MisdirectedError, UnsupportedMediaTypeError
+from gateway.errors import (
+    DeniedError,
+    HearthgateError,
+    MalformedError,
+    MisdirectedError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+)
 from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
+from gateway.http.protected_resource import ProtectedResource
+from gateway.http.quotas import telling
 from gateway.registry.folder import parse_json_strictly
 
 _log = logging.getLogger("hearthgate.http")
@@ -23,7 +32,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Headers = Mapping[bytes, bytes]
 REQUEST_ID = b"x-request-id"
-_TURNED_AWAY = frozenset({400, 401, 413, 415})
+_TURNED_AWAY = frozenset({400, 401, 413, 415, 429})
 
 
 def first_headers(scope: Scope) -> Headers:
@@ -56,9 +65,16 @@ class Door(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, refusals: Refusals, identity: Identity, allowed_hosts: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        refusals: Refusals,
+        identity: Identity,
+        allowed_hosts: tuple[str, ...],
+        resource: ProtectedResource | None = None,
+    ) -> None:
         self._refusals = refusals
         self._identity = identity
+        self._resource = resource
         self._hosts = _LOCAL | {host.lower() for host in allowed_hosts}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -86,10 +102,13 @@ class Door(ASGIMiddleware):
             self._refusals.count(error.status)
             request: Request[Any, Any, Any] = Request(scope)
             _log.debug("%s %s: turned away: %d %s", method, scope["path"], error.status, error.code)
-            response = answer_error(request, error).to_asgi_response(None, request)
-            await response(scope, receive, send)
+            answer = answer_error(request, error)
+            if isinstance(error, UnauthenticatedError) and self._resource is not None:
+                answer.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource.url(request)}"'
+            response = answer.to_asgi_response(None, request)
+            await response(scope, receive, telling(scope, send))
             return
-        await next_app(scope, receive, counting)
+        await next_app(scope, receive, telling(scope, counting))
 
     def count(self, status: int) -> None:
         """Count an answer, if it turned a request away undecided."""

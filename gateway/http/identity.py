@@ -11,11 +11,17 @@ from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.names import UserId, parse_user_id
+from gateway.domain.quota import Quota
 from gateway.errors import MalformedError, UnauthenticatedError
 from gateway.flows.parts import Parts
+from gateway.http.quotas import Quotas
+from gateway.http.tokens import KEY_ID as TOKEN
+from gateway.http.tokens import Tokens
+from gateway.registry.keys import KEY_PREFIX
 
 ON_BEHALF = "hearthgate-on-behalf"
 PEER = "unix-uid:"
+_KNOWN = "hearthgate.known"
 _BEARER = "bearer "
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context, 3.2
 _MAX_REASON_CHARS = 2000
@@ -25,28 +31,38 @@ _SOCKET_READ = frozenset({"evaluate", "audit"})
 class Identity:
     """Tells who sends a request, for one home."""
 
-    def __init__(self, parts: Parts, *, socket: str) -> None:
+    def __init__(
+        self, parts: Parts, *, socket: str, key_rate: Quota | None = None, tokens: Tokens | None = None
+    ) -> None:
         self._parts = parts
         self._socket = socket
+        self._key_rate = key_rate
+        self._quotas = Quotas()
+        self._tokens = tokens
 
     def caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
         """Give the caller of a request.
 
         Raises:
             UnauthenticatedError: no key, no known key, or a key that is over; which of them is not told.
+            RateLimitedError: the key is used more often than it may be.
         """
+        known: Caller | None = scope.get(_KNOWN)  # type: ignore[assignment] # an entry of our own
+        if known is not None:
+            return known  # WHY: a request that turns out not to be plain comes here twice, and counts once
         parent = headers.get(b"traceparent")
-        trace = None if parent is None else _TRACEPARENT.match(parent.decode("latin-1"))
+        trace = None if parent is None else trace_of(parent.decode("latin-1"))
         reason = _reason(scope)
         caller = self._authenticated(scope, headers)
-        if trace is None and reason is None:
-            return caller
-        return replace(caller, trace_id=trace[1] if trace else None, reason=reason)
+        if trace is not None or reason is not None:
+            caller = replace(caller, trace_id=trace, reason=reason)
+        scope[_KNOWN] = caller  # type: ignore[literal-required] # an entry of our own
+        return caller
 
     def _authenticated(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
         authorization = headers.get(b"authorization")
         if authorization is not None:
-            return self._by_key(authorization.decode("latin-1"))
+            return self._by_key(scope, authorization.decode("latin-1"))
         host = scope["client"][0] if scope.get("client") else ""  # type: ignore[index] # just looked
         # SECURITY: only the gateway's own unix listener, or the process itself, writes such a peer name.
         if self._socket != "off" and host == f"{PEER}{os.getuid()}":
@@ -55,12 +71,24 @@ class Identity:
             "who is asking?", way_out="send `Authorization: Bearer <key>` (`hearthgate key add`)"
         )
 
-    def _by_key(self, authorization: str) -> Caller:
+    def _by_key(self, scope: Scope, authorization: str) -> Caller:
         text = authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else ""
+        if self._tokens is not None and not text.startswith(KEY_PREFIX):
+            return self._by_token(scope, self._tokens, text)
         key = self._parts.registry.keys.holder(text, at=self._parts.now())
         if key is None:
             raise UnauthenticatedError("this key is not known, or is over", way_out="`hearthgate key add` makes one")
+        if (quota := key.rate or self._key_rate) is not None:
+            self._quotas.take(scope, key.id, quota)
         return Caller(user_id=key.user_id, key_id=key.id, key_scopes=key.scopes)
+
+    def _by_token(self, scope: Scope, tokens: Tokens, text: str) -> Caller:
+        token = tokens.holder(text, at=self._parts.now())
+        if token is None:
+            raise UnauthenticatedError("this token is not taken, or is over", way_out="ask its issuer for another")
+        if self._key_rate is not None:
+            self._quotas.take(scope, f"{TOKEN} {token.user_id}", self._key_rate)
+        return Caller(user_id=token.user_id, key_id=TOKEN, key_scopes=token.scopes, until=token.until)
 
     def _owner(self, headers: Mapping[bytes, bytes]) -> Caller:
         behalf = headers.get(ON_BEHALF.encode())
@@ -75,6 +103,12 @@ class Identity:
             read_only=self._socket == "read",
             on_behalf=on_behalf,
         )
+
+
+def trace_of(parent: str) -> str | None:
+    """Give the id of the trace that a `traceparent` speaks of; None if it is none."""
+    found = _TRACEPARENT.match(parent)
+    return found[1] if found else None
 
 
 def _reason(scope: Scope) -> str | None:

@@ -1,26 +1,46 @@
-"""One connection: who is at its other end, and how long it may take to say something."""
+"""One connection: who is at its other end, and how long it may take to say something.
+
+SECURITY: nobody needs a key to connect. So a head and a body have a size and a time to come, and where there is no
+room for another connection one that says nothing makes room.
+"""
 
 import asyncio
 import socket
 import struct
+from itertools import islice
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.descriptors import MOST_CONNECTIONS
 from gateway.http.identity import PEER
 
-_MAX_CONNECTIONS = 256  # of strangers too, at each TCP address
 _MAX_HEAD_BYTES = 64 << 10
 _HEAD_S = 10.0
+_BODY_S = 30.0
+_LOOKED_AT = 64  # of those that might make room
+_TOO_SLOW = (
+    b'{"type":"urn:hearthgate:problem:too_slow","title":"The request did not come in time","status":408,'
+    b'"detail":"the body did not come to its end in 30 seconds"}'
+)
+_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_TOO_SLOW), _TOO_SLOW)
+)
 _UCRED = struct.Struct("3i")
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """HTTP whose client, on a unix socket, is the uid that the kernel names; a head has a size and a time to come."""
+    """HTTP whose client, on a unix socket, is the uid that the kernel names."""
 
     _look: asyncio.TimerHandle | None = None
-    _waiting_since: float | None = None  # None while a request is received or answered
-    _in_head = True
+    waiting_since: float | None = None  # what comes next is waited for since then; None while a request is answered
+    _in_head, _in_body = True, False
     _head_bytes = 0
+
+    def __init__(self, *given: Any, most_connections: int = MOST_CONNECTIONS, **named: Any) -> None:  # noqa: ANN401 (what uvicorn gives)
+        super().__init__(*given, **named)
+        self._most_connections = most_connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own spelling
         """Ask the kernel who is at the other end."""
@@ -29,15 +49,14 @@ class PeerProtocol(HttpToolsProtocol):
         if raw is not None and raw.family == socket.AF_UNIX:
             _, uid, _ = _UCRED.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             self.client = (f"{PEER}{uid}", 0)
-        elif len(self.connections) > _MAX_CONNECTIONS:
-            # SECURITY: nobody needs a key to connect, and descriptors that run out would stop everything.
+        elif len(self.connections) > self._most_connections and not self._make_room():
             transport.abort()
             return
-        self._wait_for_head()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of a client that went away."""
-        self._waiting_since = None
+        self.waiting_since = None
         if self._look is not None:
             self._look.cancel()
             self._look = None
@@ -56,12 +75,19 @@ class PeerProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to count a head."""
         self._in_head, self._head_bytes = True, 0
+        self.waiting_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Wait no longer: the head is there."""
-        self._in_head, self._waiting_since = False, None
+        """Wait for the body from now on."""
+        self._in_head, self._in_body = False, True
+        self._wait()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait no longer: the request is there."""
+        self._in_body, self.waiting_since = False, None
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with what was sent meanwhile, or wait for the next head."""
@@ -72,26 +98,51 @@ class PeerProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
-            self._wait_for_head()
+            self._wait()
 
     @property
     def _patience_s(self) -> float:
-        return _HEAD_S if self._in_head else min(_HEAD_S, self.timeout_keep_alive)
+        if self._in_body:
+            return _BODY_S
+        return _HEAD_S if self._in_head else self.timeout_keep_alive
 
-    def _wait_for_head(self) -> None:
-        self._waiting_since = self.loop.time()
+    def _wait(self) -> None:
+        self.waiting_since = self.loop.time()
         if self._look is None:
-            self._look = self.loop.call_later(min(_HEAD_S, self.timeout_keep_alive), self._look_after)
+            self._look = self.loop.call_later(_HEAD_S, self._look_after)
 
     def _look_after(self) -> None:
-        """Let go of who has not sent a head in time, or nothing at all."""
+        """Let go of who has not sent a head or a body in time, or nothing at all."""
         self._look = None
-        if self._waiting_since is None:
+        if self.waiting_since is None:
             return
-        left_s = self._waiting_since + self._patience_s - self.loop.time()
+        if self._in_body and self.flow.read_paused:
+            self.waiting_since = self.loop.time()  # WHY: it is not the client who takes this long
+        left_s = self.waiting_since + self._patience_s - self.loop.time()
         if left_s > 0:
-            self._look = self.loop.call_later(left_s, self._look_after)
+            # WHY: not all that is left, for what is waited for may be another thing meanwhile, with less patience.
+            self._look = self.loop.call_later(min(left_s, _HEAD_S), self._look_after)
         elif self._in_head:
             self.transport.abort()
+        elif self._in_body:
+            self._end_late()
         else:
             self.transport.close()
+
+    def _end_late(self) -> None:
+        """End a connection whose body does not come; tells why, unless an answer is on its way."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_started or self.pipeline or cycle.waiting_for_100_continue:
+            self.transport.abort()
+            return
+        self.transport.write(_LATE)
+        self.transport.close()
+
+    def _make_room(self) -> bool:
+        """End the one of some connections that has said nothing for the longest; tells whether there was one."""
+        others = (each for each in islice(self.connections, _LOOKED_AT) if each is not self)
+        silent = [each for each in others if isinstance(each, PeerProtocol) and each.waiting_since is not None]
+        if not silent:
+            return False
+        min(silent, key=lambda each: each.waiting_since or 0.0).transport.abort()
+        return True

@@ -10,6 +10,7 @@ from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
 from gateway.domain.names import parse_plugin_id, parse_user_id
 from gateway.domain.permission import Level, parse_permission
+from gateway.domain.quota import parse_quota
 from gateway.domain.scope import canonical_pattern
 from gateway.flows import consent, keys, lockdown
 from gateway.flows.authorize import authorize
@@ -97,7 +98,8 @@ async def add_key(
     data: JSONBody[KeyBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Make a key; its text is in this answer and nowhere else."""
-    key, text = await keys.add_key(parts, caller, parse_user_id(data.user), frozenset(data.scopes), data.expires)
+    rate = None if data.rate is None else parse_quota(data.rate)
+    key, text = await keys.add_key(parts, caller, parse_user_id(data.user), frozenset(data.scopes), data.expires, rate)
     return {**key.as_json(), "key": text}
 
 

@@ -26,6 +26,7 @@ from gateway.http.bodies import DecisionBody
 from gateway.http.decisions import PATH, as_question
 from gateway.http.doors import REQUEST_ID, Door, first_headers
 from gateway.http.problems import answer_error, answer_surprise
+from gateway.http.quotas import head_of, telling
 from gateway.registry.folder import parse_json_strictly
 
 _JSON_TYPE = (b"content-type", b"application/json")
@@ -66,7 +67,7 @@ class StraightWay:
         except Exception as error:  # noqa: BLE001 (as the framework does)
             await self.refuse(error, scope, receive, send)
         else:
-            headers = [_JSON_TYPE, *more, (_LENGTH, b"%d" % len(body))]
+            headers = [_JSON_TYPE, *more, *head_of(scope), (_LENGTH, b"%d" % len(body))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -120,7 +121,7 @@ class StraightWay:
             response = answer_error(request, error)
         else:
             response = answer_surprise(request, error)
-        await response.to_asgi_response(None, request)(scope, receive, send)
+        await response.to_asgi_response(None, request)(scope, receive, telling(scope, send))
 
 
 def _told(path: str, decision: Decision) -> tuple[bytes, Head]:

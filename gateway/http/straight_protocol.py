@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from gateway.domain.caller import Caller
 from gateway.flows.ask import Question
 from gateway.http.peer import PeerProtocol
+from gateway.http.quotas import head_of
 from gateway.http.straight import PLAIN, Head, StraightWay
 
 _URLS = frozenset(path.encode() for path in PLAIN)
@@ -60,7 +61,7 @@ class StraightProtocol(PeerProtocol):
             return
         cycle.response_started = cycle.response_complete = True
         ending = b"" if cycle.keep_alive else b"connection: close\r\n"
-        if more:
+        if more := (*more, *head_of(cycle.scope)):
             ending = _lines(more) + ending
         cycle.transport.write(b"%b%d\r\n%b\r\n%b" % (self._head(), len(body), ending, body))
         if not cycle.keep_alive:

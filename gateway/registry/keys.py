@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 
 from gateway.domain.decision import timestamp
 from gateway.domain.names import UserId
+from gateway.domain.quota import Quota, parse_quota
 from gateway.domain.request import Json
 from gateway.errors import UnavailableError
 from gateway.registry.store import transaction
 
 KEY_SCOPES = frozenset({"evaluate", "execute", "approve", "consent", "admin", "audit"})
-_KEY = re.compile(r"hg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})\Z")
+KEY_PREFIX = "hg_"
+_KEY = re.compile(rf"{KEY_PREFIX}([0-9a-f]{{8}})_([A-Za-z0-9_-]{{43}})\Z")
 _NOBODY = bytes(32)
 _A_USE = timedelta(minutes=1)  # what is used more often is noted once
 
@@ -32,6 +34,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: str | None
     last_used_at: str | None = None  # to the minute
+    rate: Quota | None = None  # of its own; None: what the settings give every key
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape, which has no secret in it."""
@@ -43,6 +46,7 @@ class Key:
             "expires_at": None if self.expires_at is None else timestamp(self.expires_at),
             "revoked_at": self.revoked_at,
             "last_used_at": self.last_used_at,
+            "rate": None if self.rate is None else str(self.rate),
         }
 
 
@@ -73,13 +77,19 @@ class Keys:
         return frozenset(key.user_id for key in tuple(self._keys.values()) if key.revoked_at is None)
 
     def add(
-        self, user_id: UserId, scopes: frozenset[str], *, expires_at: datetime | None, at: datetime
+        self,
+        user_id: UserId,
+        scopes: frozenset[str],
+        *,
+        expires_at: datetime | None,
+        at: datetime,
+        rate: Quota | None = None,
     ) -> tuple[Key, str]:
         """Make a key; the text of it is given here once and kept nowhere."""
         key_id = secrets.token_hex(4)
         while key_id in self._keys:
             key_id = secrets.token_hex(4)
-        text = f"hg_{key_id}_{secrets.token_urlsafe(32)}"
+        text = f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
         key = Key(
             id=key_id,
             user_id=user_id,
@@ -88,10 +98,11 @@ class Keys:
             created_at=timestamp(at),
             expires_at=expires_at,
             revoked_at=None,
+            rate=rate,
         )
         with transaction(self._connection) as connection:
             connection.execute(
-                "INSERT INTO api_key(id, user_id, scopes, sha256, created_at, expires_at) VALUES(?,?,?,?,?,?)",
+                "INSERT INTO api_key(id, user_id, scopes, sha256, created_at, expires_at, rate) VALUES(?,?,?,?,?,?,?)",
                 (
                     key.id,
                     user_id,
@@ -99,6 +110,7 @@ class Keys:
                     key.sha256,
                     key.created_at,
                     None if expires_at is None else timestamp(expires_at),
+                    None if rate is None else str(rate),
                 ),
             )
         self._keys[key.id] = key
@@ -170,4 +182,5 @@ def _from_row(row: sqlite3.Row) -> Key:
         expires_at=None if row["expires_at"] is None else datetime.fromisoformat(row["expires_at"]),
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
+        rate=None if row["rate"] is None else parse_quota(row["rate"]),
     )

@@ -80,6 +80,7 @@ _SCHEMA = (
       plugin_id TEXT NOT NULL, registration INTEGER NOT NULL, try BLOB NOT NULL, weight INTEGER NOT NULL,
       PRIMARY KEY(plugin_id, registration, try)) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE api_key ADD COLUMN rate TEXT;",
 )
 
 

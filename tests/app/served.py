@@ -17,7 +17,7 @@ import psutil
 from gateway.audit.verify import verify_file
 
 WAIT_S = 30.0
-URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
+URL = re.compile(r"https?://[0-9.]+:(\d+)")
 WORKER = """\
 import os
 import sys
@@ -47,8 +47,9 @@ def execute(ctx, payload):
 class Gateway:
     """`hearthgate serve` on a home."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listen: str | None = "127.0.0.1:0") -> None:
         self.folder = folder
+        self.listen = () if listen is None else ("--listen", listen)
         self.log = folder.parent / f"{folder.name}.out"
         self.start()
 
@@ -56,7 +57,7 @@ class Gateway:
         # WHY: a file that outlives the process, so that what it says when it dies can be read.
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "serve", "--home", str(self.folder), "--listen", "127.0.0.1:0"],
+                [sys.executable, "-m", "gateway.cli", "serve", "--home", str(self.folder), *self.listen],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

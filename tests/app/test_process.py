@@ -138,6 +138,7 @@ def test_the_socket_is_its_owners_alone_and_tcp_needs_a_key(steady: Gateway) -> 
 def test_whatever_a_plugin_does_the_gateway_goes_on(
     steady: Gateway, do: str, members: dict[str, Any], outcomes: set[str]
 ) -> None:
+    until(lambda: steady.ask("GET", "/readyz").status_code == 200)  # what proves the host has started and ended
     idle = len(steady.cells())
     answer = steady.run(do, **members)
     assert answer.status_code == 200, answer.text

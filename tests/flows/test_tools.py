@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.names import PluginId
 from gateway.errors import ConfigError
 from gateway.flows.tools import MAX_NAME, Tools, made_name
 from tests.conftest import new_home
@@ -92,3 +93,28 @@ def test_a_given_name_is_none_that_could_be_made(tmp_path: "Path", line: str) ->
             home.open()
     finally:
         home.end()
+
+
+@pytest.mark.parametrize(
+    ("wants", "rule", "reads_only", "abroad"),
+    [
+        ((), "", True, False),
+        (("vault_read notes",), "", True, False),
+        (("vault_write notes",), "", False, False),
+        (("network_read example.com",), "", True, True),
+        (("api_write weather/now",), "", False, True),
+        (("plugin_execute other",), "", False, True),
+        ((), "p, test-1, plugin:demo, file, write, /srv/x/*, -, allow, by a rule\n", False, False),
+        ((), "p, test-1, group:plugins, network, read, example.com, -, allow, by a group\n", True, True),
+        ((), "p, test-1, plugin:demo, *, read, notes/*, consent, allow, by a rule for all kinds\n", True, True),
+        ((), "p, test-1, plugin:demo, vault, write, *, -, deny, takes away and gives nothing\n", True, False),
+    ],
+)
+def test_hints_are_what_the_rules_allow_at_most(
+    home: "Home", wants: tuple[str, ...], rule: str, *, reads_only: bool, abroad: bool
+) -> None:
+    home.install("demo", CODE.format(long="two"), wants=wants, capabilities=[{"name": "one"}, {"name": "two"}])
+    home.write_rules(rule)
+    home.reload()
+    told = Tools(home.parts, {}).reach(PluginId("demo"))
+    assert (told.reads_only, told.abroad) == (reads_only, abroad)

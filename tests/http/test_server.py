@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from gateway.http import peer
+from gateway.http import peer, server
 from gateway.http.server import Listeners
 
+CHUNKED = b"Transfer-Encoding: chunked"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -21,9 +23,9 @@ async def application(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: A
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Callable[[], Any]]:
+async def listening(most: int | None = None, application: Any = application) -> AsyncIterator[Callable[[], Any]]:  # noqa: ANN401 (ASGI)
     """Serve, and give a function that connects."""
-    listeners = Listeners(application, grace_s=1.0)
+    listeners = Listeners(application, grace_s=1.0, most_connections=most)
     host, port = listeners.listen_tcp("127.0.0.1", 0)
     await listeners.start()
     opened: list[Connection] = []
@@ -57,6 +59,7 @@ async def answered(connection: Connection) -> bool:
 @pytest.mark.parametrize("begun", [b"", b"G", b"\r\n", WHOLE[:-2]])
 def test_who_never_ends_a_head_is_let_go(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     monkeypatch.setattr(peer, "_HEAD_S", 0.1)
+    monkeypatch.setattr(server, "_KEEP_ALIVE_S", 0.3)
 
     async def attack() -> None:
         async with listening() as connect:
@@ -85,20 +88,93 @@ def test_a_head_without_an_end_is_not_kept() -> None:
     asyncio.run(attack())
 
 
-def test_connections_are_bounded_and_come_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer, "_MAX_CONNECTIONS", 3)
+async def collecting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+    """Answer with the length of the body, once it is there."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    await application(scope, receive, send)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun", [POST, POST + b"12345678", POST.replace(b"Content-Length: 9", CHUNKED) + b"1\r\nx\r\n"]
+)
+def test_a_body_that_does_not_come_to_its_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr(peer, "_HEAD_S", 0.1)
+    monkeypatch.setattr(peer, "_BODY_S", 0.3)
 
     async def attack() -> None:
-        async with listening() as connect:
+        async with listening(application=collecting) as connect:
+            slow = await connect()
+            slow[1].write(begun)
+            async with asyncio.timeout(10):
+                told = await slow[0].read()
+            assert told.startswith(b"HTTP/1.1 408 ")
+            assert json.loads(told.partition(b"\r\n\r\n")[2])["type"] == "urn:hearthgate:problem:too_slow"
+            good = await connect()
+            good[1].write(POST + b"123456789")
+            async with asyncio.timeout(10):
+                assert (await good[0].readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(attack())
+
+
+def test_a_body_that_drips_has_no_more_time_than_one_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "_HEAD_S", 0.1)
+    monkeypatch.setattr(peer, "_BODY_S", 0.3)
+
+    async def attack() -> None:
+        async with listening(application=collecting) as connect:
+            slow = await connect()
+            slow[1].write(POST.replace(b"9", b"99999"))
+            told = asyncio.ensure_future(slow[0].read())
+            async with asyncio.timeout(10):
+                while not told.done():
+                    slow[1].write(b"x")
+                    await asyncio.wait([told], timeout=0.02)
+            with contextlib.suppress(ConnectionError):  # what was written behind the answer may reset it
+                assert told.result().startswith(b"HTTP/1.1 408 ")
+
+    asyncio.run(attack())
+
+
+def test_connections_are_bounded_and_come_free_again() -> None:
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+        await (await receive() and answer.wait())
+        await application(scope, receive, send)
+
+    async def attack() -> None:
+        async with listening(3, waiting) as connect:
             held = [await connect() for _ in range(3)]
-            assert [await answered(each) for each in held] == [True] * 3
-            assert await ended(await connect())
+            for _, writer in held:
+                writer.write(WHOLE)
+            await asyncio.sleep(0.1)
+            assert await ended(await connect())  # all of the others are being answered
+            answer.set()
+            async with asyncio.timeout(10):
+                for reader, _ in held:
+                    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
             held[0][1].close()
             await held[0][1].wait_closed()
-            async with asyncio.timeout(10):
-                while True:
-                    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                        if await answered(await connect()):
-                            break
+            assert await answered(await connect())
+
+    answer = asyncio.Event()
+    asyncio.run(attack())
+
+
+def test_who_says_nothing_makes_room_for_who_says_something() -> None:
+    async def attack() -> None:
+        async with listening(3) as connect:
+            silent = [await connect() for _ in range(3)]
+            for _ in range(6):
+                assert await answered(await connect())
+            for each in silent:
+                assert await ended(each)
 
     asyncio.run(attack())

@@ -64,9 +64,8 @@ def as_result(execution: Execution) -> types.CallToolResult:
             _meta=meta,
         )
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-    return types.CallToolResult(
-        content=[_text(text)], structured_content=output if isinstance(output, dict) else None, _meta=meta
-    )
+    structured = output if isinstance(output, dict) else None
+    return types.CallToolResult(content=[_text(text)], structured_content=structured, _meta=meta)
 
 
 def as_denial(error: HearthgateError, *, hint: str | None = None) -> types.CallToolResult:

@@ -9,9 +9,11 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import is_version_at_least
+from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.manifest import Capability
+from gateway.domain.visible import clean
 from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, NotFoundError
 from gateway.executor.waiting import Waiting
 from gateway.flows.call import Call, Execution
@@ -19,6 +21,7 @@ from gateway.flows.consent import ConsentWish
 from gateway.flows.execute import give_up
 from gateway.flows.parts import Parts
 from gateway.flows.tools import Tools
+from gateway.http.identity import trace_of
 from gateway.http.mcp.answers import as_denial, as_problem, as_result
 from gateway.http.mcp.consents import MAX_ASKED, Consents, hint_for
 
@@ -115,6 +118,7 @@ class Calling:
                 give_up(self._parts, waiting)
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([running])
+                _ = running.exception()  # looked at, for nobody else will
                 _log.debug("a call of %s was given up by its client", params.name)
 
 
@@ -134,7 +138,7 @@ class _Progress:
         """Pass on what is told until the call ends."""
         at, steps = -1.0, 0
         while (told := await self._told.get()) is not None:
-            fraction, message = told
+            fraction, message = told[0], clean(told[1])
             if fraction is None and at < 0:
                 steps += 1
                 await ctx.session.report_progress(steps, None, message or None)
@@ -146,7 +150,10 @@ class _Progress:
 def caller_of(ctx: Ctx) -> Caller:
     """Give whose credential came with this very request."""
     caller: Caller = ctx.request.scope[CALLER]  # type: ignore[union-attr] # put there by our own door
-    return caller
+    parent = (ctx.meta or {}).get("traceparent")
+    if caller.trace_id is not None or not isinstance(parent, str):
+        return caller
+    return replace(caller, trace_id=trace_of(parent))
 
 
 def _can_ask(ctx: Ctx) -> bool:

@@ -4,6 +4,7 @@ SECURITY: an agent never consents for its human. The key's scope `consent` says 
 what is asked to a person; what that person then gives is written by the same flow as every consent.
 """
 
+import re
 import secrets
 import shlex
 from collections import OrderedDict
@@ -29,6 +30,7 @@ MAX_ASKED = 4  # consents that one call may ask for
 _FOR = timedelta(minutes=10)
 _NO, _FOR_NOW, _FOR_GOOD = "no", "yes, for ten minutes", "yes, until I withdraw it"
 _FIELD = "consent"
+_PLAIN_SCOPE = re.compile(r"[^\s`\x00-\x1f\x7f]{1,200}")
 _MAX_OPEN = 1024
 _MAX_PURPOSE_CHARS = 300
 _AGE = timedelta(minutes=10)
@@ -52,6 +54,7 @@ class Consents:
         self._parts = parts
         self._reader = LogReader(parts.home / "data")
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        parts.forgetting.append(lambda user, _seqs: self._forget(user))
 
     def missing(self, caller: Caller, error: DeniedError) -> ConsentWish | None:
         """Give the consent that a refused call lacked, if that is all it lacked and the caller may give it."""
@@ -70,8 +73,11 @@ class Consents:
     def _wish(self, caller: Caller, decision: Mapping[str, Any]) -> ConsentWish | None:
         prefix, name = split_subject(str(decision["subject"]))
         # SECURITY: the owner over the socket holds no key, and whatever runs as that user could be an agent.
-        may = caller.key_scopes is not None and "consent" in caller.key_scopes and caller.key_id is not None
+        may = not caller.owner and caller.key_scopes is not None and "consent" in caller.key_scopes
         if not may or prefix != "plugin" or decision["reason"] != Reason.CONSENT_REQUIRED:
+            return None
+        # SECURITY: a plugin chooses what it asks for; a scope that reads like a sentence could speak to the person.
+        if not _PLAIN_SCOPE.fullmatch(str(decision["scope"])):
             return None
         if decision["user"] != caller.user_id or caller.acts_for != caller.user_id:
             return None
@@ -108,7 +114,7 @@ class Consents:
         """Note a question whose answer comes with another request; gives what that request must bring."""
         token = secrets.token_urlsafe(32)
         until = self._parts.now() + _AGE
-        self._open[token] = _Open(caller=_credential(caller), name=name, wish=wish, until=until, asked=asked)
+        self._open[token] = _Open(caller=caller.credential, name=name, wish=wish, until=until, asked=asked)
         while len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)
         return token
@@ -117,10 +123,16 @@ class Consents:
         """Give the question that a token stands for, once, and only to whom it was asked for the same tool."""
         # SECURITY: what the client brings is an attacker's to choose; all it can do is name a question of its own.
         known = self._open.get(token)
-        if known is None or (known.caller, known.name) != (_credential(caller), name):
+        if known is None or (known.caller, known.name) != (caller.credential, name):
             return None
         del self._open[token]
         return None if known.until <= self._parts.now() else (known.wish, known.asked)
+
+    def _forget(self, user: str) -> None:
+        """Drop what a user who is erased was asked."""
+        for token, each in list(self._open.items()):
+            if each.wish.user_id == user:
+                self._open.pop(token, None)
 
     async def settle(self, caller: Caller, wish: ConsentWish, answer: object) -> bool:
         """Write the consent that a person gave; tells whether they did.
@@ -150,7 +162,3 @@ def hint_for(caller: Caller, error: HearthgateError) -> str | None:
     given = {"user": caller.acts_for, "plugin": plugin, **{name: decision[name] for name in ("permission", "scope")}}
     what = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items())
     return f"the user's own consent is needed: `hearthgate consent add {what}`, or a key with the scope `consent`"
-
-
-def _credential(caller: Caller) -> str:
-    return caller.key_id or str(caller.subject)

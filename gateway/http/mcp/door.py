@@ -16,6 +16,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.lifecycle import LIFECYCLE_EVENTS
 from gateway.domain.record import Record
 from gateway.errors import MalformedError, OverloadedError, TooLargeError, UnavailableError
+from gateway.flows.authorize import is_known
 from gateway.flows.parts import Parts
 from gateway.flows.tools import Tools
 from gateway.http.doors import first_headers
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 PATH = "/mcp"
 MAX_BODY_BYTES = 1 << 20
+_PARSE_ERROR = -32700
+_LISTEN = "subscriptions/listen"
+_LOOK_S = 5.0
 _CHANGING = (*LIFECYCLE_EVENTS, "policy_activated", "lockdown_on", "lockdown_off")
 
 
@@ -65,17 +69,21 @@ class McpDoor:
         serving = await self._served()
         if scope["method"] == "POST":
             body = await _whole(receive)
-            refused = _refusal(body)
-            if refused is not None:
-                await _answer(send, refused)
+            try:
+                message = parse_json_strictly(body, "body")
+            except MalformedError as error:
+                await _refuse(send, error)
                 return
-            receive = _again(body, receive)
             if serving.is_full_for(caller, first_headers(scope)):
                 raise OverloadedError("too many open sessions of one credential", retry_after_s=60)
-        if scope["method"] == "GET":
-            await _whole_answer(partial(serving.handle, scope, caller, self._until_ending(receive)), send)
+            goes_on = isinstance(message, dict) and message.get("method") == _LISTEN
+            receive = _again(body, self._while_known(caller, receive) if goes_on else receive)
+        elif scope["method"] == "GET":
+            goes_on, receive = True, self._while_known(caller, receive, self._parts.ending)
         else:
-            await serving.handle(scope, caller, receive, send)
+            goes_on = False
+        handle = partial(serving.handle, scope, caller, receive)
+        await (_whole_answer(handle, send) if goes_on else handle(send))
 
     async def close(self) -> None:
         """End every session, with what runs in it."""
@@ -133,17 +141,22 @@ class McpDoor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _until_ending(self, receive: Receive) -> Receive:
-        """Let a stream that would go on for ever end with the gateway."""
+    def _while_known(self, caller: Caller, receive: Receive, ending: asyncio.Event | None = None) -> Receive:
+        """Let a stream that would go on for ever end with its credential, and with the gateway where nothing else does.
+
+        SECURITY: who lost the credential hears nothing more, not even that something changed.
+        """
+        ending = ending or asyncio.Event()
 
         async def received() -> Any:  # noqa: ANN401 (any message)
-            ending = asyncio.create_task(self._parts.ending.wait())
+            ended = asyncio.create_task(ending.wait())
             coming = asyncio.ensure_future(receive())
             try:
-                await asyncio.wait([ending, coming], return_when=asyncio.FIRST_COMPLETED)
+                while not (coming.done() or ended.done()) and is_known(self._parts, caller):
+                    await asyncio.wait([ended, coming], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 return coming.result() if coming.done() else {"type": "http.disconnect"}
             finally:
-                for each in (ending, coming):
+                for each in (ended, coming):
                     each.cancel()
                     with suppress(asyncio.CancelledError):
                         await each
@@ -185,16 +198,9 @@ async def _whole(receive: Receive) -> bytes:
     return bytes(body)
 
 
-def _refusal(body: bytes) -> dict[str, Any] | None:
-    """Give the answer to a body that two readers could read differently; None if there is one reading."""
-    try:
-        parse_json_strictly(body, "body")
-    except MalformedError as error:
-        return {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": error.message}}
-    return None
-
-
-async def _answer(send: Send, told: dict[str, Any]) -> None:
+async def _refuse(send: Send, error: MalformedError) -> None:
+    """Answer a body that is no JSON, or that two readers could read differently."""
+    told = {"jsonrpc": "2.0", "id": None, "error": {"code": _PARSE_ERROR, "message": error.message}}
     body = json.dumps(told).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 400, "headers": headers})

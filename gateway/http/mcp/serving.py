@@ -65,7 +65,7 @@ class Serving:
             on_call_tool=Calling(parts, tools),
             on_subscriptions_listen=self._listen,
         )
-        seals = RequestStateSecurity(keys=[os.urandom(32)], bind_principal=lambda ctx: credential(caller_of(ctx)))
+        seals = RequestStateSecurity(keys=[os.urandom(32)], bind_principal=lambda ctx: caller_of(ctx).credential)
         server.middleware += [self._remember, RequestStateBoundary(seals, default_audience=_NAME)]
         self.manager = StreamableHTTPSessionManager(
             server, max_request_body_size=max_body_bytes, session_idle_timeout=_IDLE_S, max_sessions=MAX_SESSIONS
@@ -81,15 +81,16 @@ class Serving:
         """Tell whether a request would open one session too many for its credential."""
         if _SESSION in headers or headers.get(_VERSION, b"").decode("latin-1") in MODERN_PROTOCOL_VERSIONS:
             return False
-        same = (credential(each) == credential(caller) for _, each in self._sessions.values())
+        same = (each.credential == caller.credential for _, each in self._sessions.values())
         return sum(same) >= MAX_SESSIONS_EACH
 
     async def handle(self, scope: HTTPScope, caller: Caller, receive: Receive, send: Send) -> None:
         """Answer one request, as the library does."""
         # SECURITY: a session answers only the credential that opened it, which the library tells by this user.
-        user = AuthenticatedUser(AccessToken(token="", client_id=credential(caller), scopes=[]))
+        user = AuthenticatedUser(AccessToken(token="", client_id=caller.credential, scopes=[]))
         kept = {name: value for name, value in scope.items() if name in _KEPT}
-        headers = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+        # WHY: the parser leaves the blanks behind a value, which are no part of it (RFC 9110, 5.5).
+        headers = [(name, value.strip(b" \t")) for name, value in scope["headers"] if name != b"authorization"]
         cleaned = {**kept, "headers": headers, "root_path": "", "user": user, CALLER: caller}
         await self.manager.handle_request(cleaned, receive, send)  # type: ignore[arg-type] # the same protocol
 
@@ -110,7 +111,7 @@ class Serving:
             offered = await self._tools.offered(caller_of(ctx))
         except HearthgateError as error:
             raise MCPError(types.INTERNAL_ERROR, error.message, as_problem(error)) from error
-        reaches = {plugin_id: self._tools.reach(plugin_id) for plugin_id in {each.plugin.id for each in offered}}
+        reaches = await self._tools.reaches({each.plugin.id for each in offered})
         return types.ListToolsResult(
             tools=[as_tool(each, reaches[each.plugin.id]) for each in offered], ttl_ms=0, cache_scope="private"
         )
@@ -119,7 +120,7 @@ class Serving:
         self, ctx: Ctx, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         caller = caller_of(ctx)
-        if sum(credential(each) == credential(caller) for each in self._streams.values()) >= MAX_SESSIONS_EACH:
+        if sum(each.credential == caller.credential for each in self._streams.values()) >= MAX_SESSIONS_EACH:
             raise MCPError(types.INTERNAL_ERROR, "too many streams of one credential")
         stream = ListenHandler(_Known(self._bus, self._parts, caller), max_buffered_events=16)
         self._streams[stream] = caller
@@ -161,11 +162,6 @@ class _Known:
 
     def subscribe(self, listener: Any) -> Any:  # noqa: ANN401 (the library's own signature is as wide)
         return self._bus.subscribe(lambda event: listener(event) if is_known(self._parts, self._caller) else None)
-
-
-def credential(caller: Caller) -> str:
-    """Give what tells one credential from another."""
-    return caller.key_id or f"{caller.subject} {caller.on_behalf or ''}"
 
 
 async def _tell(connection: Connection) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.app.served import WAIT_S, until
-from tests.http.mcp.conftest import MODES, TOOLS
+from tests.http.mcp.conftest import MODES, TOOLS, Served
 
 if TYPE_CHECKING:
-    from tests.http.mcp.conftest import Served
+    pass
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_hears_how_far_the_call_is_in_growing_numbers(served: "Served", mode: str) -> None:
+def test_a_client_hears_how_far_the_call_is_in_growing_numbers(served: Served, mode: str) -> None:
     heard: list[tuple[float, float | None, str | None]] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
@@ -30,7 +30,28 @@ def test_a_client_hears_how_far_the_call_is_in_growing_numbers(served: "Served",
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_call_that_is_given_up_ends_with_its_cell_and_a_record(served: "Served", mode: str) -> None:
+@pytest.mark.parametrize("what", ["text", "object", "nan", "null", "list", "blocks", "fake", "link", "deep"])
+def test_whatever_a_plugin_returns_is_told_as_text_and_names_its_decision(served: Served, mode: str, what: str) -> None:
+    heard: list[str | None] = []
+
+    async def hear(_progress: float, _total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    async def run() -> Any:  # noqa: ANN401 (the client's own)
+        async with served.client(served.key("alice"), mode) as client:
+            odd = await client.call_tool("demo__say", {"what": what}, progress_callback=hear)
+            assert (await client.call_tool("demo__add", {"a": 1, "b": 2})).content[0].text == "3"
+            return odd
+
+    result = asyncio.run(asyncio.wait_for(run(), WAIT_S))
+    assert result.content[0].type == "text"
+    assert result.meta["hearthgate/decision_id"] != "x"
+    assert served.gateway.ask("GET", f"/v1/decisions/{result.meta['hearthgate/decision_id']}").status_code == 200
+    assert heard == ["a bell: \\x07"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_call_that_is_given_up_ends_with_its_cell_and_a_record(served: Served, mode: str) -> None:
     def ended() -> list[dict[str, Any]]:
         return [row for row in served.gateway.rows(plugin="demo") if row["resolution"] == "killed"]
 
@@ -56,7 +77,7 @@ def test_a_call_that_is_given_up_ends_with_its_cell_and_a_record(served: "Served
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_clients_hear_that_their_tools_changed(served: "Served", mode: str) -> None:
+def test_clients_hear_that_their_tools_changed(served: Served, mode: str) -> None:
     heard = asyncio.Event()
 
     async def run() -> None:

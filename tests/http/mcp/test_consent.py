@@ -84,6 +84,27 @@ def test_a_client_that_cannot_ask_gets_the_denial_with_the_way_out(served: "Serv
     assert "consent add" in result.structured_content["way_out"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("scope", "is_asked"),
+    [
+        ("user_data/diary/2026", True),
+        ("user_data/x` of yours. This was looked at, please say yes `y", False),
+        ("user_data/diary and nothing else", False),
+        ("user_data/" + "x" * 300, False),
+        ("user_data/\u202egnihton", False),
+    ],
+)
+def test_a_plugin_does_not_speak_to_the_person_through_what_it_asks_for(
+    served: "Served", mode: str, scope: str, *, is_asked: bool
+) -> None:
+    human = Human("decline")
+    result = served.call(mode, "demo__plead", served.key("alice", "consent"), human, scope=scope)
+    assert result.is_error
+    assert len(human.asked) == is_asked
+    assert all(char.isprintable() for text in human.asked for char in text)
+
+
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},

@@ -1,13 +1,17 @@
 """The door `/mcp` is the same door: whoever is unknown, foreign, ambiguous or too large stays outside."""
 
 import importlib.util
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from tests.app.served import WAIT_S
+from tests.app.served import WAIT_S, until
 from tests.http.mcp.conftest import Served, serve_demo
 
 if TYPE_CHECKING:
@@ -100,6 +104,15 @@ def test_a_revoked_key_ends_its_session_with_it(served: Served) -> None:
     assert served.post(call("demo__add", a=1, b=2), made["key"], mcp_session_id=session).status_code == 401
 
 
+@pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
+def test_a_revoked_key_hears_nothing_more(served: Served, era: str) -> None:
+    made = served.gateway.ask("POST", "/v1/keys", {"user": "alice", "scopes": ["execute"]}).json()
+    with listening(served, made["key"], era) as stream:
+        assert stream.status_code == 200
+        assert served.gateway.ask("DELETE", f"/v1/keys/{made['id']}").status_code == 200
+        assert "list_changed" not in stream.read().decode()
+
+
 def test_one_key_cannot_take_all_sessions(served: Served) -> None:
     key = served.gateway.key("alice", "execute")
     for _ in range(32):
@@ -112,6 +125,13 @@ def test_one_key_cannot_take_all_sessions(served: Served) -> None:
 def test_only_its_own_path_is_answered(served: Served) -> None:
     headers = {"authorization": f"Bearer {served.key('alice')}"}
     assert httpx.post(f"{served.url}/x", json=INITIALIZE, headers=headers, timeout=WAIT_S).status_code == 404
+
+
+def test_the_library_is_not_loaded_before_somebody_asks() -> None:
+    late = {"mcp", "mcp_types", "starlette"}
+    code = f"import sys, gateway.app, gateway.cli.main; print({late} & set(sys.modules))"
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert left.stdout == "set()\n"
 
 
 def test_without_the_extra_the_answer_says_how_to_install_it(home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,19 +157,21 @@ LISTEN = {
 }
 
 
+def listening(served: Served, key: str, era: str) -> AbstractContextManager[httpx.Response]:
+    """Open the stream on which a client of a revision hears of changes."""
+    headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
+    if era == "2025-11-25":
+        headers |= {"mcp-session-id": begin(served, key)}
+        return httpx.stream("GET", served.url, headers=headers, timeout=WAIT_S)
+    headers |= {"mcp-protocol-version": era, "mcp-method": "subscriptions/listen"}
+    return httpx.stream("POST", served.url, headers=headers, json=LISTEN, timeout=WAIT_S)
+
+
 @pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
 def test_the_gateway_ends_in_time_while_clients_listen(tmp_path: "Path", era: str) -> None:
     served = Served(serve_demo(tmp_path / "home"))
     try:
-        key = served.key("alice")
-        headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
-        if era == "2025-11-25":
-            method, body = "GET", None
-            headers |= {"mcp-session-id": begin(served, key)}
-        else:
-            method, body = "POST", LISTEN
-            headers |= {"mcp-protocol-version": era, "mcp-method": "subscriptions/listen"}
-        with httpx.stream(method, served.url, headers=headers, json=body, timeout=WAIT_S) as stream:
+        with listening(served, served.key("alice"), era) as stream:
             assert stream.status_code == 200
             began = time.monotonic()
             served.gateway.process.terminate()
@@ -160,3 +182,43 @@ def test_the_gateway_ends_in_time_while_clients_listen(tmp_path: "Path", era: st
         served.gateway.end()
     assert "stopped" in served.gateway.said
     assert "ERROR" not in served.gateway.said, served.gateway.said
+
+
+@pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
+def test_a_call_under_way_comes_to_its_end_when_the_gateway_ends(tmp_path: "Path", era: str) -> None:
+    served = Served(serve_demo(tmp_path / "home"))
+    key, body = served.key("alice"), call("demo__wait", for_s=1.0)
+    headers = {"mcp-protocol-version": era}
+    if era == "2025-11-25":
+        headers |= {"mcp-session-id": begin(served, key)}
+    else:
+        headers |= {"mcp-method": "tools/call", "mcp-name": "demo__wait"}
+        body["params"]["_meta"] = LISTEN["params"]["_meta"]
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(served.post, body, key, **headers)
+            until(lambda: served.gateway.ask("GET", "/v1/plugins/demo").json()["running"])
+            served.gateway.process.terminate()
+            told = answer.result(WAIT_S)
+        assert served.gateway.process.wait(WAIT_S) == 0
+    finally:
+        served.gateway.end()
+    assert (told.status_code, '"isError":false' in told.text) == (200, True), told.text
+    assert "ERROR" not in served.gateway.said, served.gateway.said
+
+
+def test_a_session_that_its_client_ends_takes_its_calls_with_it(served: Served) -> None:
+    def running() -> int:
+        return int(served.gateway.ask("GET", "/v1/plugins/demo").json()["running"])
+
+    key = served.gateway.key("alice", "execute")
+    session = begin(served, key)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(served.post, call("demo__wait", for_s=60), key, mcp_session_id=session)
+        until(running)
+        headers = {"authorization": f"Bearer {key}", "mcp-session-id": session}
+        assert httpx.delete(served.url, headers=headers, timeout=WAIT_S).status_code == 200
+        until(lambda: not running())
+        answer.result(WAIT_S)
+    again = served.post({"jsonrpc": "2.0", "id": 3, "method": "tools/list"}, key, mcp_session_id=session)
+    assert again.status_code == 404

@@ -1,19 +1,19 @@
 """Through `/mcp` a caller sees the tools that are theirs, and a call is the same call as over HTTP."""
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import Any
 
 import httpx
 import pytest
 from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult
 
-from tests.http.mcp.conftest import MODES, TOOLS
-
-if TYPE_CHECKING:
-    from tests.http.mcp.conftest import Served
+from tests.app.served import WAIT_S
+from tests.http.mcp.conftest import MODES, TOOLS, Served
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_member_sees_every_tool_in_a_lasting_order(served: "Served", mode: str) -> None:
+def test_a_member_sees_every_tool_in_a_lasting_order(served: Served, mode: str) -> None:
     tools = served.tools(mode, served.key("alice"))
     assert [each.name for each in tools] == TOOLS
     assert tools[0].input_schema["required"] == ["a", "b"]
@@ -21,7 +21,7 @@ def test_a_member_sees_every_tool_in_a_lasting_order(served: "Served", mode: str
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_hints_come_from_rights_and_not_from_the_author(served: "Served", mode: str) -> None:
+def test_hints_come_from_rights_and_not_from_the_author(served: Served, mode: str) -> None:
     (hints,) = {each.annotations.model_dump_json() for each in served.tools(mode, served.key("alice"))}
     tool = served.tools(mode, served.key("alice"))[0]
     assert tool.annotations.read_only_hint is False, hints
@@ -31,7 +31,7 @@ def test_hints_come_from_rights_and_not_from_the_author(served: "Served", mode: 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("who", ["nobody", "no_execute"])
-def test_who_may_not_execute_sees_nothing_and_can_tell_nothing_apart(served: "Served", mode: str, who: str) -> None:
+def test_who_may_not_execute_sees_nothing_and_can_tell_nothing_apart(served: Served, mode: str, who: str) -> None:
     key = served.key("erin") if who == "nobody" else served.gateway.key("alice", "evaluate")
     assert served.tools(mode, key) == []
     told = []
@@ -43,7 +43,7 @@ def test_who_may_not_execute_sees_nothing_and_can_tell_nothing_apart(served: "Se
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_was_hidden_was_asked_all_the_same_and_is_in_the_log(served: "Served", mode: str) -> None:
+def test_what_was_hidden_was_asked_all_the_same_and_is_in_the_log(served: Served, mode: str) -> None:
     for name in ("demo__add", "other__add"):
         with pytest.raises(MCPError):
             served.call(mode, name, served.key("erin"))
@@ -52,7 +52,7 @@ def test_what_was_hidden_was_asked_all_the_same_and_is_in_the_log(served: "Serve
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_call_leaves_the_records_that_it_leaves_over_http(served: "Served", mode: str) -> None:
+def test_a_call_leaves_the_records_that_it_leaves_over_http(served: Served, mode: str) -> None:
     def since(before: int) -> list[tuple[str, str | None, str | None]]:
         rows = [row for row in served.gateway.rows(user="alice")[before:] if "list" not in row["details"]]
         return [(row["event_type"], row["resolution"], (row["decision"] or {}).get("scope")) for row in rows]
@@ -85,7 +85,7 @@ def test_a_call_leaves_the_records_that_it_leaves_over_http(served: "Served", mo
         ({"batch": [{"a": 1, "b": 2}]}, "`batch` is no parameter"),
     ],
 )
-def test_arguments_are_those_of_the_schema(served: "Served", mode: str, arguments: dict[str, Any], wrong: str) -> None:
+def test_arguments_are_those_of_the_schema(served: Served, mode: str, arguments: dict[str, Any], wrong: str) -> None:
     result = served.call(mode, "demo__add", **arguments)
     assert result.is_error
     assert wrong in result.content[0].text
@@ -93,7 +93,7 @@ def test_arguments_are_those_of_the_schema(served: "Served", mode: str, argument
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_call_that_fails_is_a_result_that_the_model_reads(served: "Served", mode: str) -> None:
+def test_a_call_that_fails_is_a_result_that_the_model_reads(served: Served, mode: str) -> None:
     result = served.call(mode, "demo__fail")
     assert result.is_error
     assert result.content[0].text == "the call failed: ValueError: as it should"
@@ -101,7 +101,7 @@ def test_a_call_that_fails_is_a_result_that_the_model_reads(served: "Served", mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_denial_is_a_result_with_its_decision_and_the_way_out(served: "Served", mode: str) -> None:
+def test_a_denial_is_a_result_with_its_decision_and_the_way_out(served: Served, mode: str) -> None:
     result = served.call(mode, "demo__diary")
     assert result.is_error
     told = result.structured_content
@@ -112,6 +112,21 @@ def test_a_denial_is_a_result_with_its_decision_and_the_way_out(served: "Served"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_blocks_of_content_are_handed_on_as_such(served: "Served", mode: str) -> None:
+@pytest.mark.parametrize(("parent", "trace"), [(f"00-{'ab' * 16}-{'1' * 16}-01", "ab" * 16), ("nonsense", None)])
+def test_the_trace_that_a_call_belongs_to_is_in_its_records(
+    served: Served, mode: str, parent: str, trace: str | None
+) -> None:
+    async def run() -> CallToolResult:
+        async with served.client(served.key("alice"), mode) as client:
+            return await client.call_tool("demo__add", {"a": 1, "b": 2}, meta={"traceparent": parent})
+
+    result = asyncio.run(asyncio.wait_for(run(), WAIT_S))
+    told = (result.meta or {})["hearthgate/execution_id"]
+    rows = [row for row in served.gateway.rows(plugin="demo") if row["details"].get("execution_id") == told]
+    assert [row["trace_id"] for row in rows] == [trace, trace]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blocks_of_content_are_handed_on_as_such(served: Served, mode: str) -> None:
     (block,) = served.call(mode, "demo__picture").content
     assert (block.type, block.mime_type, block.data) == ("image", "image/png", "AAAA")
