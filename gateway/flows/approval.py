@@ -87,7 +87,7 @@ async def approve(
                     for each in pending
                 ),
             ),
-            noted=lambda: _note_approved(parts, caller, plugin.id, pending, reason),
+            noted=lambda: _note_approved(parts, caller, plugin.id, pending, reason, given),
             undone=lambda: _undo_approved(parts, plugin.id, pending),
         )
         active = move(parts, plugin.id, Verb.ACTIVATE, reason)
@@ -132,10 +132,16 @@ def _to_run(plugin_id: PluginId) -> RequestedPermission:
 
 
 def _note_approved(
-    parts: Parts, caller: Caller, plugin_id: PluginId, pending: Sequence[PermissionRequest], reason: str
+    parts: Parts,
+    caller: Caller,
+    plugin_id: PluginId,
+    pending: Sequence[PermissionRequest],
+    reason: str,
+    given: Sequence[RequestedPermission] | None,
 ) -> None:
     move(parts, plugin_id, Verb.APPROVE, reason)
-    parts.registry.requests.decide(pending, RequestState.APPROVED, by=caller.user_id, at=parts.now(), reason=reason)
+    by, at = caller.user_id, parts.now()
+    parts.registry.requests.decide(pending, RequestState.APPROVED, by=by, at=at, reason=reason, given=given)
 
 
 def _undo_approved(parts: Parts, plugin_id: PluginId, pending: Sequence[PermissionRequest]) -> None:

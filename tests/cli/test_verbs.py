@@ -102,7 +102,9 @@ def test_a_permission_is_asked_for_checked_and_seen_in_the_timeline(ask: Ask, he
     assert (asked["status"], asked["reason"]) == ("pending", "help pages")
     (wanted,) = asked["permissions"]
     assert (wanted["condition"], wanted["purpose"]) == ("rate(3/60s)", "which one it is")
-    ask("permission", "approve", asked["id"], "--reason", "harmless")
+    ask("permission", "approve", asked["id"], "--reason", "harmless", "--until", "2999-01-01T00:00:00Z")
+    listed = hearthgate("--home", home, "permission", "requests", "--status", "approved").stdout
+    assert "core_read version/*: given with rate(3/60s); until(2999-01-01T00:00:00.000000Z)" in listed
     for _ in range(5):  # asking uses up nothing
         assert ask("permission", "check", "notes", "core_read", "version/now", "--user", "alice")["effect"] == "allow"
     ask("permission", "request", *wish, "--conditions", '{"moon": "full"}', status=1)

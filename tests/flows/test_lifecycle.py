@@ -187,6 +187,8 @@ def test_what_is_left_out_of_an_approval_needs_no_second_person(home: "Home") ->
         assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
     assert home.owner.post(path, {"reason": "", "permissions": ["vault_read"]}).status_code == 200
     assert home.state("puppet") == "active"
+    (answered,) = home.owner.get("/v1/permission-requests", status="approved").json()["requests"]
+    assert [each["permission"] for each in answered["given"]] == ["vault_read"]
     assert "vault, admin" not in " ".join(home.grants.split())
     assert "vault, read" in " ".join(home.grants.split())
 
