@@ -12,6 +12,8 @@ from gateway.flows.scan import scan_code
 from gateway.registry.manifest import MANIFEST_FILE
 from gateway.registry.plugins import Plugin
 
+GATES = frozenset({"code_review", "security_scan"})  # each is of one code, named by its digest
+
 
 async def prepare_gates(parts: Parts, caller: Caller, plugin: Plugin) -> None:
     """Scan code that wants to be scanned and was not; takes seconds, so call it before holding others up.

@@ -15,6 +15,7 @@ from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import check_kept, read_code
 from gateway.flows.authorize import authorize
 from gateway.flows.automatic import approved_by_policy, split, waiting_for_activation
+from gateway.flows.cool_down import check_cool_down
 from gateway.flows.dependencies import check_no_circle
 from gateway.flows.event import event, waiting
 from gateway.flows.gates import check_sandbox_wish
@@ -36,7 +37,8 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
     Raises:
         MalformedError: the manifest, or the folder, has problems.
         DeniedError: the caller may not.
-        ConflictError: there is such a plugin already, or its folder says something else.
+        ConflictError: there is such a plugin already, its folder says something else, or a person denied what it asks
+            for a short while ago.
     """
     plugin_id = _named(raw)
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="admin")
@@ -46,6 +48,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         _check_registrable(caller, before)
         risk = requested_risk(parts, manifest)
         asked_for = tuple(each for each in manifest.permissions if not each.optional)
+        check_cool_down(parts, manifest.plugin_id, asked_for)
         found = split(parts, manifest.plugin_id, asked_for, reviewed_first=manifest.code_review_required)
         by_policy = approved_by_policy(parts, caller, manifest.plugin_id, found) if found.covered else None
         request = PermissionRequest(
