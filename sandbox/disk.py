@@ -15,11 +15,11 @@ class Disk:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def used_bytes(self) -> int:
-        """Tell how many bytes lie on it; 0 when it is closed."""
+    def used_bytes(self) -> int | None:
+        """Tell how many bytes lie on it; None where there is none, or it is closed."""
         with self._lock:
             if self._descriptor is None:
-                return 0
+                return None
             room = os.fstatvfs(self._descriptor)
             return (room.f_blocks - room.f_bfree) * room.f_frsize
 

@@ -28,7 +28,11 @@ class Sample:
             return None
         usage = result.usage
         return cls(
-            wall_s=usage.wall_s, failed=not result.success, cpu_s=usage.cpu_s, memory_bytes=usage.memory_peak_bytes
+            wall_s=usage.wall_s,
+            failed=not result.success,
+            cpu_s=usage.cpu_s,
+            memory_bytes=usage.memory_peak_bytes,
+            disk_bytes=usage.disk_bytes,
         )
 
 

@@ -32,7 +32,12 @@ class Runs:
         held.samples.append(sample)
         held.since_evaluation += 1
         held.since_benchmark += 1
-        return held.since_evaluation >= EVERY
+        return self.is_due(plugin_id)
+
+    def is_due(self, plugin_id: str) -> bool:
+        """Tell whether so many calls ended since the last evaluation that another is due."""
+        held = self._held.get(plugin_id)
+        return held is not None and held.since_evaluation >= EVERY
 
     def recall(self, plugin_id: str, generation: int, samples: Sequence[Sample]) -> None:
         """Put samples of earlier calls, the oldest first, before those held."""

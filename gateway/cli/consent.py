@@ -10,7 +10,17 @@ from gateway.cli.output import columns, print_table, print_text
 app = typer.Typer(help="A user's consents: add, list, withdraw.", no_args_is_help=True)
 
 _COLUMNS = columns(
-    id="!id", user="user_id", plugin="plugin_id", to="to", since="given_at", last_used="last_used_at", ends="ends"
+    id="!id",
+    user="user_id",
+    plugin="plugin_id",
+    to="to",
+    purpose="purpose",
+    since="given_at",
+    last_used="last_used_at",
+    ends="ends",
+)
+_NEEDLESS = columns(
+    rule="!rule", who="subject", to="to", condition="condition", since="since", last_used="last_used_at"
 )
 
 
@@ -47,7 +57,15 @@ def list_consents(
     """Tell who may do what with a user's things, since when, and when it was last done."""
     found = call.ask("GET", "/v1/consents", params={"user_id": user, "plugin_id": plugin})
     rows = [{**each, "to": f"{each['permission']} {each['scope']}", "ends": _ends(each)} for each in found["consents"]]
-    call.show(found, lambda: print_table(_COLUMNS, rows, empty="no consents"))
+    more = [each for each in found.get("without_consent", ()) if plugin in {None, each["plugin_id"]}]
+
+    def tell() -> None:
+        print_table(_COLUMNS, rows, empty="no consents")
+        if more:
+            print_text("", "what needs no consent, by the policy in force:")
+            print_table(_NEEDLESS, [{**each, "to": f"{each['permission']} {each['scope']}"} for each in more], empty="")
+
+    call.show(found, tell)
 
 
 @verb(app, "withdraw")

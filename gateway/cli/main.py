@@ -15,9 +15,11 @@ from gateway.cli import (
     key,
     lockdown,
     permission,
+    permission_ask,
     plugin,
     plugin_author,
     plugin_reload,
+    plugin_timeline,
     plugin_vetting,
     policy_proof,
     traffic,
@@ -52,6 +54,8 @@ def root(
 home.add_verbs(app)
 plugin_author.add_verbs(plugin.app)
 plugin_vetting.add_verbs(plugin.app)
+plugin_timeline.add_verbs(plugin.app)
+permission_ask.add_verbs(permission.app)
 for name, noun in (
     ("key", key),
     ("policy", policy_proof),

@@ -149,7 +149,7 @@ def _summary(request: dict[str, Any]) -> str:
     if "difference" in request:
         changes = [f"{change['what']}: {change['text']}" for change in request["difference"]]
         return "\n".join([f"version {request['from_version']} -> {request['version']}", *changes])
-    asked = [f"{_one(each)}{_included(each)}" for each in request["permissions"]]
+    asked = [f"{_one(each)}{_included(each)}{_left(each, request)}" for each in request["permissions"]]
     lacking = [
         f"`{each['capability']}` needs {_one(each)}, which is not asked for"
         for each in request.get("requires", ())
@@ -165,3 +165,14 @@ def _one(permission: dict[str, Any]) -> str:
 def _included(permission: dict[str, Any]) -> str:
     names = permission.get("includes")
     return f" (includes {', '.join(names)})" if names else ""
+
+
+def _left(permission: dict[str, Any], request: dict[str, Any]) -> str:
+    """Tell what a person left out of it, or added to it; nothing where it was not answered, or answered whole."""
+    if "given" not in request:
+        return ""
+    same = [each for each in request["given"] if _one(each) == _one(permission)]
+    if not same:
+        return ": left out"
+    conditions = [each["condition"] for each in same]
+    return "" if permission["condition"] in conditions else f": given with {conditions[0]}"

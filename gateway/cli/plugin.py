@@ -31,7 +31,6 @@ _FACTS = columns(
     registered="registered_at",
     changed="changed_at",
 )
-_EVENTS = columns(when="!timestamp", event="!event_type", by="user_id", what="what", why="details.reason")
 _UNKNOWN = 5
 _FAILED = 1
 _STDIN = "-"
@@ -147,27 +146,6 @@ def run(
     call.show(result, tell)
     if not result["success"]:
         raise typer.Exit(_UNKNOWN if result["outcome"] == "unknown" else _FAILED)
-
-
-@verb(app, "timeline")
-def timeline(call: Call, plugin_id: PluginArgument) -> None:
-    """Show a plugin's events in order."""
-    found = call.ask("GET", f"/v1/plugins/{plugin_id}/timeline")
-    rows = [{**event, "what": _what_happened(event["details"], event["hook"])} for event in found["events"]]
-    call.show(found, lambda: print_table(_EVENTS, rows, empty="no events"))
-
-
-def _what_happened(details: dict[str, Any], hook: dict[str, Any] | None) -> str:
-    """Give the facts of a lifecycle event in a few words."""
-    grants = details.get("grants")
-    words = {
-        "version": details.get("version"),
-        "code": str(details["digest"]).removeprefix("sha256:")[:12] if details.get("digest") else None,
-        "from": details.get("from"),
-        "grants": len(grants) if isinstance(grants, list) else None,
-        "hook": hook["outcome"] if hook else None,
-    }
-    return ", ".join(f"{name} {word}" for name, word in words.items() if word is not None)
 
 
 def _move(call: Call, plugin_id: str, step: str, reason: str) -> None:

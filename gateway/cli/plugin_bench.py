@@ -54,6 +54,27 @@ class Wishes:
     error_rate: Annotated[
         float | None, typer.Option("--error-rate", metavar="SHARE", help="Exit 1 if more fail, as 0.01.")
     ] = None
+    max_cpu: Annotated[
+        float | None, typer.Option("--max-cpu", metavar="PERCENT", help="Exit 1 if it uses more of one core.")
+    ] = None
+    max_memory: Annotated[
+        float | None, typer.Option("--max-memory", metavar="MB", help="Exit 1 if a call uses more memory.")
+    ] = None
+    max_disk: Annotated[
+        float | None, typer.Option("--max-disk", metavar="MB", help="Exit 1 if a call writes more.")
+    ] = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the wire shape; what is not wished is left out."""
+        limits = {"max_cpu_percent": self.max_cpu, "max_memory_mb": self.max_memory, "max_disk_mb": self.max_disk}
+        given: dict[str, Any] = {
+            "test_duration": self.duration,
+            "concurrency": self.concurrency,
+            "response_time_threshold": self.response_time,
+            "error_rate_threshold": self.error_rate,
+            "resource_limits": {name: limit for name, limit in limits.items() if limit is not None} or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 _DEFAULTS = Wishes()
@@ -73,10 +94,7 @@ def bench(
         found = call.ask("GET", f"/v1/plugins/{plugin_id}/benchmarks")
         call.show(found, lambda: print_table(_HISTORY, found["benchmarks"], empty="never measured"))
         return
-    body: dict[str, Any] = {"payload": payload_of(payload), "test_duration": wished.duration}
-    body["concurrency"] = wished.concurrency
-    wishes = {"response_time_threshold": wished.response_time, "error_rate_threshold": wished.error_rate}
-    body |= {name: wish for name, wish in wishes.items() if wish is not None}
+    body = {"payload": payload_of(payload), **wished.as_json()}
     with time_passing(f"measuring {plugin_id}", seconds=wished.duration):
         measured = call.ask("POST", f"/v1/plugins/{plugin_id}/benchmarks", json=body)
     call.show(measured, lambda: _tell(measured))

@@ -57,7 +57,13 @@ def _read_plugin_id(manifest: Path) -> PluginId:
         raise MalformedError(f"`{manifest}` cannot be read as JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("plugin_id"), str):
         raise MalformedError(f"`{manifest}` names no plugin_id")
-    return parse_plugin_id(body["plugin_id"])
+    try:
+        return parse_plugin_id(body["plugin_id"])
+    except MalformedError:
+        from gateway.registry.manifest import parse_manifest
+
+        parse_manifest(body)  # tells all that is wrong, not the id alone
+        raise
 
 
 def _copy(folder: Path, place: Path) -> None:

@@ -49,7 +49,12 @@ def needs_of(plugin_id: str, plugins: Mapping[str, Known]) -> Iterator[Need]:
         for wanted_id, wanted in sorted(plugins[by].depends_on.items()):
             known = plugins.get(wanted_id)
             version = None if known is None else known.version
-            yield Need(by=by, plugin_id=wanted_id, wanted=wanted, version=version, problem=_problem(known, wanted))
+            problem = _problem(known, wanted)
+            if known is not None and parse_version(known.version) not in parse_range(wanted):
+                others = (each for each in sorted(plugins) if each != by and plugins[each].active)
+                wanting = {each: plugins[each].depends_on.get(wanted_id) for each in others}
+                problem = f"{problem}{''.join(f', and `{each}` needs {one}' for each, one in wanting.items() if one)}"
+            yield Need(by=by, plugin_id=wanted_id, wanted=wanted, version=version, problem=problem)
             if known is not None and wanted_id not in seen:
                 seen.add(wanted_id)
                 waiting.append(wanted_id)

@@ -21,6 +21,12 @@ class ConsentLedger:
         found: list[dict[str, Any]] = self._client.request("GET", "/v1/consents", params=params).body["consents"]
         return found
 
+    def get_uses_without_consent(self, user_id: str) -> list[dict[str, Any]]:
+        """List what plugins may do with a user's things without a consent, since when, and when they last did."""
+        body = self._client.request("GET", "/v1/consents", params={"user_id": user_id}).body
+        found: list[dict[str, Any]] = body["without_consent"]
+        return found
+
     def give_consent(self, user_id: str, plugin_id: str, permission: str, scope: str, **more: Any) -> str:  # noqa: ANN401 (any JSON value)
         """Consent for a user and give the consent's id; `more` may be `purpose`, `until`, `once` and `session_id`."""
         body = {"user_id": user_id, "plugin_id": plugin_id, "permission": permission, "scope": scope, **more}

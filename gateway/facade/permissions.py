@@ -110,13 +110,13 @@ class PermissionManager:
         return body
 
     def import_permissions(
-        self, exported: Mapping[str, Any], user_id: str, reason: str = "", *, dry_run: bool = False
+        self, data: Mapping[str, Any], user_id: str | None = None, reason: str = "", *, dry_run: bool = False
     ) -> dict[str, Any]:
-        """Grant what `exported` holds and this home lacks, all of it or nothing, and give the difference.
+        """Grant what `data` holds and this home lacks, all of it or nothing, and give the difference.
 
         With `dry_run` the difference alone; nothing is ever taken away by an import.
         """
-        body = dict(exported) if dry_run else {**exported, "reason": reason}
+        body = dict(data) if dry_run else {**data, "reason": reason}
         params = {"dry_run": "true" if dry_run else "false"}
         reply = self._client.request("POST", "/v1/permissions/import", json=body, params=params, on_behalf=user_id)
         found: dict[str, Any] = reply.body

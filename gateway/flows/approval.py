@@ -64,8 +64,8 @@ async def approve(
         wanted += still_covered(parts, plugin, waiting)
         check_four_eyes(parts, caller, plugin.registered_by, wanted)
         for request in pending:
-            # SECURITY: each by who asked for it; another may have registered the plugin.
-            check_four_eyes(parts, caller, request.requested_by, request.permissions)
+            # SECURITY: each by who asked for it; another may have registered the plugin. What is left out needs nobody.
+            check_four_eyes(parts, caller, request.requested_by, request.permissions if given is None else given)
         await give_grants(
             parts,
             Giving(
@@ -87,7 +87,7 @@ async def approve(
                     for each in pending
                 ),
             ),
-            noted=lambda: _note_approved(parts, caller, plugin.id, pending, reason),
+            noted=lambda: _note_approved(parts, caller, plugin.id, pending, reason, given),
             undone=lambda: _undo_approved(parts, plugin.id, pending),
         )
         active = move(parts, plugin.id, Verb.ACTIVATE, reason)
@@ -132,10 +132,16 @@ def _to_run(plugin_id: PluginId) -> RequestedPermission:
 
 
 def _note_approved(
-    parts: Parts, caller: Caller, plugin_id: PluginId, pending: Sequence[PermissionRequest], reason: str
+    parts: Parts,
+    caller: Caller,
+    plugin_id: PluginId,
+    pending: Sequence[PermissionRequest],
+    reason: str,
+    given: Sequence[RequestedPermission] | None,
 ) -> None:
     move(parts, plugin_id, Verb.APPROVE, reason)
-    parts.registry.requests.decide(pending, RequestState.APPROVED, by=caller.user_id, at=parts.now(), reason=reason)
+    by, at = caller.user_id, parts.now()
+    parts.registry.requests.decide(pending, RequestState.APPROVED, by=by, at=at, reason=reason, given=given)
 
 
 def _undo_approved(parts: Parts, plugin_id: PluginId, pending: Sequence[PermissionRequest]) -> None:

@@ -37,13 +37,16 @@ def note_run(parts: Parts, plugin: Plugin, result: RunResult) -> None:
 
 
 async def _evaluate_in_turn(parts: Parts, plugin: Plugin) -> None:
-    parts.bench.runs.evaluated(plugin.id)
-    try:
-        await evaluate(parts, plugin)
-    except HearthgateError as error:
-        _log.warning("the calls of plugin %s could not be evaluated: %s", plugin.id, error)
-    # WHY: a plugin that is called a thousand times a second is evaluated once in it.
-    await asyncio.sleep(_APART_S)
+    current: Plugin | None = plugin
+    while current is not None and current.manifest.monitored and parts.bench.runs.is_due(current.id):
+        parts.bench.runs.evaluated(current.id)
+        try:
+            await evaluate(parts, current)
+        except HearthgateError as error:
+            _log.warning("the calls of plugin %s could not be evaluated: %s", current.id, error)
+        # WHY: a plugin that is called a thousand times a second is evaluated once in it.
+        await asyncio.sleep(_APART_S)
+        current = parts.registry.plugins.get(current.id)
 
 
 async def evaluate(parts: Parts, plugin: Plugin) -> KeptBenchmark:

@@ -5,11 +5,14 @@ from dataclasses import replace
 from gateway.domain.caller import Caller
 from gateway.domain.manifest import Manifest
 from gateway.domain.names import UserId
-from gateway.errors import ConflictError, MalformedError
+from gateway.errors import ConflictError, MalformedError, Place, Problem
 from gateway.flows.parts import Parts
 from gateway.flows.review import standing_review
 from gateway.flows.scan import scan_code
+from gateway.registry.manifest import MANIFEST_FILE
 from gateway.registry.plugins import Plugin
+
+GATES = frozenset({"code_review", "security_scan"})  # each is of one code, named by its digest
 
 
 async def prepare_gates(parts: Parts, caller: Caller, plugin: Plugin) -> None:
@@ -31,9 +34,11 @@ def check_sandbox_wish(parts: Parts, manifest: Manifest) -> None:
     """
     if not manifest.sandbox and manifest.plugin_id not in parts.unconfined:
         named = f'`[sandbox] unconfined = ["{manifest.plugin_id}"]` in hearthgate.toml'
+        said = "sandbox: false is the operator's to accept, not the author's"
         raise MalformedError(
-            "sandbox: false is the operator's to accept, not the author's",
+            "the manifest is not valid",
             way_out=f"write true, or the operator writes {named}",
+            problems=[Problem(place=Place(file=MANIFEST_FILE), message=said)],
         )
 
 

@@ -5,7 +5,9 @@ from gateway.domain.decision import timestamp
 from gateway.domain.names import PluginId
 from gateway.domain.request import Json
 from gateway.errors import ConflictError
+from gateway.flows.cool_down import denied_lately
 from gateway.flows.event import event, waiting
+from gateway.flows.gates import GATES
 from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import requested_risk
 from gateway.flows.switch_generation import Following, check_follows
@@ -75,10 +77,18 @@ def expire_held_back(parts: Parts, plugin: Plugin, *, by: str, why: str) -> None
         parts.registry.requests.decide(outdated, RequestState.EXPIRED, by=by, at=parts.now(), reason=why)
 
 
-def was_denied(parts: Parts, plugin: Plugin, digest: str | None) -> bool:
-    """Tell whether a person denied this very content as what follows the generation in force."""
+def was_denied(parts: Parts, following: Following) -> bool:
+    """Tell whether a person denied this very content, or lately all that it asks for.
+
+    That its code is to be looked at is asked of each code anew.
+    """
+    plugin, digest = following.follows, following.plugin.digest
     denied = parts.registry.requests.find(state=RequestState.DENIED, plugin_id=plugin.id)
-    return any(_is_same(each, plugin, digest) for each in denied)
+    # SECURITY: else a comment more, saved every second, would ask the same of a person every second.
+    lately = [each.held_back.difference for each, _ in denied_lately(parts, plugin.id) if each.held_back is not None]
+    asked = [each.as_json() for each in following.difference.changes if each.what not in GATES]
+    again = bool(asked) and any(all(change in difference for change in asked) for difference in lately)
+    return again or any(_is_same(each, plugin, digest) for each in denied)
 
 
 def check_same(request: PermissionRequest, plugin: Plugin, digest: str | None) -> None:

@@ -127,7 +127,7 @@ async def approve_request(parts: Parts, caller: Caller, request_id: str, answer:
             Giving(plugin_id=plugin.id, wanted=given, reason=answer.reason),
             caller,
             records=(approval_event(parts, caller, replace(request, permissions=given), answer.reason),),
-            noted=lambda: _note(parts, caller, request, RequestState.APPROVED, answer.reason),
+            noted=lambda: _note(parts, caller, request, RequestState.APPROVED, answer.reason, given),
             undone=lambda: parts.registry.requests.reopen([request]),
         )
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin.id} was granted more")
@@ -228,12 +228,19 @@ def _pending(parts: Parts, request_id: str) -> PermissionRequest:
     return request
 
 
-def _note(parts: Parts, caller: Caller, request: PermissionRequest, state: RequestState, reason: str) -> None:
+def _note(
+    parts: Parts,
+    caller: Caller,
+    request: PermissionRequest,
+    state: RequestState,
+    reason: str,
+    given: Sequence[RequestedPermission] | None = None,
+) -> None:
     current = _pending(parts, request.id)
     if state is RequestState.APPROVED:
         # SECURITY: taking away waits for nobody, so the plugin may have been revoked since the approval began.
         _not_revoked(parts, current.plugin_id)
-    parts.registry.requests.decide([current], state, by=caller.user_id, at=parts.now(), reason=reason)
+    parts.registry.requests.decide([current], state, by=caller.user_id, at=parts.now(), reason=reason, given=given)
 
 
 def _not_revoked(parts: Parts, plugin_id: str) -> Plugin:

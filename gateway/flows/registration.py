@@ -15,6 +15,7 @@ from gateway.errors import ConflictError, MalformedError, NotFoundError
 from gateway.flows.adopt_code import check_kept, read_code
 from gateway.flows.authorize import authorize
 from gateway.flows.automatic import approved_by_policy, split, waiting_for_activation
+from gateway.flows.cool_down import check_cool_down
 from gateway.flows.dependencies import check_no_circle
 from gateway.flows.event import event, waiting
 from gateway.flows.gates import check_sandbox_wish
@@ -36,7 +37,8 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
     Raises:
         MalformedError: the manifest, or the folder, has problems.
         DeniedError: the caller may not.
-        ConflictError: there is such a plugin already, or its folder says something else.
+        ConflictError: there is such a plugin already, its folder says something else, or a person denied what it asks
+            for a short while ago.
     """
     plugin_id = _named(raw)
     await authorize(parts, caller, Level.ADMIN, f"plugins/{plugin_id}", key_scope="admin")
@@ -46,6 +48,7 @@ async def register(parts: Parts, caller: Caller, raw: Json) -> Plugin:
         _check_registrable(caller, before)
         risk = requested_risk(parts, manifest)
         asked_for = tuple(each for each in manifest.permissions if not each.optional)
+        check_cool_down(parts, manifest.plugin_id, asked_for)
         found = split(parts, manifest.plugin_id, asked_for, reviewed_first=manifest.code_review_required)
         by_policy = approved_by_policy(parts, caller, manifest.plugin_id, found) if found.covered else None
         request = PermissionRequest(
@@ -108,9 +111,16 @@ def _named(raw: Json) -> PluginId:
     if not isinstance(raw, dict):
         raise MalformedError("a manifest is a JSON object")
     name = raw.get("folder") if set(raw) == {"folder"} else raw.get("plugin_id")
-    if not isinstance(name, str):
-        raise MalformedError("plugin_id: text is needed", way_out='send a manifest, or {"folder": "<id>"}')
-    return parse_plugin_id(name)
+    try:
+        if isinstance(name, str):
+            return parse_plugin_id(name)
+    except MalformedError:
+        if "plugin_id" not in raw:
+            raise
+    if "plugin_id" in raw:
+        # WHY: told with all else that is wrong, so that nobody mends a manifest one word at a time.
+        parse_manifest(raw)
+    raise MalformedError("plugin_id: text is needed", way_out='send a manifest, or {"folder": "<id>"}')
 
 
 async def _manifest_and_code(parts: Parts, plugin_id: PluginId, raw: Json) -> tuple[Manifest, str | None]:

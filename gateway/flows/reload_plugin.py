@@ -165,7 +165,7 @@ async def _closed_gates(parts: Parts, caller: Caller, following: Following, read
 
 async def _hold_back(parts: Parts, caller: Caller, following: Following) -> Reload:
     plugin = following.follows
-    if following.trigger is Trigger.WATCH and was_denied(parts, plugin, following.plugin.digest):
+    if following.trigger is Trigger.WATCH and was_denied(parts, following):
         # WHY: a file that is saved again and again must not wear out who has answered.
         return Reload(outcome=ReloadOutcome.DENIED, plugin=plugin, following=following, error="it was denied before")
     request = await hold_back(parts, caller, following)

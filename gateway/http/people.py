@@ -6,6 +6,7 @@ from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
 from gateway.domain.names import parse_plugin_id, parse_user_id
 from gateway.domain.permission import Level, parse_permission
@@ -15,6 +16,7 @@ from gateway.flows import consent, keys, lockdown
 from gateway.flows.authorize import authorize
 from gateway.flows.consent import ConsentWish
 from gateway.flows.parts import Parts
+from gateway.flows.without_consent import without_consent
 from gateway.http.bodies import ConsentBody, KeyBody, LiftBody, LockdownBody, user_or_none
 
 
@@ -22,14 +24,16 @@ from gateway.http.bodies import ConsentBody, KeyBody, LiftBody, LockdownBody, us
 async def list_consents(
     parts: NamedDependency[Parts],
     caller: NamedDependency[Caller],
+    reader: NamedDependency[LogReader],
     user_id: FromQuery[str | None] = None,
     plugin_id: FromQuery[str | None] = None,
 ) -> dict[str, Any]:
-    """List the consents of a user, or of all."""
+    """List the consents of a user, with what needs none of that user, or the consents of all."""
     user = user_or_none(user_id)
     await authorize(parts, caller, Level.READ, "consents" if user is None else f"consents/{user}")
     found = parts.registry.consents.find(user_id=user, plugin_id=plugin_id)
-    return {"consents": [each.as_json() for each in found]}
+    told = {"consents": [each.as_json() for each in found]}
+    return told if user is None else {**told, "without_consent": await without_consent(parts, reader, user)}
 
 
 @post("/v1/consents", status_code=201)

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydantic import ValidationError
-
 from gateway.domain.isolation import Isolation
 from gateway.domain.manifest import Capability, Manifest, Parameter, RequestedPermission
 from gateway.domain.names import parse_plugin_id
@@ -18,12 +16,14 @@ from gateway.errors import MalformedError, Place, Problem
 from gateway.registry.manifest_conditions import condition_text, manifest_scope
 from gateway.registry.manifest_file import OF_PARAMETERS, CapabilityPart, ManifestFile, PermissionPart
 from gateway.registry.manifest_limits import limits_of
+from gateway.registry.manifest_shape import is_at, read_shape
 from gateway.registry.manifest_warnings import warnings_of
 
 MANIFEST_FILE = "manifest.json"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _CAPABILITY = re.compile(r"[a-z][a-z0-9_]*\Z")
 _LIVE_RELOAD_SINCE = parse_version("2.0.0")
+_RIGHTS = ("requested_permissions", "optional_permissions")
 _OF_HOSTS = frozenset({Kind.NETWORK, Kind.API})
 _RUNNING = frozenset({Kind.SYSTEM, Kind.FILE})
 
@@ -36,27 +36,16 @@ def parse_manifest(raw: Json) -> Manifest:
     """
     if not isinstance(raw, dict):
         raise MalformedError("a manifest is a JSON object")
-    try:
-        file = ManifestFile.model_validate(raw)
-    except ValidationError as error:
-        raise MalformedError(
-            "the manifest is not valid",
-            problems=[
-                _problem(_place(each["loc"]), each["msg"][:300]) for each in error.errors(include_input=False)[:50]
-            ],
-        ) from None
-    reading = _Reading(file)
-    manifest = reading.manifest(raw)
-    if reading.problems or manifest is None:
-        raise MalformedError("the manifest is not valid", problems=reading.problems)
+    file, misshapen = read_shape(raw)
+    problems = [_problem(place, said) for place, said in misshapen]
+    manifest = None
+    if file is not None:
+        reading = _Reading(file, tuple(place for place, _ in misshapen))
+        manifest = reading.manifest(raw)
+        problems += reading.problems
+    if problems or manifest is None:
+        raise MalformedError("the manifest is not valid", problems=problems)
     return manifest
-
-
-def _place(location: Sequence[int | str]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def _problem(place: str, message: str, severity: str = "error") -> Problem:
@@ -64,11 +53,16 @@ def _problem(place: str, message: str, severity: str = "error") -> Problem:
 
 
 class _Reading:
-    """The semantic rules, applied to a file of the right shape; problems are collected."""
+    """The semantic rules, applied to a file of the right shape; problems are collected.
 
-    def __init__(self, file: ManifestFile) -> None:
+    What lies at the places `unread` was told to be wrong already, and no word of it is the author's.
+    """
+
+    def __init__(self, file: ManifestFile, unread: Sequence[str] = ()) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self._unread = unread
+        self._unclear_rights = any(each.startswith(_RIGHTS) for each in unread)
 
     def manifest(self, raw: Mapping[str, Json]) -> Manifest | None:
         file = self.file
@@ -109,7 +103,9 @@ class _Reading:
         )
 
     def wrong(self, place: str, message: str) -> None:
-        self.problems.append(_problem(place, message))
+        if not any(is_at(place, each) for each in self._unread):
+            self.problems.append(_problem(place, message))
+            self._unclear_rights |= place.startswith(_RIGHTS)
 
     def _check_names(self) -> None:
         file = self.file
@@ -253,10 +249,11 @@ class _Reading:
             except MalformedError as error:
                 self.wrong(place, str(error))
                 continue
-            if not any(covers_pattern(scope, wanted) for scope in hosts):
+            if not self._unclear_rights and not any(covers_pattern(scope, wanted) for scope in hosts):
                 self.wrong(place, f"`{host}` needs a network permission whose scope covers it")
         levels = {each.permission.level for each in permissions if each.permission.kind in _RUNNING}
-        if config.system_commands and max(levels, default=Level.READ) < Level.EXECUTE:
+        runs = self._unclear_rights or max(levels, default=Level.READ) >= Level.EXECUTE
+        if config.system_commands and not runs:
             self.wrong("sandbox_config.system_commands", "needs `system_execute` or `file_execute`")
         for index, path in enumerate(config.watch_paths):
             if path.startswith("/") or ".." in path.split("/"):

@@ -65,6 +65,7 @@ class PermissionRequest:
     decided_at: str | None = None
     decision_reason: str | None = None
     held_back: HeldBack | None = None  # of an `update`
+    given: tuple[RequestedPermission, ...] | None = None  # where a person left something out, or ended it
 
     def as_json(self) -> dict[str, Json]:
         """Give the wire shape."""
@@ -81,6 +82,7 @@ class PermissionRequest:
             "decided_by": self.decided_by,
             "decided_at": self.decided_at,
             "decision_reason": self.decision_reason,
+            **({} if self.given is None else {"given": [each.as_json() for each in self.given]}),
         }
 
 
@@ -114,7 +116,7 @@ class PermissionRequests:
                     request.id,
                     request.plugin_id,
                     request.type,
-                    json.dumps([each.as_json() for each in request.permissions]),
+                    _written(request.permissions),
                     request.state.value,
                     request.reason,
                     request.requested_by,
@@ -132,17 +134,32 @@ class PermissionRequests:
             connection.execute("DELETE FROM permission_request WHERE id=?", (request.id,))
 
     def decide(
-        self, requests: Sequence[PermissionRequest], state: RequestState, *, by: str, at: datetime, reason: str
+        self,
+        requests: Sequence[PermissionRequest],
+        state: RequestState,
+        *,
+        by: str,
+        at: datetime,
+        reason: str,
+        given: Sequence[RequestedPermission] | None = None,
     ) -> tuple[PermissionRequest, ...]:
-        """Write what became of some requests."""
+        """Write what became of some requests; `given` is what was granted, None for all of it."""
         decided = tuple(
-            replace(each, state=state, decided_by=by, decided_at=timestamp(at), decision_reason=reason)
+            replace(
+                each,
+                state=state,
+                decided_by=by,
+                decided_at=timestamp(at),
+                decision_reason=reason,
+                given=None if given is None or tuple(given) == each.permissions else tuple(given),
+            )
             for each in requests
         )
         with transaction(self._connection) as connection:
             connection.executemany(
-                "UPDATE permission_request SET state=?, decided_by=?, decided_at=?, decision_reason=? WHERE id=?",
-                [(each.state.value, by, each.decided_at, reason, each.id) for each in decided],
+                "UPDATE permission_request SET state=?, decided_by=?, decided_at=?, decision_reason=?, given=?"
+                " WHERE id=?",
+                [(each.state.value, by, each.decided_at, reason, _written(each.given), each.id) for each in decided],
             )
         return decided
 
@@ -150,27 +167,34 @@ class PermissionRequests:
         """Let requests wait again whose answer could not be carried out."""
         with transaction(self._connection) as connection:
             connection.executemany(
-                "UPDATE permission_request SET state=?, decided_by=NULL, decided_at=NULL, decision_reason=NULL"
-                " WHERE id=? AND state=?",
+                "UPDATE permission_request SET state=?, decided_by=NULL, decided_at=NULL, decision_reason=NULL,"
+                " given=NULL WHERE id=? AND state=?",
                 [(RequestState.PENDING.value, each.id, RequestState.APPROVED.value) for each in requests],
             )
 
 
-def _from_row(row: sqlite3.Row) -> PermissionRequest:
-    permissions = tuple(
+def _written(permissions: Sequence[RequestedPermission] | None) -> str | None:
+    return None if permissions is None else json.dumps([each.as_json() for each in permissions])
+
+
+def _read(text: str) -> tuple[RequestedPermission, ...]:
+    return tuple(
         RequestedPermission(
             permission=parse_permission(each["permission"]),
             scope=each["scope"],
             condition=each["condition"],
             purpose=each["purpose"],
         )
-        for each in json.loads(row["permissions"])
+        for each in json.loads(text)
     )
+
+
+def _from_row(row: sqlite3.Row) -> PermissionRequest:
     return PermissionRequest(
         id=row["id"],
         plugin_id=PluginId(row["plugin_id"]),
         type=row["type"],
-        permissions=permissions,
+        permissions=_read(row["permissions"]),
         state=RequestState(row["state"]),
         reason=row["reason"],
         requested_by=row["requested_by"],
@@ -179,6 +203,7 @@ def _from_row(row: sqlite3.Row) -> PermissionRequest:
         decided_at=row["decided_at"],
         decision_reason=row["decision_reason"],
         held_back=None if row["held_back"] is None else _held_back(json.loads(row["held_back"])),
+        given=None if row["given"] is None else _read(row["given"]),
     )
 
 

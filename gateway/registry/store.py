@@ -81,6 +81,7 @@ _SCHEMA = (
       PRIMARY KEY(plugin_id, registration, try)) STRICT, WITHOUT ROWID;
     """,
     "ALTER TABLE api_key ADD COLUMN rate TEXT;",
+    "ALTER TABLE permission_request ADD COLUMN given TEXT;",
 )
 
 

@@ -2,24 +2,41 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.app.served import WORKER, Gateway, until
+from tests.app.served import Gateway, until
 
 if TYPE_CHECKING:
     from tests.conftest import MakeHome
 
+SLEEPER = """\
+import ctypes
+import time
+
+
+def execute(ctx, payload):
+    match payload["do"]:
+        case "return":
+            return payload["value"]
+        case "keep":
+            ctx.vault.write("notes/kept", payload["value"])
+        case "sleep":
+            ctypes.CDLL(None).prctl(15, payload["as"].encode(), 0, 0, 0)  # so that others can tell whose it is
+            time.sleep(60)
+"""
 RULES = "p, asked, plugin:worker, vault, write, notes/*, approval, allow, each is looked at\n"
 
 
 @pytest.fixture
 def gateway(make_home: "MakeHome") -> Iterator[Gateway]:
     home = make_home(rules=RULES)
-    home.install("worker", WORKER)
+    home.install("worker", SLEEPER)
+    home.write_plugin("other", SLEEPER)
     home.close()
     served = Gateway(home.folder)
     yield served
@@ -72,28 +89,57 @@ def test_killed_while_an_approval_is_used_it_is_never_used_twice(gateway: Gatewa
         assert keep().json()["success"] is False
 
 
-@pytest.mark.timeout(110)
-def test_a_lockdown_ends_all_within_a_second_and_outlives_a_kill(gateway: Gateway) -> None:
-    def run() -> None:
-        gateway.run("sleep", for_s=60)
+SCOPES = {
+    "all": (True, "locked_down"),
+    "plugin:worker": (False, "locked_down"),
+    "user:alice": (False, "locked_down"),
+    "kind:vault": (True, None),
+}
 
-    gateway.run("return", value=1)  # so that what is there besides cells is there
-    idle = set(gateway.cells())
-    running = threading.Thread(target=run)
-    running.start()
-    until(lambda: gateway.ask("GET", "/v1/plugins/worker").json()["running"] == 1)
-    until(lambda: [*gateway.cells()] and gateway.rows(event_type="execution_started"))
-    cells = [each for each in gateway.cells() if each not in idle]
-    locked = gateway.ask("POST", "/v1/lockdown", {"scope": "all", "reason": "smoke"})
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_lockdown_ends_what_it_names_within_a_second_and_outlives_a_kill(gateway: Gateway, scope: str) -> None:
+    ends_the_other, refused = SCOPES[scope]
+    gateway.ask("POST", "/v1/plugins", {"folder": "other"})
+    assert gateway.ask("POST", "/v1/plugins/other/approve", {"reason": "x"}).status_code == 200
+    keys = {name: gateway.key(name, "execute") for name in ("alice", "carol")}
+
+    def call(name: str, plugin_id: str, **payload: object) -> httpx.Response:
+        return with_key(gateway, keys[name], "POST", f"/v1/plugins/{plugin_id}/execute", {"payload": payload})
+
+    def sleep(name: str, plugin_id: str) -> tuple[threading.Thread, list[psutil.Process]]:
+        sleeping = f"sleeps-{plugin_id}"
+
+        def run() -> None:
+            with suppress(httpx.HTTPError):  # the gateway may be killed meanwhile
+                call(name, plugin_id, **{"do": "sleep", "as": sleeping})
+
+        running = threading.Thread(target=run)
+        running.start()
+        until(lambda: sleeping in [each.name() for each in gateway.cells()])
+        return running, [each for each in gateway.cells() if each.name() == sleeping]
+
+    named, cells = sleep("alice", "worker")
+    other, others = sleep("carol", "other")
+    locked = gateway.ask("POST", "/v1/lockdown", {"scope": scope, "reason": "smoke"})
     assert locked.status_code == 201
-    until(lambda: not running.is_alive(), 1.0)
-    _, alive = psutil.wait_procs(cells, timeout=1.0)
+    _, alive = psutil.wait_procs([*cells, *(others if ends_the_other else ())], timeout=1.0)
     assert not alive
-    assert gateway.run("return", value=1).status_code == 403
+    until(lambda: not named.is_alive(), 1.0)
+    assert ends_the_other or (other.is_alive() and all(each.is_running() for each in others))
     gateway.kill()
+    named.join()
+    other.join()
     gateway.start()
-    assert gateway.run("return", value=1).status_code == 403
+    answer = call("alice", "worker", do="return", value=1)
+    assert answer.status_code == (403 if refused else 200)
+    assert call("carol", "other", do="return", value=1).status_code == (403 if scope == "all" else 200)
+    if scope == "kind:vault":
+        assert call("alice", "worker", do="keep", value="v").json()["success"] is False
+        denied = [row["decision"] for row in gateway.rows(plugin="worker", event_type="access_denied")]
+        assert (denied[-1]["kind"], denied[-1]["reason"]) == ("vault", "locked_down")
     path = f"/v1/lockdown/{locked.json()['id']}"
     assert gateway.ask("DELETE", path, {"reason": " "}).status_code == 400
     assert gateway.ask("DELETE", path, {"reason": "over"}).status_code == 200
-    assert gateway.run("return", value=1).json()["success"] is True
+    assert call("alice", "worker", do="return", value=1).json()["success"] is True

@@ -47,6 +47,13 @@ def test_the_share_of_a_core_and_the_peak_of_memory_are_the_kernels() -> None:
     assert (figures.cpu_percent, figures.memory_mb, figures.throughput_per_s) == (25, 30, 4)
 
 
+def test_a_sample_holds_all_that_the_kernel_counted() -> None:
+    usage = Usage(wall_s=0.2, cpu_s=0.1, memory_peak_bytes=3 << 20, disk_bytes=5 << 20)
+    found = Sample.of(RunResult(outcome=Outcome.RETURNED, usage=usage))
+    assert found == Sample(wall_s=0.2, failed=False, cpu_s=0.1, memory_bytes=3 << 20, disk_bytes=5 << 20)
+    assert figures_of([found]).disk_mb == 5
+
+
 @pytest.mark.parametrize(
     ("outcome", "counts", "failed"),
     [

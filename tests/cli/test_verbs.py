@@ -92,6 +92,56 @@ def test_consents_keys_and_lockdowns_come_and_go(ask: Ask) -> None:
     assert ask("plugin", "run", "notes", '{"action": "recall", "word": ""}')["output"] == []
 
 
+def test_a_permission_is_asked_for_checked_and_seen_in_the_timeline(ask: Ask, hearthgate: Run, home: Path) -> None:
+    ask("plugin", "register", "notes")
+    ask("plugin", "approve", "notes", "--reason", "x")
+    wish = ["notes", "--permission", "core_read", "--scope", "version", "--purpose", "which one it is"]
+    conditions = ["--conditions", '{"rate_limit": 3}']
+    assert ask("permission", "check", "notes", "core_read", "version", status=3)["reason"] == "no_rule"
+    asked = ask("permission", "request", *wish, *conditions, "--reason", "help pages")
+    assert (asked["status"], asked["reason"]) == ("pending", "help pages")
+    (wanted,) = asked["permissions"]
+    assert (wanted["condition"], wanted["purpose"]) == ("rate(3/60s)", "which one it is")
+    ask("permission", "approve", asked["id"], "--reason", "harmless", "--until", "2999-01-01T00:00:00Z")
+    listed = hearthgate("--home", home, "permission", "requests", "--status", "approved").stdout
+    assert "core_read version/*: given with rate(3/60s); until(2999-01-01T00:00:00.000000Z)" in listed
+    for _ in range(5):  # asking uses up nothing
+        assert ask("permission", "check", "notes", "core_read", "version/now", "--user", "alice")["effect"] == "allow"
+    ask("permission", "request", *wish, "--conditions", '{"moon": "full"}', status=1)
+    main = home / "plugins" / "notes" / "main.py"
+    good = main.read_text()
+    main.write_text(good + "# the same, with a word more\n")
+    ask("plugin", "reload", "notes", "--reason", "a word more")
+    main.write_text("nothing = 1\n")
+    ask("plugin", "reload", "notes", "--reason", "oops", status=1)
+    lines = hearthgate("--home", home, "plugin", "timeline", "notes").stdout.splitlines()
+    assert "same_version, generation 2" in lines[-2]
+    assert "failed: version" in lines[-1]
+    assert "has no `remember`" in lines[-1]
+
+
+def test_what_a_benchmark_is_wished_to_meet_decides_the_exit(ask: Ask, home: Path) -> None:
+    folder = home / "plugins" / "meter"
+    folder.mkdir()
+    quick = {"name": "quick", "description": "", "return_type": "object", "idempotent": True}
+    manifest = {"plugin_id": "meter", "name": "Meter", "version": "1.0.0", "capabilities": [quick]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "main.py").write_text(
+        "def quick(ctx): return {'kept': open(ctx.scratch + '/x', 'w').write('x' * 70000)}\n"
+    )
+    ask("plugin", "register", "meter")
+    ask("plugin", "approve", "meter", "--reason", "x")
+    wishes = ["--response-time", "60000", "--error-rate", "0", "--max-cpu", "1000", "--max-memory", "900"]
+    command = ["plugin", "bench", "meter", '{"action": "quick"}', "--duration", "0.3", *wishes]
+    measured = ask(*command, "--max-disk", "5")
+    assert all(each["met"] for each in measured["thresholds"].values())
+    assert len(measured["thresholds"]) == 5
+    above = ask(*command, "--max-disk", "0.01", status=1)["thresholds"]["max_disk_mb"]
+    assert above["met"] is False
+    assert 0.06 < above["measured"] < 1
+    assert len(ask("plugin", "bench", "meter")["benchmarks"]) >= 2
+
+
 def test_a_reason_is_kept_with_whatever_a_verb_changes(ask: Ask) -> None:
     ask("plugin", "register", "notes", "--reason", "we need notes")
     ask("plugin", "approve", "notes", "--reason", "read its code")

@@ -35,6 +35,7 @@ def test_consents_are_given_listed_and_withdrawn_and_grants_exported_and_importe
         with pytest.raises(MalformedError):
             gw.permissions.import_permissions({"version": 1, "grants": [more, {**more, "scope": "../x"}]}, "alice")
         assert gw.permissions.import_permissions(wider, "alice", "moved")["applied"] is True
+        assert gw.permissions.import_permissions(wider)["add"] == []
         assert gw.permissions.get_plugin_grants("keeper")[-1].scope == "a/*"
         assert {each["scope"] for each in gw.permissions.get_unused_grants()} == {"keeper", "a/*"}
 

@@ -230,6 +230,18 @@ def test_what_was_denied_is_not_asked_again_before_its_time(home: "Home") -> Non
     assert request_more(home, MORE).status_code == 201
 
 
+def test_registering_anew_does_not_ask_again_what_was_denied(home: "Home") -> None:
+    home.register("puppet", requested_permissions=[MORE])
+    (asked,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    home.owner.post(f"/v1/permission-requests/{asked['id']}/deny", {"reason": "no"})
+    began = datetime.now(UTC)
+    again = home.owner.post("/v1/plugins", {"folder": "puppet"})
+    assert (again.status_code, "again_at" in again.json()) == (409, True)
+    home.register("puppet", requested_permissions=[{**MORE, "scope": "elsewhere"}])
+    home.at(began + timedelta(minutes=61))
+    home.register("puppet", requested_permissions=[MORE])
+
+
 def test_a_request_tells_what_comes_with_it_and_what_the_capabilities_need(home: "Home") -> None:
     needs = [{"permission": "vault_read", "scope": "diary/a"}, {"permission": "core_read", "scope": "x"}]
     home.register(

@@ -22,12 +22,19 @@ def broken(ctx):
     raise ValueError("no")
 
 
+def fill(ctx):
+    with open(f"{ctx.scratch}/full", "wb") as file:
+        file.write(b"x" * (3 << 20))
+    return {"ok": True}
+
+
 def spend(ctx):
     return {"ok": True}
 """
 CAPABILITIES = [
     {"name": "quick", "description": "", "parameters": {"wait": "number"}, "return_type": "object", "idempotent": True},
     {"name": "broken", "description": "", "return_type": "object", "idempotent": True},
+    {"name": "fill", "description": "", "return_type": "object", "idempotent": True},
     {"name": "spend", "description": "", "return_type": "object"},
 ]
 QUICK = {"action": "quick", "wait": 0}
@@ -66,6 +73,21 @@ def test_errors_are_measured_and_thresholds_judged(home: "Home") -> None:
     met = {name: each["met"] for name, each in measured["thresholds"].items()}
     assert met == {"response_time_threshold": True, "error_rate_threshold": False, "max_memory_mb": True}
     assert any(each["metric"] == "error_rate" for each in measured["advice"])
+
+
+@pytest.mark.parametrize("wish", ["pristine", "fork", "shared"])
+def test_what_calls_write_and_use_is_measured_and_judged(home: "Home", wish: str) -> None:
+    install(home, isolation=wish)
+    wished = {"resource_limits": {"max_cpu_percent": 1000, "max_memory_mb": 500, "max_disk_mb": 2}}
+    measured = home.owner.post(PATH, {"payload": {"action": "fill"}, "test_duration": 0.3, **wished}).json()
+    met = {name: each["met"] for name, each in measured["thresholds"].items()}
+    assert met == {"max_cpu_percent": True, "max_memory_mb": True, "max_disk_mb": False}
+    assert 3 <= measured["disk_mb"] < 4
+    assert measured["passed"] is False
+    assert set(measured["tiers"]) == {"response_time", "error_rate", "cpu", "memory", "disk", "throughput"}
+    call(home, 10, {"action": "fill"})
+    home.until(lambda: home.owner.get(PATH).json()["latest"]["kind"] == "recorded")
+    assert 3 <= home.owner.get(PATH).json()["latest"]["disk_mb"] < 4
 
 
 def test_what_is_not_declared_idempotent_is_never_repeated(home: "Home") -> None:
@@ -116,6 +138,13 @@ def test_every_ten_calls_are_evaluated_without_being_asked(home: "Home") -> None
     told = home.owner.get(PATH).json()
     assert (told["latest"]["kind"], told["latest"]["executions"], told["should_run"]) == ("recorded", 10, True)
     assert told["latest"]["throughput_per_s"] is None
+
+
+def test_calls_that_end_soon_after_an_evaluation_are_evaluated_too(home: "Home") -> None:
+    install(home)
+    call(home, 25)
+    home.until(lambda: home.owner.get(PATH).json()["latest"]["executions"] > 19)
+    assert home.owner.get(PATH).json()["should_run"] is True
 
 
 def test_a_plugin_that_is_not_to_be_monitored_is_not(home: "Home") -> None:

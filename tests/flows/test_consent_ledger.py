@@ -40,6 +40,11 @@ def ledger(home: "Home") -> list[dict[str, Any]]:
     return found
 
 
+def needless(home: "Home", user: str = "alice") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = home.owner.get("/v1/consents", user_id=user).json()["without_consent"]
+    return found
+
+
 def test_it_tells_who_may_since_when_and_when_it_was_last_done(home: "Home") -> None:
     given = consent(home, purpose="summaries")
     assert ledger(home)[0]["last_used_at"] is None
@@ -51,6 +56,33 @@ def test_it_tells_who_may_since_when_and_when_it_was_last_done(home: "Home") -> 
     assert told["last_used_at"] == used["at"]
     home.reopen()
     assert ledger(home)[0]["last_used_at"] == used["at"]
+
+
+def test_it_tells_what_needs_no_consent_and_when_that_was_last_done_for_this_user(home: "Home") -> None:
+    home.write_rules(
+        RULES
+        + "p, free, plugin:puppet, vault, read, free/*, -, allow, x\n"
+        + "p, free-file, plugin:puppet, file, read, /srv/*, -, allow, x\n"
+        + "p, never, plugin:puppet, vault, read, secret/*, -, deny, x\n"
+        + "p, everybody, tier:low, user, read, name, hours(00:00-24:00 Mon-Sun UTC), allow, x\n"
+    )
+    home.reload()  # it warns of `everybody`
+    home.install("reader", wants=("vault_read memories",))
+    assert {each["last_used_at"] for each in needless(home)} == {None}
+    used = home.owner.post("/v1/decisions", {**ASK, "scope": "free/a"}).json()
+    assert used["effect"] == "allow"
+    told = {each["rule"]: each for each in needless(home)}
+    (granted,) = [each for each in told.values() if each["plugin_id"] == "reader"]
+    assert set(told) == {"free", "everybody", granted["rule"]}
+    assert (granted["permission"], granted["scope"]) == ("vault_read", "memories/*")
+    assert granted["since"] is not None
+    assert (told["free"]["plugin_id"], told["free"]["last_used_at"]) == ("puppet", used["at"])
+    assert (told["everybody"]["plugin_id"], told["everybody"]["subject"]) == (None, "tier:low")
+    assert {each["last_used_at"] for each in needless(home, "bob")} == {None}
+    home.owner.post("/v1/plugins/reader/permissions/revoke", {"permission": "vault_read", "reason": "x"})
+    assert {each["rule"] for each in needless(home)} == {"free", "everybody"}
+    assert "without_consent" not in home.owner.get("/v1/consents").json()
+    assert home.person("bob", "consent").get("/v1/consents", user_id="alice").status_code == 403
 
 
 def test_the_last_use_of_one_that_was_used_up_is_told_too(home: "Home") -> None:

@@ -50,6 +50,26 @@ def test_what_others_need_in_turn_is_looked_at(home: "Home") -> None:
     assert "`inner` needs `innermost` ^1.0.0: it is not active" in approve(home, "outer").json()["detail"]
 
 
+def test_a_conflict_names_every_plugin_that_wants_another_version(home: "Home") -> None:
+    home.install("inner")
+    home.install("first", depends_on={"inner": "^1.0.0"})
+    (need,) = home.register("second", depends_on={"inner": "^2.0.0"})["depends_on"]
+    assert need["problem"] == "its version is 1.0.0, and `first` needs ^1.0.0"
+    assert f"`second` needs `inner` ^2.0.0: {need['problem']}" in approve(home, "second").json()["detail"]
+
+
+def test_a_reload_to_a_version_that_others_cannot_use_is_refused(home: "Home") -> None:
+    home.install("inner", "def execute(ctx, payload):\n    return 'old'\n")
+    home.install("outer", depends_on={"inner": "^1.0.0"})
+    home.write_plugin("inner", "def execute(ctx, payload):\n    return 'new'\n", version="2.0.0")
+    answer = home.owner.post("/v1/plugins/inner/reload", {"reason": "newer"})
+    assert (answer.status_code, "`outer` needs ^1.0.0" in answer.text) == (409, True)
+    assert home.owner.post("/v1/plugins/inner/execute", {"payload": {}}).json()["output"] == "old"
+    home.write_plugin("inner", "def execute(ctx, payload):\n    return 'new'\n", version="1.1.0")
+    assert home.owner.post("/v1/plugins/inner/reload", {"reason": "newer"}).status_code == 200
+    assert home.owner.post("/v1/plugins/inner/execute", {"payload": {}}).json()["output"] == "new"
+
+
 def test_a_circle_is_refused_and_named_whole(home: "Home") -> None:
     home.register("one", depends_on={"two": "*"})
     home.register("two", depends_on={"three": "*"})

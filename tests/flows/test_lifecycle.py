@@ -177,6 +177,22 @@ def test_four_eyes_are_two_people(home: "Home") -> None:
     assert carol.post("/v1/plugins/puppet/approve", {"reason": ""}).status_code == 200
 
 
+def test_what_is_left_out_of_an_approval_needs_no_second_person(home: "Home") -> None:
+    wants = [{"permission": "vault_read", "scope": "notes"}, {"permission": "vault_admin", "scope": "notes"}]
+    home.register("puppet", requested_permissions=wants)
+    (request,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    path = f"/v1/permission-requests/{request['id']}/approve"
+    for whole in ({}, {"permissions": ["vault_admin"]}, {"permissions": ["vault_read", "vault_admin"]}):
+        refused = home.owner.post(path, {"reason": "", **whole})
+        assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
+    assert home.owner.post(path, {"reason": "", "permissions": ["vault_read"]}).status_code == 200
+    assert home.state("puppet") == "active"
+    (answered,) = home.owner.get("/v1/permission-requests", status="approved").json()["requests"]
+    assert [each["permission"] for each in answered["given"]] == ["vault_read"]
+    assert "vault, admin" not in " ".join(home.grants.split())
+    assert "vault, read" in " ".join(home.grants.split())
+
+
 def test_the_owner_alone_is_not_four_eyes(home: "Home") -> None:
     home.register("puppet", requested_permissions=[{"permission": "system_execute", "scope": "/bin/true"}])
     for person in (home.owner, home.owner.behalf("alice")):

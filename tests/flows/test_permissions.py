@@ -62,7 +62,8 @@ def test_a_request_is_approved_whole_with_its_conditions(home: "Home") -> None:
     home.install("puppet")
     request_id = request(home, *WANTED)
     assert granted(home) == []
-    assert approve(home, request_id).json()["status"] == "approved"
+    approved = approve(home, request_id).json()
+    assert (approved["status"], "given" in approved) == ("approved", False)
     assert granted(home) == [
         ("vault_read", "a/*", "-"),
         ("vault_write", "a/*", "consent"),
@@ -80,6 +81,10 @@ def test_a_part_is_approved_and_no_more(home: "Home", chosen: list[object]) -> N
     assert granted(home) == [("vault_read", "a/*", "-")]
     approved = home.records(event_type="permission_approved")[-1]["details"]["permissions"]
     assert [each["permission"] for each in approved] == ["vault_read"]
+    home.reopen()
+    (told,) = [each for each in home.owner.get("/v1/permission-requests").json()["requests"] if each["type"] == "more"]
+    assert len(told["permissions"]) == len(WANTED)
+    assert [(each["permission"], each["condition"]) for each in told["given"]] == [("vault_read", "-")]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,8 @@ def test_nothing_is_granted_that_was_not_asked_for(home: "Home", members: dict[s
 def test_a_grant_for_a_time_ends_with_it(home: "Home") -> None:
     home.install("puppet")
     end = datetime.now(UTC) + timedelta(hours=1)
-    assert approve(home, request(home, WANTED[0]), until=timestamp(end)).status_code == 200
+    answer = approve(home, request(home, WANTED[0]), until=timestamp(end))
+    assert [each["condition"] for each in answer.json()["given"]] == [f"until({timestamp(end)})"]
     ask = {"subject": "plugin:puppet", "permission": "vault_read", "scope": "a/x", "dry_run": True}
     assert home.owner.post("/v1/decisions", ask).json()["effect"] == "allow"
     home.at(end)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -333,6 +334,30 @@ def test_an_update_that_a_person_denies_is_not_asked_for_again_by_itself(home: "
     assert pending(home) == []
     assert outcome(reload(home)) == "held_back"
     assert len(pending(home)) == 1
+
+
+def test_a_byte_more_does_not_ask_again_what_a_person_denied_lately(home: "Home") -> None:
+    from gateway.domain.caller import Caller
+    from gateway.domain.names import UserId
+    from gateway.domain.reloading import Trigger
+    from gateway.flows.reload_plugin import reload_changed
+
+    owner = Caller(user_id=UserId(home.parts.owner), owner=True)
+
+    def save(code: str, *wanted: str) -> str:
+        home.write_plugin("teller", code, **wants(*wanted))
+        return home.do(reload_changed(home.parts, owner, "teller", "saved", Trigger.WATCH)).outcome.value
+
+    home.install("teller", tells("old"))
+    assert save(tells("new"), "vault_read notes", "core_read x") == "held_back"
+    home.owner.post(f"/v1/permission-requests/{pending(home)[0]['id']}/deny", {"reason": "no"})
+    for number, wanted in enumerate((("vault_read notes", "core_read x"), ("vault_read notes",), ("core_read x",))):
+        assert save(tells(f"new{number}"), *wanted) == "denied"
+    assert pending(home) == []
+    assert save(tells("new"), "vault_read notes", "core_read y") == "held_back"
+    assert save(tells("harmless")) == "reloaded"
+    home.at(datetime.now(UTC) + timedelta(minutes=61))
+    assert save(tells("later"), "vault_read notes") == "held_back"
 
 
 def test_an_update_that_needs_two_people_needs_them(home: "Home") -> None:

@@ -133,9 +133,9 @@ def test_a_cool_down_that_cannot_be_read_is_the_longest(edited: Edited, text: st
     assert bool(parsed.problems) is (minutes == 44640)
 
 
-def test_the_starter_asks_two_people_for_what_rules_the_host(starter: ParsedPolicy) -> None:
-    assert starter.approval.four_eyes(PERMISSIONS["system_execute"])
-    assert not starter.approval.four_eyes(PERMISSIONS["vault_read"])
+def test_the_starter_asks_two_people_for_admin_and_for_what_rules_the_host(starter: ParsedPolicy) -> None:
+    two = {each for each in PERMISSIONS.values() if starter.approval.four_eyes(each)}
+    assert two == {each for each in PERMISSIONS.values() if each.level is Level.ADMIN} | {PERMISSIONS["system_execute"]}
     assert starter.approval.own_call_approval is False
 
 

@@ -68,6 +68,69 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(caught.value.problems) == 4
 
 
+def test_mistakes_of_shape_hide_none_of_meaning() -> None:
+    raw = {
+        "plugin_id": "bad--id",
+        "version": 1,
+        "requested_permission": [],
+        "requested_permissions": [
+            {"permission": "vault_read", "level": "write", "scope": "a"},
+            {"permission": "vault_fly", "scope": "a"},
+            {"level": "read", "scope": "a"},
+            {"permission": "core_read", "scope": "../x", "conditions": {"moon": "full", "rate_limit": 0}},
+        ],
+        "capabilities": [{"name": "f"}, {"description": "no name"}, {"name": "f", "parameters": {"x": "strin"}}],
+        "lifecycle_hooks": {"born": "x", "approved": "a b"},
+        "sandbox_config": {"timeout": -1, "network_access": ["a.example"], "watch_paths": ["../x"]},
+        "depends_on": {"x": "no range"},
+    }
+    with pytest.raises(MalformedError) as caught:
+        parse_manifest(raw)  # type: ignore[arg-type] # JSON
+    told = [str(each).removeprefix("manifest.json: ") for each in caught.value.problems]
+    assert sorted({each.partition(": ")[0] for each in told}) == sorted(
+        [
+            "capabilities[1].name",
+            "capabilities[2].name",
+            "capabilities[2].parameters.x",
+            "depends_on.x",
+            "lifecycle_hooks.approved",
+            "lifecycle_hooks.born",
+            "name",
+            "plugin_id",
+            "requested_permission",
+            "requested_permissions[0].level",
+            "requested_permissions[1].permission",
+            "requested_permissions[2].permission",
+            "requested_permissions[3].conditions.moon",
+            "requested_permissions[3].conditions.rate_limit",
+            "requested_permissions[3]",
+            "sandbox_config.timeout",
+            "sandbox_config.watch_paths[0]",
+            "version",
+        ]
+    )
+    assert "requested_permission: is no member that is known here: did you mean `requested_permissions`?" in told
+
+
+@pytest.mark.parametrize("wrong", [{"permission": "network_reed"}, {"permission": 1}, {}, "network_read"])
+def test_what_a_permission_might_have_covered_is_not_blamed(wrong: object) -> None:
+    asked = [{"permission": "vault_read", "scope": "a"}, wrong]
+    raw = {
+        "requested_permissions": asked,
+        "sandbox_config": {"network_access": ["a.example"], "system_commands": ["ls"]},
+    }
+    with pytest.raises(MalformedError) as caught:
+        parse_manifest({**GOOD, **raw})  # type: ignore[dict-item] # JSON
+    assert all("requested_permissions[1]" in str(each) for each in caught.value.problems)
+
+
+def test_all_mistakes_are_told_of_a_manifest_whose_id_is_none(quiet_home: "Home") -> None:
+    answer = quiet_home.owner.post("/v1/plugins", {"plugin_id": "no--id", "name": 1, "version": "x"})
+    assert answer.status_code == 400
+    places = [each["message"].partition(":")[0] for each in answer.json()["problems"]]
+    assert sorted(places) == ["name", "plugin_id", "version"]
+
+
 @pytest.mark.parametrize("raw", [None, [], "x", 7, True])
 def test_a_manifest_is_an_object(raw: Any) -> None:  # noqa: ANN401 (JSON)
     with pytest.raises(MalformedError):
