@@ -3,7 +3,6 @@
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.pydantic import PydanticPlugin
 
 from gateway.audit.query import LogReader
@@ -32,9 +31,11 @@ from gateway.http import (
     traffic,
     vetting,
 )
+from gateway.http.documented import SECURITY, SECURITY_SCHEMES, documented, methods_of
 from gateway.http.doors import Door, Refusals, StrictRequest
 from gateway.http.identity import Identity
 from gateway.http.mcp.door import McpDoor
+from gateway.http.openapi import DocumentPlugin
 from gateway.http.problems import HANDLERS
 from gateway.http.protected_resource import ProtectedResource
 from gateway.http.public_url import PublicUrl
@@ -79,7 +80,7 @@ def build_asgi(
     identity = Identity(parts, socket=settings.socket, key_rate=key_rate, tokens=tokens)
     public_url = PublicUrl(settings.public_url)
     resource = None if tokens is None or issuer is None else ProtectedResource(issuer, public_url)
-    door = Door(refusals, identity, settings.allowed_hosts, resource)
+    door = Door(refusals, identity, settings.allowed_hosts, resource, methods_of(ROUTES))
     application = build_application(parts, door, public_url, mcp)
     if resource is not None:
         application.register(resource.route)
@@ -98,7 +99,7 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpD
         return found
 
     return Litestar(
-        route_handlers=[*ROUTES, mcp.route],
+        route_handlers=[*documented(ROUTES), mcp.route],
         dependencies={
             "parts": Provide(lambda: parts, sync_to_thread=False),
             "caller": Provide(caller, sync_to_thread=False),
@@ -117,7 +118,12 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpD
         # WHY: without this the models' own `strict` is overruled, and "1" would pass for a number.
         plugins=[PydanticPlugin(validate_strict=True)],
         openapi_config=OpenAPIConfig(
-            title="Hearthgate", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
+            title="Hearthgate",
+            version="1",
+            path="/schema",
+            render_plugins=[DocumentPlugin()],
+            components=SECURITY_SCHEMES,
+            security=SECURITY,
         ),
         logging_config=None,  # WHY: the default one would print requests, and others' loggers, to stdout
         debug=False,

@@ -71,10 +71,12 @@ class Door(ASGIMiddleware):
         identity: Identity,
         allowed_hosts: tuple[str, ...],
         resource: ProtectedResource | None = None,
+        methods: Mapping[str, str] | None = None,
     ) -> None:
         self._refusals = refusals
         self._identity = identity
         self._resource = resource
+        self._methods = methods or {}
         self._hosts = _LOCAL | {host.lower() for host in allowed_hosts}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -88,6 +90,9 @@ class Door(ASGIMiddleware):
                 _log.debug("%s %s: %d in %.1f ms", method, scope["path"], message["status"], took_ms)
             if message["type"] == "http.response.start" and message["status"] in _TURNED_AWAY:
                 self._refusals.count(message["status"])
+            if message["type"] == "http.response.start" and method == "OPTIONS":
+                # WHY: the framework names the methods of one of the handlers that share a path.
+                self._tell_methods(message, str(scope.get("path_template")))
             await send(message)
 
         headers = first_headers(scope)
@@ -95,7 +100,7 @@ class Door(ASGIMiddleware):
             send = echoing(headers, send)
         try:
             self.check(cast("HTTPScope", scope), headers)
-            if not _is_open(scope["path"]):
+            if not is_open(scope["path"]):
                 # SECURITY: before a byte of the body is read, so that nobody unknown makes the gateway parse anything.
                 scope["user"] = self.caller(scope, headers)
         except HearthgateError as error:
@@ -109,6 +114,12 @@ class Door(ASGIMiddleware):
             await response(scope, receive, telling(scope, send))
             return
         await next_app(scope, receive, telling(scope, counting))
+
+    def _tell_methods(self, message: Any, path: str) -> None:  # noqa: ANN401 (the start of an answer)
+        allow = self._methods.get(path)
+        if allow is not None:
+            others = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
+            message["headers"] = [*others, (b"allow", allow.encode())]
 
     def count(self, status: int) -> None:
         """Count an answer, if it turned a request away undecided."""
@@ -169,7 +180,8 @@ def echoing(headers: Headers, send: Send) -> Send:
     return echo
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Tell whether a path is answered to people that nobody knows."""
     return path == "/healthz" or path.startswith("/.well-known/")
 
 
