@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from gateway.domain.request import Json
 
@@ -112,7 +113,7 @@ class Scan:
 def _result(finding: Finding) -> Json:
     place: Json = {
         "physicalLocation": {
-            "artifactLocation": {"uri": finding.file, "uriBaseId": "PLUGIN"},
+            "artifactLocation": {"uri": quote(finding.file), "uriBaseId": "PLUGIN"},
             "region": {"startLine": finding.line},
         }
     }

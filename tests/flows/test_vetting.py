@@ -163,6 +163,21 @@ def test_findings_are_given_as_sarif(home: "Home") -> None:
     assert home.owner.get("/v1/plugins/looked/scan", form="xml").status_code == 400
 
 
+def test_the_place_of_a_finding_is_a_uri_whatever_the_file_is_called(home: "Home") -> None:
+    home.write_plugin("looked", GOOD)
+    name = "sub/an: odd #name%41é.py"
+    (home.folder / "plugins" / "looked" / "sub").mkdir()
+    (home.folder / "plugins" / "looked" / name).write_text(BAD)
+    assert home.owner.post("/v1/plugins", {"folder": "looked"}).status_code == 201
+    assert home.owner.post("/v1/plugins/looked/scan", {}).status_code == 200
+    assert home.owner.get("/v1/plugins/looked/scan").json()["findings"][0]["file"] == name
+    told = home.owner.get("/v1/plugins/looked/scan", form="sarif").json()
+    places = [each["locations"][0]["physicalLocation"] for each in told["runs"][0]["results"]]
+    uris = {each["artifactLocation"]["uri"] for each in places}
+    assert uris == {"sub/an%3A%20odd%20%23name%2541%C3%A9.py"}
+    assert all(each["region"]["startLine"] >= 1 for each in places)
+
+
 def reload(home: "Home", code: str, by: "Person | None" = None) -> dict[str, Any]:
     (home.folder / "plugins" / "looked" / "main.py").write_text(code)
     answer = (by or home.owner).post("/v1/plugins/looked/reload", {"reason": "test"})
