@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gateway import descriptors
 from gateway.domain.request import Json
+from gateway.flows.neighbours import neighbours
 from gateway.flows.parts import Parts
 
 # SQLite before this has a bug by which two connections that write at once can corrupt a WAL database.
@@ -50,6 +51,8 @@ def _warnings(parts: Parts) -> list[Json]:
             f"SQLite {sqlite3.sqlite_version} has a WAL bug that two writing connections can hit; "
             "the gateway keeps one for each database, so let no other program write them"
         )
+    if (others := neighbours()) is not None:
+        warnings.append(others)
     descriptors.raise_limit()
     if (room := descriptors.room()) < descriptors.MOST_CONNECTIONS:
         warnings.append(
