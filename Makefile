@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
-.PHONY: test check lint types floors tests backends conformance test-casbin test-pycasbin soak attacks fuzz
+.PHONY: test check lint types floors tests backends conformance generated-client test-casbin test-pycasbin soak attacks fuzz
 .PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http
 demo: setup
 	@$(BIN)/hearthgate demo
@@ -24,7 +24,7 @@ types: setup-dev
 floors: setup-dev
 	$(BIN)/lint-imports
 
-tests: setup-dev backends conformance
+tests: setup-dev backends conformance generated-client
 	$(BIN)/pytest -n auto
 
 # Every case against the sandbox, and again with each layer taken away; prints which layer holds what.
@@ -34,6 +34,10 @@ attacks: setup-dev backends
 # bubblewrap and gVisor, whose cells are tested too; says so loudly where they cannot be had.
 backends:
 	@sh tools/backends
+
+# What makes clients from the OpenAPI document; says loudly where it cannot be had.
+generated-client: setup-dev
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tools/generated_client
 
 # The conformance suites of the Model Context Protocol; says loudly where they cannot be had.
 conformance: setup-dev

@@ -206,6 +206,20 @@ class LogSettings(_Section):
     sink: tuple[SinkSettings, ...] = Field(default=(), strict=False)
 
 
+class OtelSettings(_Section):
+    """A collector that gets spans, and how many of the traces that begin here."""
+
+    endpoint: str = ""
+    sample: Annotated[float, Field(ge=0, le=1, strict=False)] = 1.0
+
+    @field_validator("endpoint")
+    @classmethod
+    def _https(cls, value: str) -> str:
+        if value:
+            parse_endpoint(value)
+        return value
+
+
 class TrafficSettings(_Section):
     """What is kept of what plugins' asks moved."""
 
@@ -246,6 +260,7 @@ class Settings(_Section):
     traffic: TrafficSettings = TrafficSettings()
     mcp: McpSettings = McpSettings()
     jwt: JwtSettings = JwtSettings()
+    otel: OtelSettings = OtelSettings()
 
 
 def parse_endpoint(url: str) -> None:

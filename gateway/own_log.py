@@ -13,7 +13,19 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 OWN = "hearthgate"
-_LIBRARIES = ("asyncio", "casbin", "httpcore", "httpx", "litestar", "mcp", "sse_starlette", "uvicorn", "watchdog")
+_LIBRARIES = (
+    "asyncio",
+    "casbin",
+    "httpcore",
+    "httpx",
+    "litestar",
+    "mcp",
+    "opentelemetry",
+    "sse_starlette",
+    "urllib3",
+    "uvicorn",
+    "watchdog",
+)
 _FRAMES = 12
 _MASK = "***"
 _MASKS = (

@@ -79,6 +79,7 @@ from gateway.resources.system import System
 from gateway.resources.url import parse_url
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
+from gateway.spans import Spans
 from gateway.traffic.log import TrafficLog
 from gateway.traffic.store import FILE as TRAFFIC_FILE
 from gateway.watch import FolderWatch
@@ -232,7 +233,16 @@ def _parts(
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),
         unconfined=frozenset(settings.sandbox.unconfined),
+        spans=_spans(settings, stack),
     )
+
+
+def _spans(settings: Settings, stack: AsyncExitStack) -> Spans | None:
+    if not settings.otel.endpoint:
+        return None
+    spans = Spans.open(settings.otel.endpoint, sample=settings.otel.sample)
+    stack.push_async_callback(asyncio.to_thread, spans.close)
+    return spans
 
 
 def _resources(home: Path, settings: Settings, stack: AsyncExitStack, ports: set[int]) -> Resources:

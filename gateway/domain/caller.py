@@ -5,6 +5,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from gateway.domain.names import OWNER, Subject, UserId, user_subject
+from gateway.domain.trace import Trace
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -20,8 +21,13 @@ class Caller(Struct, frozen=True, kw_only=True):
     read_only: bool = False  # the owner, where the settings give the socket no more than reading
     on_behalf: UserId | None = None  # said by the owner alone; recorded, never counted for four-eyes
     reason: str | None = None  # why, as said beside the request; recorded with what it changes
-    trace_id: str | None = None
+    trace: Trace | None = None
     until: datetime | None = None  # when a token ends; None: the owner, or a key, whose end the registry knows
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace that the request belongs to, as it is recorded."""
+        return None if self.trace is None else self.trace.id
 
     @property
     def credential(self) -> str:

@@ -1,12 +1,13 @@
 """Who asks for something, in which call, and with which arguments."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.domain.names import PluginId, UserId, plugin_subject
 from gateway.domain.permission import Kind, Level
 from gateway.domain.request import AccessRequest, Json
+from gateway.domain.trace import TRACEPARENT, TRACESTATE
 from gateway.errors import MalformedError
 from gateway.flows.call import Call, Execution, Moved
 from gateway.flows.decide import Context, decide
@@ -56,6 +57,14 @@ class Asking:
         """Say what an HTTP server answered."""
         if self.passage is not None:
             self.passage.status = status
+
+    def traced(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Give the headers of a request that is sent for the call, with the trace that the call belongs to."""
+        header = None if self.call.trace is None else self.call.trace.header
+        if header is None:
+            return [*headers]
+        own = [(name, value) for name, value in headers if name.lower() not in {TRACEPARENT, TRACESTATE}]
+        return [*own, (TRACEPARENT, header)]
 
     @property
     def user(self) -> UserId:

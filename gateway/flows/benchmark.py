@@ -85,7 +85,7 @@ async def _call_for_a_while(
 
     async def call_again_and_again() -> None:
         while time.monotonic() < until and not parts.ending.is_set():
-            call = Call(plugin_id=plugin_id, payload=load.payload, user=caller.acts_for, trace_id=caller.trace_id)
+            call = Call(plugin_id=plugin_id, payload=load.payload, user=caller.acts_for, trace=caller.trace)
             try:
                 execution = await execute(parts, caller, call)
             except OverloadedError:

@@ -7,6 +7,7 @@ from gateway.domain.decision import Decision
 from gateway.domain.names import PluginId, UserId
 from gateway.domain.outcome import RunResult
 from gateway.domain.request import Json
+from gateway.domain.trace import Trace
 from gateway.executor.waiting import Waiting
 
 
@@ -48,12 +49,17 @@ class Call:
     user: UserId | None  # None: nobody, as for a lifecycle hook
     session_id: str | None = None
     timeout_s: float | None = None
-    trace_id: str | None = None
+    trace: Trace | None = None
     by: UserId | None = None  # whose credential it came with, which need not be the user's
     chain: Mapping[PluginId, str | None] = field(default_factory=dict)
     """The plugins through which the call came, who called last first, each with the digest of the code that it runs."""
     asks: Asks | None = None  # of the call through which it came; its own where it came through none
     waiting: Waiting | None = None  # who hears of it while it runs, and may give it up
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace that it belongs to, as it is recorded."""
+        return None if self.trace is None else self.trace.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

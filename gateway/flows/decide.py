@@ -90,7 +90,11 @@ def judge(parts: Parts, request: AccessRequest, context: Context = NO_CONTEXT) -
         if approval is not None:
             facts = replace(facts, approval_id=approval.id)
             verdict = _judge(policy, request, facts, rules, held)
-    parts.meter.decide.took(perf_counter() - began)
+    took = perf_counter() - began
+    parts.meter.decide.took(took)
+    if parts.spans is not None:
+        said = {"hearthgate.effect": verdict.effect.value, "hearthgate.reason": verdict.reason.value}
+        parts.spans.took("hearthgate.decide", took, said)
     return Judged(
         request=request,
         at=at,

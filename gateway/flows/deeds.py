@@ -113,8 +113,9 @@ def _http_request(args: Args, _asking: Asking) -> Deed:
     async def do(asking: Asking) -> Value:
         asked = asking.requests(Kind.NETWORK, level, url.scope)
         private_ok = all(names_private(asking.parts, each) for each in asked)
+        sent = dict(asking.traced(headers.items()))
         wanted = HttpRequest(
-            method=method, url=url, headers=headers, body=body, asker=asking.plugin.id, count=asking.count
+            method=method, url=url, headers=sent, body=body, asker=asking.plugin.id, count=asking.count
         )
         reply = await asking.parts.resources.network.request(wanted, private_ok=private_ok)
         return _answer(asking, reply)
@@ -174,7 +175,8 @@ def _api_call(args: Args, asking: Asking) -> Deed:
     wanted = parse_api_request(args.text("upstream"), args.text("method"), args.text("path"), args.headers(), args.blob)
 
     async def do(asking: Asking) -> Value:
-        reply = await asking.parts.resources.api.call(wanted, asker=asking.plugin.id, count=asking.count)
+        sent = replace(wanted, headers=dict(asking.traced(wanted.headers.items())))
+        reply = await asking.parts.resources.api.call(sent, asker=asking.plugin.id, count=asking.count)
         return _answer(asking, reply)
 
     url = asking.parts.resources.api.url_of(wanted.upstream)

@@ -414,8 +414,19 @@ class _Run:
         if not self.trial:
             note_run(self.parts, self.plugin, result)
             self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
+            self._tell_span(result)
         if result.broke_protocol:
             await self._count_against()
+
+    def _tell_span(self, result: RunResult) -> None:
+        if self.parts.spans is not None:
+            more = {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": str(self.plugin.id),
+                "hearthgate.outcome": result.outcome.value,
+                "hearthgate.isolation": result.isolation.value,
+            }
+            self.parts.spans.took(f"execute_tool {self.plugin.id}", result.usage.wall_s, more)
 
     async def _count_against(self) -> None:
         try:

@@ -16,6 +16,7 @@ from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.domain.permission import Kind
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
+from gateway.domain.trace import Trace
 from gateway.errors import HearthgateError, LogUnavailableError
 from gateway.executor.broker import REFUSED, Answer, Ask, Job
 from gateway.executor.confine import confine
@@ -178,11 +179,15 @@ async def _run(parts: Parts, plugin: Plugin, told: Record, function: str, execut
     return await parts.pool.run(job, spec, _ask(parts, plugin, told, execution_id))
 
 
+def _trace(told: Record) -> Trace | None:
+    return None if told.trace_id is None else Trace(id=told.trace_id)
+
+
 def _ask(parts: Parts, plugin: Plugin, told: Record, execution_id: str) -> Ask:
     asking = Asking(
         parts=parts,
         plugin=plugin,
-        call=Call(plugin_id=plugin.id, payload={}, user=None, trace_id=told.trace_id, asks=Asks(parts.max_asks)),
+        call=Call(plugin_id=plugin.id, payload={}, user=None, trace=_trace(told), asks=Asks(parts.max_asks)),
         execution_id=execution_id,
         run_plugin=lambda call, context: run_plugin(parts, call, context, None),
     )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.flows.parts import Parts
-from gateway.registry.folder import forget_snapshot, remove_forgotten, stored_snapshots
+from gateway.registry.folder import forget_snapshot, remove_forgotten, remove_unfinished, stored_snapshots
 from gateway.registry.plugins import Plugin
 
 _GRACE_S = 10.0  # from the moment when a call chose its generation until it is among those that run
@@ -46,7 +46,9 @@ async def retire_snapshot(parts: Parts, follows: Plugin) -> None:
 
 
 def drop_old_snapshots(parts: Parts) -> None:
-    """Remove every snapshot that is no plugin's code; to be called while nothing runs."""
+    """Remove every snapshot that is no plugin's code, and what a kill left halfway; to be called while nothing runs."""
+    for store in (parts.snapshots, parts.packages):
+        remove_unfinished(store)
     needed = _needed(parts)
     for digest in stored_snapshots(parts.snapshots):
         if digest not in needed and (forgotten := forget_snapshot(parts.snapshots, digest)) is not None:

@@ -42,6 +42,7 @@ from gateway.resources.network import Network
 from gateway.resources.system import System
 from gateway.resources.users import Users
 from gateway.resources.vault import Vault
+from gateway.spans import Spans
 from gateway.traffic.log import TrafficLog
 
 
@@ -104,6 +105,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     sinks: Sinks
+    spans: Spans | None = None  # None: no collector is set
     unconfined: frozenset[str] = frozenset()  # plugins whose `sandbox: false` the operator accepts
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why

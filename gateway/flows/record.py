@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 
 from gateway.domain.decision import Decision, Reason, timestamp
 from gateway.domain.names import split_subject
@@ -47,11 +48,14 @@ async def record_together(
         decision_record(each, context, consent_on_behalf=each.decision_id in spent.on_behalf)
         for each, context in spent.decided
     ]
+    began = perf_counter()
     try:
         await parts.log.append(*records, *spent.records, *(() if lost else further))
     except LogUnavailableError:
         spent.give_back(parts)
         raise
+    if parts.spans is not None:
+        parts.spans.took("hearthgate.commit", perf_counter() - began, {"hearthgate.records": len(records)})
     for each, _ in spent.decided:
         parts.meter.decided(each.verdict.effect, each.verdict.reason, dry_run=each.dry_run)
     spent.settle(parts)

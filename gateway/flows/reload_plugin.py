@@ -131,7 +131,7 @@ async def take_generation(parts: Parts, caller: Caller, following: Following, re
     try:
         check_dependencies(parts, following.plugin.manifest)
         await keep_generation(parts, read)
-        await try_generation(parts, following.plugin, trace_id=caller.trace_id)
+        await try_generation(parts, following.plugin, trace=caller.trace)
         switched = await switch_generation(parts, caller, following)
     except BaseException:
         there = parts.registry.plugins.get(following.plugin.id)

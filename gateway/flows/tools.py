@@ -193,7 +193,7 @@ def _with(call: Call, plugin_id: str, payload: Mapping[str, Json]) -> Call:
         user=call.user,
         session_id=call.session_id,
         timeout_s=call.timeout_s,
-        trace_id=call.trace_id,
+        trace=call.trace,
         waiting=call.waiting,
     )
 

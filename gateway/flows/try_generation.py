@@ -5,6 +5,7 @@ import asyncio
 from gateway.domain.names import PluginId
 from gateway.domain.reloading import reload_wish
 from gateway.domain.request import Json
+from gateway.domain.trace import Trace
 from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, MalformedError, ReloadFailedError
 from gateway.flows.call import Call
 from gateway.flows.execute import Step, run_trial
@@ -14,7 +15,7 @@ from gateway.registry.plugins import Plugin
 from sandbox.runtime import LOAD
 
 
-async def try_generation(parts: Parts, plugin: Plugin, *, trace_id: str | None = None) -> None:
+async def try_generation(parts: Parts, plugin: Plugin, *, trace: Trace | None = None) -> None:
     """Load a generation's code and run its self test, each decided, recorded and confined like a call.
 
     It runs on behalf of nobody: no user's data and no consent is within its reach. What it asks for is decided by
@@ -26,7 +27,7 @@ async def try_generation(parts: Parts, plugin: Plugin, *, trace_id: str | None =
         LogUnavailableError: it could not be recorded, so it did not run.
     """
     wish = reload_wish(plugin.manifest)
-    call = Call(plugin_id=plugin.id, payload={}, user=None, timeout_s=wish.timeout_s, trace_id=trace_id)
+    call = Call(plugin_id=plugin.id, payload={}, user=None, timeout_s=wish.timeout_s, trace=trace)
     try:
         async with asyncio.timeout(wish.timeout_s):
             await check_functions(parts, plugin.manifest, plugin.digest)

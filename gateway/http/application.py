@@ -39,8 +39,9 @@ from gateway.http.openapi import DocumentPlugin
 from gateway.http.problems import HANDLERS
 from gateway.http.protected_resource import ProtectedResource
 from gateway.http.public_url import PublicUrl
-from gateway.http.straight import StraightWay
+from gateway.http.straight import PLAIN, StraightWay
 from gateway.http.tokens import Tokens
+from gateway.http.traced import Traced
 from gateway.traffic.query import TrafficReader
 from gateway.traffic.store import FILE as TRAFFIC_FILE
 
@@ -69,7 +70,7 @@ ROUTES = [
 
 def build_asgi(
     parts: Parts, settings: HttpSettings, refusals: Refusals, mcp: McpDoor, issuer: JwtSettings | None = None
-) -> StraightWay:
+) -> StraightWay | Traced:
     """Build all that one home answers.
 
     Raises:
@@ -84,7 +85,8 @@ def build_asgi(
     application = build_application(parts, door, public_url, mcp)
     if resource is not None:
         application.register(resource.route)
-    return StraightWay(application, parts, door, max_body_bytes=MAX_BODY_BYTES)
+    way = StraightWay(application, parts, door, max_body_bytes=MAX_BODY_BYTES)
+    return way if parts.spans is None else Traced(way, parts.spans, PLAIN)
 
 
 def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpDoor) -> Litestar:

@@ -239,7 +239,7 @@ async def leaves(
 
 
 @post("/v1/audit/rotate-key", status_code=200)
-async def rotate(
+async def change_key(
     data: JSONBody[LiftBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
 ) -> dict[str, Any]:
     """Sign with a new key from now on."""
@@ -252,4 +252,4 @@ async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-ROUTES = [search, checkpoint, proof, consistency, leaves, rotate, follow, report, index, reindex]
+ROUTES = [search, checkpoint, proof, consistency, leaves, change_key, follow, report, index, reindex]

@@ -69,8 +69,22 @@ def documented(handlers: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
         handler.responses = {**dict(_specs(handler)), **(handler.responses or {})}
         if all(is_open(path) for path in handler.paths):
             handler.security = [{}]
+        part = _part_of(min(handler.paths))
+        handler.tags, handler.operation_id = [part], f"{part}_{handler.fn.__name__}"
         found.append(handler)
     return found
+
+
+def _part_of(path: str) -> str:
+    """Name the part of the gateway that a path is of; clients that are made of the document sort by it."""
+    first, *rest = path.strip("/").split("/")
+    match first:
+        case "v1":
+            return rest[0].replace("-", "_")
+        case "access" | ".well-known":
+            return "authzen"
+        case _:
+            return "gateway"
 
 
 def methods_of(handlers: Iterable[HTTPRouteHandler]) -> Mapping[str, str]:

@@ -21,10 +21,10 @@ from gateway.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
+from gateway.http.heads import telling
 from gateway.http.identity import Identity
 from gateway.http.problems import answer_error
 from gateway.http.protected_resource import ProtectedResource
-from gateway.http.quotas import telling
 from gateway.registry.folder import parse_json_strictly
 
 _log = logging.getLogger("hearthgate.http")

@@ -1,7 +1,6 @@
 """Identity: who is asking. A key beats the socket; the socket's peer is the owner only if it is our own uid."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +16,13 @@ from gateway.flows.parts import Parts
 from gateway.http.quotas import Quotas
 from gateway.http.tokens import KEY_ID as TOKEN
 from gateway.http.tokens import Tokens
+from gateway.http.traces import trace_of
 from gateway.registry.keys import KEY_PREFIX
 
 ON_BEHALF = "hearthgate-on-behalf"
 PEER = "unix-uid:"
 _KNOWN = "hearthgate.known"
 _BEARER = "bearer "
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context, 3.2
 _MAX_REASON_CHARS = 2000
 _SOCKET_READ = frozenset({"evaluate", "audit"})
 
@@ -50,12 +49,11 @@ class Identity:
         known: Caller | None = scope.get(_KNOWN)  # type: ignore[assignment] # an entry of our own
         if known is not None:
             return known  # WHY: a request that turns out not to be plain comes here twice, and counts once
-        parent = headers.get(b"traceparent")
-        trace = None if parent is None else trace_of(parent.decode("latin-1"))
+        trace = trace_of(scope, headers)
         reason = _reason(scope)
         caller = self._authenticated(scope, headers)
         if trace is not None or reason is not None:
-            caller = replace(caller, trace_id=trace, reason=reason)
+            caller = replace(caller, trace=trace, reason=reason)
         scope[_KNOWN] = caller  # type: ignore[literal-required] # an entry of our own
         return caller
 
@@ -103,12 +101,6 @@ class Identity:
             read_only=self._socket == "read",
             on_behalf=on_behalf,
         )
-
-
-def trace_of(parent: str) -> str | None:
-    """Give the id of the trace that a `traceparent` speaks of; None if it is none."""
-    found = _TRACEPARENT.match(parent)
-    return found[1] if found else None
 
 
 def _reason(scope: Scope) -> str | None:

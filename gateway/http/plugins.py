@@ -198,7 +198,7 @@ async def execute(
         user=caller.acts_for,
         session_id=data.session_id,
         timeout_s=data.timeout_s,
-        trace_id=caller.trace_id,
+        trace=caller.trace,
     )
     return execution_json(await answered.execute(parts, caller, call, data.idempotency_key))
 

@@ -6,7 +6,7 @@ The fields are those of draft-ietf-httpapi-ratelimit-headers-11. What is counted
 import time
 from typing import Any
 
-from litestar.types import Scope, Send
+from litestar.types import Scope
 
 from gateway.domain.quota import Quota, Standing, Window
 from gateway.errors import RateLimitedError
@@ -42,7 +42,7 @@ class Quotas:
             )
 
 
-def head_of(scope: Any) -> Head:  # noqa: ANN401 (the framework's scope, or the server's)
+def quota_head(scope: Any) -> Head:  # noqa: ANN401 (the framework's scope, or the server's)
     """Give the header fields that tell what is left; none where the credential has no rate."""
     standing: Standing | None = scope.get(_STANDING)
     if standing is None:
@@ -52,17 +52,3 @@ def head_of(scope: Any) -> Head:  # noqa: ANN401 (the framework's scope, or the 
         (b"ratelimit-policy", b'"key";q=%d;w=%d' % (quota.requests, quota.per_s)),
         (b"ratelimit", b'"key";r=%d;t=%d' % (standing.left, standing.again_s)),
     )
-
-
-def telling(scope: Scope, send: Send) -> Send:
-    """Tell with an answer what is left."""
-    head = head_of(scope)
-    if not head:
-        return send
-
-    async def told(message: Any) -> None:  # noqa: ANN401 (any message)
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *head]
-        await send(message)
-
-    return told

@@ -25,8 +25,8 @@ from gateway.http.authzen_bodies import EvaluationBody
 from gateway.http.bodies import DecisionBody
 from gateway.http.decisions import PATH, as_question
 from gateway.http.doors import REQUEST_ID, Door, first_headers
+from gateway.http.heads import Head, head_of, telling
 from gateway.http.problems import answer_error, answer_surprise
-from gateway.http.quotas import head_of, telling
 from gateway.registry.folder import parse_json_strictly
 
 _JSON_TYPE = (b"content-type", b"application/json")
@@ -35,7 +35,6 @@ _DECISION_ID = DECISION_ID.lower().encode()
 _SAYS = {True: b'{"decision":true}', False: b'{"decision":false}'}
 _log = logging.getLogger("hearthgate.http")
 _encode = msgspec.json.Encoder().encode
-Head = tuple[tuple[bytes, bytes], ...]
 PLAIN = frozenset({PATH, EVALUATION})
 
 

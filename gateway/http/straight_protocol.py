@@ -12,9 +12,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from gateway.domain.caller import Caller
 from gateway.flows.ask import Question
+from gateway.http.heads import Head, head_of
 from gateway.http.peer import PeerProtocol
-from gateway.http.quotas import head_of
-from gateway.http.straight import PLAIN, Head, StraightWay
+from gateway.http.straight import PLAIN, StraightWay
 
 _URLS = frozenset(path.encode() for path in PLAIN)
 

@@ -15,6 +15,7 @@ from gateway.domain.request import Json
 from gateway.errors import MalformedError, NotFoundError, Place, Problem
 from gateway.registry.manifest import MANIFEST_FILE
 
+BUILDING, _LEAVING = ".building-", ".leaving-"
 _MAX_FILES = 5000
 _MAX_BYTES = 64 << 20
 LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
@@ -154,7 +155,7 @@ def store_snapshot(folder: PluginFolder, store: Path) -> Path:
     if target.is_dir():
         return target
     store.mkdir(mode=0o755, parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=store))
+    building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=store))
     try:
         for path, executable, content in folder.files:
             file = building / path
@@ -187,7 +188,7 @@ def stored_snapshots(store: Path) -> tuple[str, ...]:
 
 def forget_snapshot(store: Path, digest: str) -> Path | None:
     """Take a snapshot out of the store at once, and give what is left to be removed; None if there was none."""
-    leaving = Path(tempfile.mkdtemp(prefix=".leaving-", dir=store)) if store.is_dir() else None
+    leaving = Path(tempfile.mkdtemp(prefix=_LEAVING, dir=store)) if store.is_dir() else None
     if leaving is None:
         return None
     try:
@@ -196,6 +197,12 @@ def forget_snapshot(store: Path, digest: str) -> Path | None:
         leaving.rmdir()
         return None
     return leaving
+
+
+def remove_unfinished(store: Path) -> None:
+    """Remove what was being built or was leaving when its gateway was killed; to be called while nobody does either."""
+    for entry in (*store.glob(f"{BUILDING}*"), *store.glob(f"{_LEAVING}*")):
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def remove_forgotten(leaving: Path) -> None:

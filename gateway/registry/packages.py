@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gateway.domain.visible import clean
 from gateway.errors import MalformedError, Place, Problem
+from gateway.registry.folder import BUILDING
 
 _PINNED = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._ -]*\])?==[A-Za-z0-9.!+_-]+( *;[^#]*?)?( +--hash=sha256:[0-9a-f]{64})+"
@@ -72,7 +73,7 @@ def build_packages(name: str, lock: bytes, store: Path) -> Path:
     if target.is_dir():
         return target
     store.mkdir(mode=0o755, parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=store))
+    building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=store))
     try:
         (building / "lock.txt").write_bytes(lock)
         _install(name, building)

@@ -107,6 +107,18 @@ def test_a_gateway_that_is_killed_takes_it_along(folder: Path, open_log: Open, d
     until(lambda: not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_it_ends_without_a_word_where_nobody_hears_it_any_more(folder: Path, open_log: Open, decided: Make) -> None:
+    write(open_log, decided())
+    heard, said = os.pipe()
+    os.close(heard)
+    command = [sys.executable, "-P", "-m", "gateway.audit.index", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.PIPE) as process:
+        os.close(said)
+        until(lambda: process.poll() is not None or Following(folder).state.indexed == 1)
+        _, errors = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, errors) == (0, b"")
+
+
 def test_whoever_is_erased_is_gone_from_the_index_when_the_erasure_returns_and_it_goes_on(
     folder: Path, follows: Following, open_log: Open, decided: Make
 ) -> None:

@@ -203,6 +203,23 @@ def test_the_index_never_adds_what_the_log_does_not_say(folder: Path, open_log: 
     assert seqs(folder, plugin="mallory") == []
 
 
+def test_what_the_log_forgot_a_moment_ago_is_not_found_by_the_index(
+    folder: Path, open_log: Open, decided: Make
+) -> None:
+    write(open_log, decided(user="alice"), decided(user="rosalind"))
+    index(folder)
+    assert seqs(folder, q="rosalind") == seqs(folder, user="rosalind") == [2]
+
+    async def forget() -> None:
+        log = open_log()
+        await log.forget("rosalind")
+        await log.close()
+
+    asyncio.run(forget())
+    assert seqs(folder, q="rosalind") == seqs(folder, user="rosalind") == []
+    assert seqs(folder, q="alice") == [1]
+
+
 @pytest.mark.parametrize("known", [[], [121]], ids=["told of every record", "told of one record"])
 def test_a_person_is_forgotten_and_no_byte_of_them_stays_in_the_index(
     known: list[int], folder: Path, open_log: Open, decided: Make, record: Make

@@ -637,6 +637,18 @@ def test_code_that_is_not_in_force_is_not_kept_for_ever(home: "Home") -> None:
     assert said(home) == "old"
 
 
+def test_what_a_kill_left_halfway_is_gone_after_the_next_start(home: "Home") -> None:
+    home.install("teller", tells("old"))
+    data = home.folder / "data"
+    halfway = [data / store / name for store in ("snapshots", "packages") for name in (".building-a1", ".leaving-b2")]
+    for each in halfway:
+        (each / "code").mkdir(parents=True)
+        (each / "code" / "main.py").touch(mode=0o444)
+    home.reopen()
+    assert not any(each.exists() for each in halfway)
+    assert said(home) == "old"
+
+
 def test_code_that_wants_a_review_is_tried_and_taken_only_after_one(home: "Home") -> None:
     home.write_plugin("teller", tells("old"), code_review_required=True)
     digest = home.owner.post("/v1/plugins", {"folder": "teller"}).json()["digest"]

@@ -251,9 +251,11 @@ class Service(BaseHTTPRequestHandler):
     """Answers with what it was asked."""
 
     asked: ClassVar[list[tuple[str, str | None]]] = []
+    traces: ClassVar[list[tuple[str | None, str | None]]] = []
 
     def do_GET(self) -> None:  # the name that http.server calls
         self.asked.append((self.requestline, self.headers["authorization"]))
+        self.traces.append((self.headers["traceparent"], self.headers["tracestate"]))
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"sunny")
@@ -265,6 +267,7 @@ class Service(BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[ThreadingHTTPServer]:
     Service.asked.clear()
+    Service.traces.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -300,6 +303,35 @@ def test_a_named_service_is_asked_with_a_credential_that_no_plugin_sees(
     (row,) = told.json()["transfers"]
     assert (row["op"], row["host"], row["port"], row["status"]) == ("api.call", "127.0.0.1", service.server_port, 200)
     assert "canary" not in told.text
+
+
+FORGED = "00-11111111111111111111111111111111-1111111111111111-01"
+ASK_WITH_A_TRACE = f"""\
+def execute(ctx, payload):
+    headers = {{"TraceParent": "{FORGED}", "tracestate": "own=1"}}
+    ctx.api.call("weather", "GET", "v1/now", headers=headers)
+    ctx.http.request("GET", payload["url"], headers=headers)
+"""
+
+
+def test_the_trace_of_a_call_goes_on_to_whom_it_asks_in_place_of_the_plugins_own(
+    make_home: "MakeHome", service: ThreadingHTTPServer
+) -> None:
+    port = service.server_port
+    rules = f"p, out, plugin:probe, network, read, 127.0.0.1:{port}, -, allow, test\n"
+    home = make_home(settings=SERVICE.format(port=port), rules=rules, opened=False)
+    key = home.folder / "data" / "keys" / "weather.secret"
+    key.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    key.touch(mode=0o600)
+    key.write_text("canary-of-the-weather")
+    home.open()
+    home.install("probe", ASK_WITH_A_TRACE, wants=("api_read weather/v1/*", "network_read h.invalid"))
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    body = {"payload": {"url": f"http://127.0.0.1:{port}/x"}}
+    for headers in ({"traceparent": parent}, {}):
+        answer = home.owner.ask("POST", "/v1/plugins/probe/execute", body, headers=headers).json()
+        assert answer["success"], answer["error"]
+    assert Service.traces == [(parent, None)] * 2 + [(FORGED, "own=1")] * 2
 
 
 def test_a_service_whose_credential_is_missing_stops_the_start(make_home: "MakeHome") -> None:

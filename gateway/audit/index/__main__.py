@@ -34,7 +34,13 @@ def follow(folder: Path) -> None:
 
 
 def _tell(why: str | None) -> None:
-    print(json.dumps({"why": why}), flush=True)  # noqa: T201 (the gateway reads it)
+    try:
+        print(json.dumps({"why": why}), flush=True)  # noqa: T201 (the gateway reads it)
+    except BrokenPipeError:
+        # WHY: a gateway that was killed hears nothing; what it did not hear must not be tried again at the end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gateway.domain.caller import Caller
 from gateway.domain.manifest import Capability
+from gateway.domain.trace import Trace
 from gateway.domain.visible import clean
 from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, NotFoundError
 from gateway.executor.waiting import Waiting
@@ -21,7 +22,6 @@ from gateway.flows.consent import ConsentWish
 from gateway.flows.execute import give_up
 from gateway.flows.parts import Parts
 from gateway.flows.tools import Tools
-from gateway.http.identity import trace_of
 from gateway.http.mcp.answers import as_denial, as_problem, as_result
 from gateway.http.mcp.consents import MAX_ASKED, Consents, hint_for
 
@@ -104,7 +104,7 @@ class Calling:
             plugin_id="",
             payload=params.arguments or {},
             user=caller.acts_for,
-            trace_id=caller.trace_id,
+            trace=caller.trace,
             waiting=waiting,
         )
         running = asyncio.create_task(self._tools.call(caller, params.name, call))
@@ -153,7 +153,7 @@ def caller_of(ctx: Ctx) -> Caller:
     parent = (ctx.meta or {}).get("traceparent")
     if caller.trace_id is not None or not isinstance(parent, str):
         return caller
-    return replace(caller, trace_id=trace_of(parent))
+    return replace(caller, trace=Trace.parse(parent))
 
 
 def _can_ask(ctx: Ctx) -> bool:
