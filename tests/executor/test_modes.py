@@ -139,7 +139,7 @@ def test_no_cell_serves_two_users(home: "Home", wish: str) -> None:
     [
         ('fork = "moderate"\nshared = "low"', (), "shared"),
         ('fork = "moderate"\nshared = "low"', ("vault_write notes",), "fork"),
-        ('fork = "moderate"\nshared = "low"', ("vault_admin notes",), "pristine"),
+        ('fork = "moderate"\nshared = "low"', ("vault_write notes", "network_write a.example"), "pristine"),
         ('fork = "low"', (), "fork"),
         ("", (), "pristine"),
     ],

@@ -119,7 +119,7 @@ def test_a_revoked_plugins_forgotten_grants_are_taken_at_the_next_start(home: "H
 
 
 def test_an_undone_approval_reopens_no_request_of_an_earlier_life(home: "Home") -> None:
-    home.install("puppet", wants=("vault_admin everything",))
+    home.install("puppet", wants=("vault_write everything",))
     home.owner.post("/v1/plugins/puppet/revoke", {"reason": ""})
     home.write_plugin("puppet", requested_permissions=[{"permission": "vault_read", "scope": "notes"}])
     assert home.owner.post("/v1/plugins", {"folder": "puppet"}).status_code == 201
