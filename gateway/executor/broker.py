@@ -50,6 +50,7 @@ class Job:
     timeout_s: float
     isolation: Isolation = Isolation.PRISTINE
     generation: int = 0  # of the plugin's registration
+    by_user: str = ""  # whose credential it came with, which need not be the user's
     waiting: Waiting | None = None  # who hears of it while it runs; None: nobody
 
 

@@ -324,6 +324,7 @@ class _Run:
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,
             user_id=self.call.user or "",
+            by_user=self.call.by or "",
             function=self.step.function,
             arguments=self.step.arguments,
             session_id=self.call.session_id,

@@ -64,7 +64,8 @@ def _check_scope(scope: str) -> None:
 
 def _names(scope: str, job: Job) -> bool:
     # WHY: a call may use any kind of resource, so a locked kind ends all that runs.
-    return scope in {"all", f"plugin:{job.plugin_id}", f"user:{job.user_id}"} or scope.startswith("kind:")
+    users = {f"user:{job.user_id}", f"user:{job.by_user}"}
+    return scope in {"all", f"plugin:{job.plugin_id}", *users} or scope.startswith("kind:")
 
 
 def _plugin_of(scope: str) -> str | None:

@@ -55,6 +55,16 @@ def test_what_it_names_is_denied_and_killed_until_lifted(
     ]
 
 
+def test_a_locked_users_call_for_another_is_killed_too(home: "Home") -> None:
+    home.install("puppet")
+    began = home.owner.behalf("alice").begin("puppet", ["sleep", 5], timeout_s=20)
+    home.until(lambda: home.parts.pool._conversations)
+    locked = home.owner.post("/v1/lockdown", {"scope": f"user:{home.parts.owner}", "reason": "smoke"})
+    assert locked.status_code == 201, locked.text
+    assert began.result(20).json()["outcome"] == "killed"
+    assert home.owner.delete(f"/v1/lockdown/{locked.json()['id']}", {"reason": "false alarm"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "scope", ["", "everything", "plugin:", "plugin:UPPER", "user:", "kind:", "kind:toaster", "ALL"]
 )
