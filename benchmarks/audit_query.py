@@ -20,8 +20,9 @@ from gateway.audit.index.schema import remove_index
 from gateway.audit.key_files import read_or_make_key
 from gateway.audit.leaf import prepare
 from gateway.audit.log import DecisionLog
+from gateway.audit.place import FILE
 from gateway.audit.query import LogReader
-from gateway.audit.store import FILE, Store
+from gateway.audit.store import Store
 from gateway.audit.wanted import Filter
 from gateway.domain.decision import Decision, Effect, NearMiss, Reason, RuleRef, Verdict
 from gateway.domain.names import Subject, UserId

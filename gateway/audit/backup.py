@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.audit import book, store
+from gateway.audit import book, place
 from gateway.audit.query import LogReader
 from gateway.audit.segment import FOLDER
 from gateway.errors import ConflictError, LogUnavailableError, NotFoundError
@@ -46,7 +46,7 @@ def back_up(folder: Path, target: Path, *, with_private_key: bool = False) -> Ba
         LogUnavailableError: the log cannot be read, or the target not be written.
 
     """
-    if not (folder / store.FILE).is_file():
+    if not (folder / place.FILE).is_file():
         raise NotFoundError(f"there is no decision log in `{folder}`")
     try:
         target.mkdir(mode=0o700, parents=True)
@@ -64,7 +64,7 @@ def _copy(folder: Path, target: Path, *, with_private_key: bool) -> Backup:
     # INVARIANT: the checkpoints first; a copy of the records that lacks what a checkpoint speaks of would be refused.
     _copy_file(folder, target, Path(book.FILE), missing_ok=True)
     with LogReader(folder).whole() as whole:
-        copied = target / store.FILE
+        copied = target / place.FILE
         os.close(os.open(copied, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         whole.live.execute(
             "PRAGMA query_only = OFF"

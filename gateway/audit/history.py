@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.audit import book as book_file
-from gateway.audit import store as store_file
+from gateway.audit import place
 from gateway.audit.book import CheckpointBook
 from gateway.audit.checkpoint import LogKey, parse_note
 from gateway.audit.store import Store
@@ -17,7 +17,7 @@ def check_presence(folder: Path, key: LogKey) -> None:
         VerificationError: the checkpoints speak of a log that is not there.
 
     """
-    database = folder / store_file.FILE
+    database = folder / place.FILE
     if database.exists() and database.stat().st_size > 0:
         return
     told = CheckpointBook(folder).last(key.verifier.name, key.verifier.signed)

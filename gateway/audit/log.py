@@ -18,10 +18,11 @@ from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
 from gateway.audit.leaf import Prepared, microseconds, prepare
+from gateway.audit.lock_file import LockFile
 from gateway.audit.merkle import Frontier
 from gateway.audit.row import row_of
 from gateway.audit.segment import Segment, frontier_before
-from gateway.audit.store import LockFile, Store
+from gateway.audit.store import Store
 from gateway.audit.trust import KeyChain
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution

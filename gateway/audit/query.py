@@ -10,10 +10,10 @@ from typing import Any
 from gateway.audit.index.words import match_expression
 from gateway.audit.leaf import event_bytes
 from gateway.audit.merkle import consistency_proof, inclusion_proof
+from gateway.audit.place import FILE
 from gateway.audit.row import STORED, Stored, row_of, spell_line, weight
 from gateway.audit.search import MAX_SEQ, Search, Sieve, leaf_of, matches, stored_rows
 from gateway.audit.selection import MAX_PAGE_BYTES, take
-from gateway.audit.store import FILE
 from gateway.audit.wanted import Filter
 from gateway.audit.whole import WholeLog
 from gateway.errors import LogUnavailableError, MalformedError, NotFoundError

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.audit.erase import REWRITTEN
-from gateway.audit.merkle import TILE
+from gateway.audit.merkle import TILE, Frontier
 from gateway.audit.schema import migrate
 from gateway.audit.segment import FOLDER, Segment, insert_segments
 
@@ -116,3 +116,17 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def closed_segment(connection: sqlite3.Connection, first: int, frontier: Frontier, note: str) -> Segment:
+    """Give what the live file is, from record `first` on, once it is closed."""
+    begin, end = times(connection)
+    return Segment(
+        first=first,
+        last=frontier.size,
+        root=frontier.root(),
+        hashes=tuple(frontier.hashes),
+        note=note,
+        first_ts_us=begin,
+        last_ts_us=end,
+    )

@@ -1,7 +1,5 @@
 """The database under the log: one read-write connection, used by one thread at a time."""
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -9,88 +7,17 @@ from pathlib import Path
 
 from gateway.audit.checkpoint import LogKey, Note, parse_note, parse_rotation
 from gateway.audit.erase import Erased, forget_in
+from gateway.audit.head import read_head
 from gateway.audit.leaf import Prepared
-from gateway.audit.merkle import TILE, Frontier, leaf_hash, read_frontier, root_at
+from gateway.audit.live_file import Row, insert_rows, open_live
+from gateway.audit.merkle import leaf_hash, root_at
 from gateway.audit.persons import Persons
-from gateway.audit.rotation import NEXT, build_next, first_time, remove_dropped, settle, swap, times
+from gateway.audit.place import Place, identity
+from gateway.audit.rotation import NEXT, build_next, closed_segment, first_time, remove_dropped, settle, swap
 from gateway.audit.row import STORED, Stored
-from gateway.audit.schema import migrate
 from gateway.audit.segment import Segment, check_chain, frontier_before, read_segments
-from gateway.audit.tree import chained_node, stored_node
 from gateway.audit.trust import KeyChain
-from gateway.audit.whole import ENDLESS, WholeLog
-from gateway.errors import HomeInUseError
-
-FILE = "audit.db"
-BUSY_S = 0.2  # nobody else should write; whoever does must not hold up the event loop
-_PRAGMAS = (
-    "page_size = 8192",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "wal_autocheckpoint = 2000",
-    "journal_size_limit = 67108864",
-    "cache_size = -65536",
-    "temp_store = MEMORY",
-    "trusted_schema = OFF",
-    "secure_delete = ON",
-)
-_INSERT_RECORD = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_OUTCOMES = frozenset({"execution_completed", "execution_failed", "execution_timeout", "execution_lost"})
-_INTENT = "execution_started"
-
-
-class LockFile:
-    """Keeps a second writer away for as long as it is held; the kernel lets go when the process ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
-            raise HomeInUseError(
-                f"another process (pid {holder or 'unknown'}) writes the decision log in `{path.parent}`",
-                way_out="stop it, or talk to it through run/hearthgate.sock",
-            ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        os.close(self._descriptor)
-
-
-class Head:
-    """The end of the log: the tree's frontier, and the times seen since the last full tile."""
-
-    def __init__(self, frontier: Frontier, first_ts_us: int | None = None, last_ts_us: int | None = None) -> None:
-        self.frontier = frontier
-        self.first_ts_us = first_ts_us
-        self.last_ts_us = last_ts_us
-
-    def copy(self) -> "Head":
-        """Give one that can go its own way."""
-        return Head(self.frontier.copy(), self.first_ts_us, self.last_ts_us)
-
-    @property
-    def size(self) -> int:
-        """How many records there are; also the number of the last one."""
-        return self.frontier.size
-
-    def push(self, leaf: bytes, ts_us: int) -> list[tuple[int, int, bytes, int | None, int | None]]:
-        """Append a leaf; give the rows of the tiles it completes."""
-        self.first_ts_us = ts_us if self.first_ts_us is None else min(ts_us, self.first_ts_us)
-        self.last_ts_us = ts_us if self.last_ts_us is None else max(ts_us, self.last_ts_us)
-        tiles = self.frontier.push(leaf)
-        if not tiles:
-            return []
-        rows: list[tuple[int, int, bytes, int | None, int | None]] = []
-        for level, tile in tiles:
-            times = (self.first_ts_us, self.last_ts_us) if level == 1 else (None, None)
-            rows.append((level, self.size // TILE**level - 1, tile, *times))
-        self.first_ts_us = self.last_ts_us = None
-        return rows
+from gateway.audit.whole import WholeLog
 
 
 class Store:
@@ -102,33 +29,19 @@ class Store:
 
     def __init__(self, folder: Path, key: LogKey) -> None:
         self._folder = folder
-        self._path = folder / FILE
-        self._wal = folder / f"{FILE}-wal"
+        self._place = Place(folder)
         self.key = key
         self._signing = key  # the same, but while a rotation is being written
-        self._identity: tuple[int, int] | None = None
-        self._least_bytes = 0
         self._persons_written: list[tuple[str, str]] = []
         self._open()
-        self.persons = Persons(self._path)
+        self.persons = Persons(self._place.path)
         self._durable = self.head.copy()
 
     def _open(self) -> None:
-        settle(self._folder, self._path)
-        if self._identity is None:
-            # SECURITY: made by ourselves, so that nobody else may read it, nor the files that SQLite puts beside it.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        uri = f"{self._path.resolve().as_uri()}?mode=rw"
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+        settle(self._folder, self._place.path)
+        self._connection = open_live(self._place.path, make=not self._place.is_known)
         try:
-            for pragma in _PRAGMAS:
-                self._connection.execute(f"PRAGMA {pragma}").fetchall()
-            migrate(self._connection)
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("COMMIT")
-            self._wal_identity = _identity(self._wal)
-            self._identity = self._identity or _identity(self._path)
-            self._least_bytes = max(self._least_bytes, self._path.stat().st_size)
+            self._place.opened()
             self.segments = read_segments(self._connection)
             remove_dropped(self._folder, self.segments)
             self.head = read_head(self._connection)
@@ -139,18 +52,7 @@ class Store:
 
     def misplaced(self) -> str | None:
         """Tell what is wrong with the files at the log's path, None if they are the ones that were opened."""
-        for path, identity in ((self._path, self._identity), (self._wal, self._wal_identity)):
-            try:
-                status = os.stat(path)  # noqa: PTH116 (twice for every commit: half the time of `Path.stat`)
-            except OSError as error:
-                return f"{path.name}: {error.strerror}; put the file back"
-            if (status.st_dev, status.st_ino) != identity:
-                return f"{path.name} was replaced; put the file back"
-            if path is self._path:
-                if status.st_size < self._least_bytes:
-                    return f"{path.name} was cut short; restore it and restart"
-                self._least_bytes = status.st_size
-        return None
+        return self._place.wrong()
 
     def write(self, batch: Sequence[Prepared], *, sign_end: bool, ts_us: int) -> list[tuple[int, str]]:
         """Insert a batch, numbered and hashed; give the signed checkpoints it asked for, with their sizes.
@@ -159,9 +61,9 @@ class Store:
         """
         if problem := self.misplaced():
             raise OSError(problem)
-        rows: list[tuple[object, ...]] = []
-        personal: list[tuple[object, ...]] = []
-        tiles: list[tuple[object, ...]] = []
+        rows: list[Row] = []
+        personal: list[Row] = []
+        tiles: list[Row] = []
         notes: list[tuple[int, bytes, str]] = []
         head = self.head
         for item in batch:
@@ -193,32 +95,19 @@ class Store:
         self._signing = new
         return size, root, note
 
-    def _insert(
-        self,
-        rows: list[tuple[object, ...]],
-        personal: list[tuple[object, ...]],
-        tiles: list[tuple[object, ...]],
-        notes: list[tuple[object, ...]],
-    ) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT_RECORD, rows)
-        connection.executemany("INSERT INTO pii VALUES (?, ?, ?, ?, ?, ?)", personal)
+    def _insert(self, rows: list[Row], personal: list[Row], tiles: list[Row], notes: list[Row]) -> None:
         self._persons_written = self.persons.unwritten()
-        if self._persons_written:
-            connection.executemany("INSERT OR IGNORE INTO person VALUES (?, ?)", self._persons_written)
-        if tiles:
-            connection.executemany("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles)
-        if notes:
-            connection.executemany("INSERT OR IGNORE INTO checkpoint VALUES (?, ?, ?, ?)", notes)
+        rotations: list[Row] = []
         if self._signing is not self.key:
             rotations = [(size, note) for size, _, _, note in notes if parse_rotation(parse_note(str(note)))]
-            connection.executemany("INSERT INTO rotation VALUES (?, ?)", rotations)
-        for seq, _, event_id, event_type, *_, ref, _, _, _ in rows:
-            if event_type == _INTENT:
-                connection.execute("INSERT OR IGNORE INTO intent VALUES (?, ?)", (event_id, seq))
-            elif event_type in _OUTCOMES and ref is not None:
-                connection.execute("DELETE FROM intent WHERE id = ?", (ref,))
+        tables: list[tuple[str, Sequence[Row]]] = [
+            ("INSERT INTO pii VALUES (?, ?, ?, ?, ?, ?)", personal),
+            ("INSERT OR IGNORE INTO person VALUES (?, ?)", self._persons_written),
+            ("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles),
+            ("INSERT OR IGNORE INTO checkpoint VALUES (?, ?, ?, ?)", notes),
+            ("INSERT INTO rotation VALUES (?, ?)", rotations),
+        ]
+        insert_rows(self._connection, rows, tables)
 
     def commit(self) -> None:
         """Make what was written durable, and believe it.
@@ -281,7 +170,7 @@ class Store:
             LookupError: it is damaged.
 
         """
-        if (problem := self.misplaced()) and not problem.startswith(self._wal.name):
+        if (problem := self.misplaced()) and not self._place.is_of_wal(problem):
             # SECURITY: the connection stays open; closing it would free the only copy of a deleted file.
             raise OSError(problem)
         # WHY: if the -wal was deleted, only the open connection still has what it held.
@@ -290,7 +179,7 @@ class Store:
         self.persons.open()
         known = self._durable
         if self.head.size < known.size or self.root_at(known.size) != known.frontier.root():
-            raise OSError(f"{self._path.name} no longer holds what was recorded; restore it and restart")
+            raise OSError(f"{self._place.path.name} no longer holds what was recorded; restore it and restart")
         self._durable = self.head.copy()
         return self.head.size - known.size
 
@@ -307,7 +196,7 @@ class Store:
     @property
     def live(self) -> tuple[int, int | None, int]:
         """The live file's first record, the time of its oldest record in microseconds, and its bytes."""
-        return frontier_before(self.segments).size + 1, self._oldest_us, self._least_bytes
+        return frontier_before(self.segments).size + 1, self._oldest_us, self._place.least_bytes
 
     def rotate(self, ts_us: int) -> Segment | None:
         """Close the file as a segment and begin a new one; None while it has no record, or somebody reads it just now.
@@ -321,25 +210,14 @@ class Store:
             return None
         if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             return None
-        frontier = self.head.frontier
-        begin, end = times(self._connection)
-        segment = Segment(
-            first=first,
-            last=frontier.size,
-            root=frontier.root(),
-            hashes=tuple(frontier.hashes),
-            note=signed[1],
-            first_ts_us=begin,
-            last_ts_us=end,
-        )
+        segment = closed_segment(self._connection, first, self.head.frontier, signed[1])
         build_next(self._folder, self._connection, [*self.segments, segment], ts_us)
-        coming = _identity(self._folder / NEXT)
+        coming = identity(self._folder / NEXT)
         self._close()
         try:
-            swap(self._folder, self._path, segment)
+            swap(self._folder, self._place.path, segment)
         finally:
-            if self._path.exists() and _identity(self._path) == coming:
-                self._identity, self._least_bytes = coming, 0
+            self._place.follows(coming)
         self._open()
         self.persons.open()
         self._durable = self.head.copy()
@@ -354,7 +232,7 @@ class Store:
     def scrub(self) -> bool:
         """Take the bytes of what was forgotten out of the live file; False while somebody reads it just now."""
         self._connection.execute("VACUUM")
-        self._least_bytes = 0
+        self._place.least_bytes = 0
         return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
     def drop(self, segment: Segment, told: Prepared, ts_us: int) -> list[tuple[int, str]]:
@@ -414,26 +292,3 @@ class Store:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
-
-
-def read_head(connection: sqlite3.Connection) -> Head:
-    """Read where the log ends.
-
-    Raises:
-        LookupError: a part of the tree is missing.
-
-    """
-    before = frontier_before(read_segments(connection))
-    newest: int | None = connection.execute("SELECT max(seq) FROM record").fetchone()[0]
-    size = before.size if newest is None else newest
-    node = stored_node(connection)
-    if before.size:
-        node = chained_node([(before.size + 1, ENDLESS, node)], before)
-    tail_begins = size - size % TILE
-    seen = connection.execute("SELECT min(ts_us), max(ts_us) FROM record WHERE seq > ?", (tail_begins,)).fetchone()
-    return Head(read_frontier(size, node), *seen)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

@@ -19,8 +19,8 @@ from gateway.audit.index import following
 from gateway.audit.index.follower import Follower
 from gateway.audit.index.following import Following
 from gateway.audit.index.schema import FILE, LOCK
+from gateway.audit.lock_file import LockFile
 from gateway.audit.log import DecisionLog
-from gateway.audit.store import LockFile
 from gateway.domain.record import Record
 
 Open = Callable[[], DecisionLog]

@@ -16,9 +16,9 @@ from pathlib import Path
 from gateway.audit.index.entry import Entry, entry_of
 from gateway.audit.index.schema import LOCK, remove_index
 from gateway.audit.index.store import IndexStore
+from gateway.audit.lock_file import LockFile
 from gateway.audit.query import LogReader
 from gateway.audit.row import Stored, row_of
-from gateway.audit.store import LockFile
 from gateway.errors import HearthgateError, VerificationError
 
 POLL_S = 0.25
