@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from msgspec.structs import replace
-
 from gateway.audit.book import CheckpointBook
-from gateway.audit.erase import Erased, forget_in_closed
+from gateway.audit.erase import Erased
+from gateway.audit.forgetting import Forgetting
 from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
 from gateway.audit.history import check_history, check_presence
-from gateway.audit.key_files import drop_next_key, make_next_key, read_next_key, read_or_make_key, take_next_key
+from gateway.audit.key_files import read_or_make_key
+from gateway.audit.key_rotation import KeyRotation
 from gateway.audit.leaf import Prepared, microseconds, prepare
 from gateway.audit.lock_file import LockFile
 from gateway.audit.merkle import Frontier
@@ -26,11 +26,9 @@ from gateway.audit.store import Store
 from gateway.audit.trust import KeyChain
 from gateway.domain.decision import timestamp
 from gateway.domain.record import Record, Resolution
-from gateway.domain.request import Json
 from gateway.errors import ConflictError, LogUnavailableError
 
 BEAT_S = 1.0  # how often it looks after its files and signs what has grown
-SCRUB_S = 20.0  # how long it waits for readers to let go of what is to be forgotten
 MAX_REWRITTEN_BYTES = 64 * 1024 * 1024  # a live file that is larger is closed rather than rewritten while others wait
 PROBE_S = 0.25  # how often it tries to recover by itself
 MIN_PROBE_S = 0.05  # how often callers can make it try
@@ -55,7 +53,7 @@ class DecisionLog:
         clock: tuple[Callable[[], datetime], Callable[[], str]],
     ) -> None:
         self._lock, self._store = held
-        self._keys = folder / KEYS
+        self._rotation = KeyRotation(folder / KEYS, self._store)
         self._rotating = False
         self._now, self._new_id = clock
         self._folder = folder
@@ -102,7 +100,7 @@ class DecisionLog:
             raise
         try:
             log = cls(folder, (lock, store), (now, new_id))
-            log._settle_rotation()
+            log._rotation.settle()
             log._commits.signed = check_history(store, log._book)
         except BaseException:
             store.close()
@@ -204,27 +202,11 @@ class DecisionLog:
         if not self.healthy:
             # INVARIANT: while it is open whether a rotation was recorded, the key it names is not overwritten.
             raise self._unavailable(1)
-        self._settle_rotation()
-        old = self._store.key.verifier
-        new = make_next_key(self._keys, old.name)
-        keys: dict[str, Json] = {"old_key": f"{old}", "new_key": f"{new.verifier}"}
-        item = prepare(replace(record, details={**record.details, **keys}), self._store.persons)
-        item.next_key = new
+        item = self._rotation.begin(record)
         # WHY: a failure leaves the next key where it is: the recovery knows whether the record lies in the file.
         batch, offset = await self._enter([item])
-        take_next_key(self._keys)
+        self._rotation.finish()
         return next(note for size, note in batch.notes if size == batch.first + offset)
-
-    def _settle_rotation(self) -> None:
-        """Finish a rotation that was recorded, forget one that was not."""
-        new = read_next_key(self._keys)
-        if new is None:
-            return
-        if self._store.handed_over_to(new):
-            take_next_key(self._keys)
-            self._store.adopt(new)
-        else:
-            drop_next_key(self._keys)
 
     async def checkpoint(self) -> str:
         """Return a signed checkpoint of everything written so far.
@@ -310,39 +292,7 @@ class DecisionLog:
         if self.live[2] > MAX_REWRITTEN_BYTES:
             await self.rotate()
         async with self._files:
-            # INVARIANT: the live file first, so that no file which is closed later brings anything back.
-            done = await self._forget_in_live(user)
-            for segment in [each for each in self.segments if each.kept]:
-                done.add(await asyncio.to_thread(self._forget_in_closed, segment, user))
-            await self._scrub()
-        return done
-
-    async def _forget_in_live(self, user: str) -> Erased:
-        known: list[str] = []
-
-        def forget() -> Erased:
-            known.extend(self._store.persons.known(user))
-            return self._store.forget(user)
-
-        def rename(done: Erased) -> None:
-            # SECURITY: what waits to be written would join the old pseudonym to the name again.
-            self._commits.rename(done.pseudonyms.union(known), partial(self._store.persons.of, user))
-
-        return await self._commits.between_commits(forget, rename)
-
-    async def _scrub(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + SCRUB_S
-        while not await self._commits.between_commits(self._store.scrub):
-            if loop.time() > deadline:
-                raise LogUnavailableError("somebody reads the live file without end", retry_after_s=1)
-            await asyncio.sleep(PROBE_S)
-
-    def _forget_in_closed(self, segment: Segment, user: str) -> Erased:
-        try:
-            return forget_in_closed(self._folder, segment, user)
-        except (sqlite3.Error, OSError) as error:
-            raise LogUnavailableError(f"{segment.file} cannot be made anew: {error}") from error
+            return await Forgetting(self._folder, self._store, self._commits).forget(user)
 
     def _close_live(self) -> Segment | None:
         ts_us = microseconds(self._now())
@@ -454,7 +404,7 @@ class DecisionLog:
         notes: list[tuple[int, str]] = []
         try:
             kept = self._store.reopen()
-            self._settle_rotation()
+            self._rotation.settle()
             gap = prepare(self._gap(now, kept), self._store.persons)
             notes = self._store.write([gap], sign_end=True, ts_us=microseconds(now))
             self._store.commit()

@@ -179,7 +179,7 @@ def test_a_rotation_that_is_interrupted_leaves_a_log_that_opens_and_verifies(
         await log.append(record())
         before = log.verifier
         with monkeypatch.context() as patch:
-            patch.setattr(f"gateway.audit.log.{name}", _stop)
+            patch.setattr(f"gateway.audit.key_rotation.{name}", _stop)
             with pytest.raises(KilledError):
                 await log.rotate_key(record(event_type="key_rotated"))
         await log.close()

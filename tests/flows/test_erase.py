@@ -256,7 +256,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import gateway.flows.erase as erase
 from gateway.app import open_house
-from gateway.audit.log import DecisionLog
+from gateway.audit.forgetting import Forgetting
 from gateway.domain.caller import Caller
 from gateway.registry.erasures import Erasures
 
@@ -268,7 +268,7 @@ def dying(step, after):
     return run
 
 async def main(home, place, name, after):
-    target = {"erase": erase, "Erasures": Erasures, "DecisionLog": DecisionLog}[place]
+    target = {"erase": erase, "Erasures": Erasures, "Forgetting": Forgetting}[place]
     async with open_house(home) as house:
         setattr(target, name, dying(getattr(target, name), after))
         caller = Caller(user_id=house.parts.owner, owner=True)
@@ -285,7 +285,7 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] == "af
         ("Erasures", "forget_user", "before"),
         ("Erasures", "forget_user", "after"),
         ("erase", "_forget_kept", "after"),
-        ("DecisionLog", "_forget_in_closed", "after"),
+        ("Forgetting", "_forget_in_closed", "after"),
         ("erase", "_forget_elsewhere", "after"),
         ("Erasures", "end", "before"),
     ],
