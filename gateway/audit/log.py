@@ -1,39 +1,35 @@
 """The decision log: one writer, durable before it answers, closed when it cannot write."""
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from gateway.audit.book import CheckpointBook
 from gateway.audit.erase import Erased
 from gateway.audit.forgetting import Forgetting
-from gateway.audit.group_commit import Batch, GroupCommit, LogCounts
+from gateway.audit.group_commit import Batch, LogCounts
 from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import read_or_make_key
 from gateway.audit.key_rotation import KeyRotation
-from gateway.audit.leaf import Prepared, microseconds, prepare
+from gateway.audit.leaf import Prepared, prepare
 from gateway.audit.lock_file import LockFile
 from gateway.audit.merkle import Frontier
 from gateway.audit.row import row_of
 from gateway.audit.segment import Segment, frontier_before
 from gateway.audit.store import Store
 from gateway.audit.trust import KeyChain
-from gateway.domain.decision import timestamp
-from gateway.domain.record import Record, Resolution
+from gateway.audit.turnover import Turnover
+from gateway.audit.upkeep import Upkeep
+from gateway.domain.record import Record
 from gateway.errors import ConflictError, LogUnavailableError
 
-BEAT_S = 1.0  # how often it looks after its files and signs what has grown
 MAX_REWRITTEN_BYTES = 64 * 1024 * 1024  # a live file that is larger is closed rather than rewritten while others wait
-PROBE_S = 0.25  # how often it tries to recover by itself
-MIN_PROBE_S = 0.05  # how often callers can make it try
 KEYS = "keys"
-_log = logging.getLogger("hearthgate.audit")
 _FAILURES = (sqlite3.Error, OSError, LookupError, ValueError)
 
 
@@ -55,19 +51,14 @@ class DecisionLog:
         self._lock, self._store = held
         self._rotation = KeyRotation(folder / KEYS, self._store)
         self._rotating = False
-        self._now, self._new_id = clock
         self._folder = folder
         self._files = asyncio.Lock()  # one change of which files there are at a time
         self._book = CheckpointBook(folder)
-        self._commits = GroupCommit(self._store, self._book, self._now, self._fail)
+        self._now, self._new_id = clock
+        self._upkeep = Upkeep(self._store, self._book, self._rotation, (self._now, self._new_id))
+        self._commits = self._upkeep.commits
+        self._turnover = Turnover(self._store, self._book, self._commits, self._now)
         self.listeners: dict[str, list[Callable[[Record], None]]] = {}  # called with what is durable, by event type
-        self.why: str | None = None
-        self._since: datetime | None = None
-        self._gap_refused = 0
-        self._closed = False
-        self._beat_timer: asyncio.TimerHandle | None = None
-        self._last_try = 0.0
-        self._recovery: asyncio.Future[None] | None = None
         self.lost = tuple(row_of(stored) for stored in self._store.open_intents())
 
     @classmethod
@@ -112,7 +103,12 @@ class DecisionLog:
     @property
     def healthy(self) -> bool:
         """Whether the next append can be expected to succeed."""
-        return self.why is None and not self._closed
+        return self._upkeep.healthy
+
+    @property
+    def why(self) -> str | None:
+        """What is wrong while it cannot be written, None while it can."""
+        return self._upkeep.why
 
     @property
     def size(self) -> int:
@@ -192,21 +188,17 @@ class DecisionLog:
             raise ConflictError("the key is being rotated already")
         self._rotating = True
         try:
-            return await self._rotate(record)
+            if not self.healthy:
+                # INVARIANT: while it is open whether a rotation was recorded, the key it names is not overwritten.
+                raise self._upkeep.unavailable(1)
+            # WHY: a failure leaves the next key where it is: the recovery knows whether the record lies in the file.
+            batch, offset = await self._enter([self._rotation.begin(record)])
+            self._rotation.finish()
+            return next(note for size, note in batch.notes if size == batch.first + offset)
         except OSError as error:
             raise LogUnavailableError(f"the key's files cannot be written: {error.strerror}") from error
         finally:
             self._rotating = False
-
-    async def _rotate(self, record: Record) -> str:
-        if not self.healthy:
-            # INVARIANT: while it is open whether a rotation was recorded, the key it names is not overwritten.
-            raise self._unavailable(1)
-        item = self._rotation.begin(record)
-        # WHY: a failure leaves the next key where it is: the recovery knows whether the record lies in the file.
-        batch, offset = await self._enter([item])
-        self._rotation.finish()
-        return next(note for size, note in batch.notes if size == batch.first + offset)
 
     async def checkpoint(self) -> str:
         """Return a signed checkpoint of everything written so far.
@@ -245,11 +237,11 @@ class DecisionLog:
             LogUnavailableError: it could not be done; the log recovers by itself.
 
         """
-        self._adopt(asyncio.get_running_loop())
+        self._upkeep.adopt(asyncio.get_running_loop())
         if not self.healthy:
-            raise self._unavailable(0)
+            raise self._upkeep.unavailable(0)
         async with self._files:
-            return await self._commits.between_commits(self._close_live)
+            return await self._commits.between_commits(self._turnover.close_live)
 
     async def drop(self, segment: Segment, told: Record) -> bool:
         """Drop the oldest closed file, once its last checkpoint is kept; `told` is written in the same commit.
@@ -260,22 +252,12 @@ class DecisionLog:
             LogUnavailableError: it could not be done; the log recovers by itself.
 
         """
-        self._adopt(asyncio.get_running_loop())
+        self._upkeep.adopt(asyncio.get_running_loop())
         if not self.healthy:
-            raise self._unavailable(1)
+            raise self._upkeep.unavailable(1)
+        drop = partial(self._turnover.drop, segment, prepare(told, self._store.persons))
         async with self._files:
-            return await self._commits.between_commits(partial(self._drop, segment, prepare(told, self._store.persons)))
-
-    def _drop(self, segment: Segment, told: Prepared) -> bool:
-        newest = self.note
-        if newest is not None:
-            self._book.keep(segment.note, newest)
-        notes = self._store.drop(segment, told, microseconds(self._now()))
-        if not notes:
-            return False
-        self._book.add([note for _, note in notes])
-        self._commits.signed = notes[-1]
-        return True
+            return await self._commits.between_commits(drop)
 
     async def forget(self, user: str) -> Erased:
         """Take every value of a user out of the log's files; doing it again after a stop finishes what was begun.
@@ -286,159 +268,33 @@ class DecisionLog:
             LogUnavailableError: it could not be done to the end; what was forgotten stays forgotten.
 
         """
-        self._adopt(asyncio.get_running_loop())
+        self._upkeep.adopt(asyncio.get_running_loop())
         if not self.healthy:
-            raise self._unavailable(0)
+            raise self._upkeep.unavailable(0)
         if self.live[2] > MAX_REWRITTEN_BYTES:
             await self.rotate()
         async with self._files:
             return await Forgetting(self._folder, self._store, self._commits).forget(user)
 
-    def _close_live(self) -> Segment | None:
-        ts_us = microseconds(self._now())
-        notes = self._store.write([], sign_end=True, ts_us=ts_us)
-        self._store.commit()
-        self._book.add([note for _, note in notes])
-        self._commits.signed = notes[-1]
-        return self._store.rotate(ts_us)
-
     async def close(self) -> None:
         """Write what is waiting, sign a last checkpoint and let go of the files."""
-        if self._closed:
+        if self._upkeep.is_closed:
             return
-        self._adopt(asyncio.get_running_loop())
+        self._upkeep.adopt(asyncio.get_running_loop())
         if self.why is None:
             with suppress(LogUnavailableError):
                 await self.checkpoint()
-        self._closed = True
-        await self._commits.drain()
-        if self._recovery is not None:
-            await asyncio.shield(self._recovery)
-        if self._beat_timer is not None:
-            self._beat_timer.cancel()
-        self._commits.stop()
+        await self._upkeep.close()
         self._store.close()
         self._lock.release()
 
     async def _enter(self, items: list[Prepared], *, sign_end: bool = False) -> tuple[Batch, int]:
         """Have `items` written and wait until they are durable; give their batch and their place in it."""
-        self._adopt(asyncio.get_running_loop())
-        if self.why is not None:
-            await self._wait_for_recovery()
-        if not self.healthy:
-            raise self._unavailable(len(items))
+        self._upkeep.adopt(asyncio.get_running_loop())
+        if self._upkeep.why is not None:
+            await self._upkeep.recovered()
+        if not self._upkeep.healthy:
+            raise self._upkeep.unavailable(len(items))
         batch, offset = self._commits.put(items, sign_end=sign_end)
         await batch.durable()
         return batch, offset
-
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Make `loop` the one that runs this log.
-
-        Raises:
-            LogUnavailableError: another loop is using it.
-
-        """
-        old = self._commits.loop
-        if loop is old:
-            return
-        if old is not None and not old.is_closed() and (self._commits.busy or self._recovery is not None):
-            raise LogUnavailableError("another event loop is writing the decision log", retry_after_s=1)
-        self._recovery = None
-        self._commits.adopt(loop)
-        self._beat_soon(BEAT_S if self.why is None else PROBE_S)
-
-    def _fail(self, error: Exception) -> None:
-        """Refuse everything that waits, and stay unavailable until a recovery succeeds."""
-        self._store.undo()
-        self._commits.hold()
-        self.why = f"{error}"
-        if self._since is None:
-            _log.error("the decision log cannot be written, so nothing runs until that is mended: %s", self.why)
-        self._since = self._since or self._now()
-        self._commits.refuse_all(self._unavailable)
-        self._beat_soon(PROBE_S)
-
-    def _unavailable(self, count: int) -> LogUnavailableError:
-        self.counts.refused += count
-        self._gap_refused += count
-        cause = "it is closed" if self._closed else self.why
-        return LogUnavailableError(f"the decision log cannot be written: {cause}", retry_after_s=1)
-
-    def _beat_soon(self, delay_s: float) -> None:
-        if self._beat_timer is not None:
-            self._beat_timer.cancel()
-        if self._commits.loop is not None and not self._closed:
-            self._beat_timer = self._commits.loop.call_later(delay_s, self._beat)
-
-    def _beat(self) -> None:
-        """Look after the files, sign what has grown, and try to recover."""
-        if self.why is not None:
-            self._start_recovery()
-            return
-        self._beat_soon(BEAT_S)
-        if self._commits.busy:
-            return
-        signed_size = -1 if self._commits.signed is None else self._commits.signed[0]
-        if problem := self._store.misplaced():
-            self._fail(OSError(problem))
-        elif signed_size < self.size:
-            self._commits.put([], sign_end=True)
-
-    async def _wait_for_recovery(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._last_try >= MIN_PROBE_S:
-            self._start_recovery()
-        if self._recovery is not None:
-            await asyncio.shield(self._recovery)
-
-    def _start_recovery(self) -> None:
-        loop = self._commits.loop
-        if self._recovery is None and loop is not None and not self._closed:
-            self._recovery = loop.create_future()
-            self._last_try = loop.time()
-            self._commits.in_writer(partial(self._recover, loop, self._now()))
-
-    def _recover(self, loop: asyncio.AbstractEventLoop, now: datetime) -> None:
-        """Open the files anew and write down the gap; in the writer thread."""
-        why: str | None = None
-        notes: list[tuple[int, str]] = []
-        try:
-            kept = self._store.reopen()
-            self._rotation.settle()
-            gap = prepare(self._gap(now, kept), self._store.persons)
-            notes = self._store.write([gap], sign_end=True, ts_us=microseconds(now))
-            self._store.commit()
-        except Exception as error:  # noqa: BLE001 # SECURITY: whatever it was, the log stays closed
-            self._store.undo()
-            why = f"{error}"
-        with suppress(RuntimeError):  # WHY: the loop may be closed; the next one tries again.
-            loop.call_soon_threadsafe(self._end_recovery, why, notes)
-        if why is None:
-            self._book.add([note for _, note in notes])
-
-    def _gap(self, now: datetime, kept: int) -> Record:
-        details: dict[str, Any] = {
-            "from": timestamp(self._since or now),
-            "to": timestamp(now),
-            "why": self.why,
-            "refused": self._gap_refused,
-            "kept_unacknowledged": kept,
-        }
-        return Record(
-            event_id=f"audit-{self._new_id()}",
-            at=now,
-            event_type="recovered",
-            resolution=Resolution.COMPLETED,
-            details=details,
-        )
-
-    def _end_recovery(self, why: str | None, notes: list[tuple[int, str]]) -> None:
-        recovery, self._recovery = self._recovery, None
-        self.why = why
-        if why is None:
-            _log.warning("the decision log is written again; %d records were refused meanwhile", self._gap_refused)
-            self._since, self._gap_refused = None, 0
-            self._commits.resume(notes[-1])
-        self._beat_soon(BEAT_S if why is None else PROBE_S)
-        if recovery is not None and not recovery.done():
-            recovery.set_result(None)

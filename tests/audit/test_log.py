@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.audit import group_commit
-from gateway.audit import log as log_module
+from gateway.audit import group_commit, upkeep
 from gateway.audit.checkpoint import parse_note, parse_verifier
 from gateway.audit.log import DecisionLog
 from gateway.audit.query import LogReader
@@ -159,7 +158,7 @@ def test_closing_writes_what_waits_and_signs_it(folder: Path, open_log: Open, re
 
 
 def test_what_grew_is_signed_by_itself(folder: Path, open_log: Open, record: Make, monkeypatch: Any) -> None:  # noqa: ANN401 # pytest's own
-    monkeypatch.setattr(log_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(upkeep, "BEAT_S", 0.01)
 
     async def story() -> None:
         log = open_log()

@@ -235,7 +235,7 @@ def test_a_database_cut_short_under_the_log_is_not_continued(folder: Path, open_
 def test_an_idle_log_notices_that_its_file_is_gone(
     folder: Path, open_log: Open, record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.audit.log.BEAT_S", 0.02)
+    monkeypatch.setattr("gateway.audit.upkeep.BEAT_S", 0.02)
 
     async def story() -> None:
         log = open_log()
