@@ -216,13 +216,13 @@ class Nursery:
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom
         ending["timed_out"] = running.timed_out
-        # WHY: told first, for somebody waits for it and nobody for what is left to be tidied.
-        tell(running.status, {"t": "end", **ending})
-        running.status.close()
+        self._old_groups.append(running.group)
+        # INVARIANT: before its end is told, so that whoever waits for it finds nothing left.
+        self._sweep()
         running.report.close()
         os.close(running.handle)
-        self._old_groups.append(running.group)
-        self._sweep()
+        tell(running.status, {"t": "end", **ending})
+        running.status.close()
 
     def _kill(self, running: Running) -> None:
         with contextlib.suppress(ProcessLookupError):
