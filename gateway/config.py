@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from gateway.domain.manifest import OWN_PROGRAM, PROGRAM_NAME
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.scope import split_host_port
 from gateway.errors import ConfigError, MalformedError, Place, Problem
@@ -19,6 +20,8 @@ _MAX_SETTINGS_BYTES = 1 << 20
 
 # A chosen name holds no `__`, so it never is a made one.
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$", max_length=64)]
+ProgramName = Annotated[str, Field(pattern=f"^{PROGRAM_NAME}$")]
+ProgramPath = Annotated[str, Field(pattern=r"^/([^\x00]*[^/\x00])?$")]
 MadeToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,63}__[a-z][a-z0-9_]*$")]
 
 
@@ -123,9 +126,18 @@ class SandboxSettings(_Section):
     max_idle_cells: Annotated[int, Field(ge=0, le=1024)] = 100
     idle_cell_s: Annotated[int, Field(ge=1, le=3600)] = 60
     max_idle_cell_mb: Annotated[int, Field(ge=32)] = 64
+    max_idle_server_mb: Annotated[int, Field(ge=32)] = 192
+    programs: dict[ProgramName, ProgramPath] = Field(default_factory=dict)
     backend: Literal["native", "bwrap"] = "native"
     accept_missing: tuple[Literal["cg_cpu"], ...] = Field(default=(), strict=False)
     unconfined: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("programs")
+    @classmethod
+    def _not_its_own(cls, value: dict[str, str]) -> dict[str, str]:
+        if OWN_PROGRAM in value:
+            raise ValueError(f"`{OWN_PROGRAM}` is the one that runs the gateway: choose another name")
+        return value
 
     @field_validator("unconfined")
     @classmethod

@@ -15,7 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from sandbox import cgroup, disk, identity, kernel, landlock, notify, relay, rlimits, root, runtime, seccomp, template
+from sandbox import (
+    cgroup,
+    disk,
+    identity,
+    kernel,
+    landlock,
+    notify,
+    pause,
+    relay,
+    rlimits,
+    root,
+    runtime,
+    seccomp,
+    stdio,
+    template,
+)
 from sandbox.backends import loader, outside
 from sandbox.errors import SandboxError
 from sandbox.spec import FORK, NATIVE, PRISTINE, Spec
@@ -32,7 +47,7 @@ class Kit:
     """What the zygote prepared once for all cells."""
 
     template: root.Template
-    filters: Mapping[tuple[bool, bool], bytes]  # by `single_process` and `relay` of a specification
+    filters: Mapping[tuple[bool, bool, bool], bytes]  # by `single_process`, `relay`, and whether a program is started
     refusals: bytes
     last_capability: int
     asking: Mapping[bool, bytes] = field(default_factory=dict)  # by `relay`; empty: this kernel cannot ask
@@ -74,11 +89,11 @@ def run(spec: Spec, kit: Kit, group: cgroup.Group, ends: Ends) -> NoReturn:
             plugin = _build(spec, kit, group)
             if plugin == 0:
                 listening.close()
-                source = read_code(spec)
-                become_plugin(spec, kit, memory_is_bounded=group.bounds_memory, asking=asking)
+                source = b"" if spec.program is not None else read_code(spec)
+                server = become_plugin(spec, kit, memory_is_bounded=group.bounds_memory, asking=asking)
                 os.write(REPORT, READY)
                 os.close(REPORT)
-                status = serve(spec, source)
+                status = serve(spec, source, server)
             else:
                 asking.close()
                 _watch(plugin, spec, kit, listening)
@@ -114,25 +129,43 @@ def _build(spec: Spec, kit: Kit, group: cgroup.Group) -> int:
     return os.fork()
 
 
-def become_plugin(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None) -> None:
-    """Raise, on a process that has its namespaces and its root, every other barrier; `asking` leads to its init."""
+def become_plugin(
+    spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None
+) -> stdio.Server | None:
+    """Raise, on a process that has its namespaces and its root, every other barrier; `asking` leads to its init.
+
+    Gives the program that was started behind the same barriers, where the specification names one.
+    """
     os.setsid()
     identity.enter_user_namespace()
     identity.drop_privileges(kit.last_capability)
-    restrain(spec, kit, memory_is_bounded=memory_is_bounded, asking=asking)
+    return restrain(spec, kit, memory_is_bounded=memory_is_bounded, asking=asking)
 
 
-def restrain(spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None) -> None:
+def restrain(
+    spec: Spec, kit: Kit, *, memory_is_bounded: bool, asking: socket.socket | None = None
+) -> stdio.Server | None:
     """Raise the last barriers, those that a process without any privilege can raise."""
-    rlimits.limit_process(spec.limits, lifetime_s=spec.lifetime_s, memory_is_bounded=memory_is_bounded)
+    rlimits.limit_process(
+        spec.limits,
+        lifetime_s=spec.lifetime_s,
+        memory_is_bounded=memory_is_bounded,
+        reserves=spec.program is not None,
+    )
     if spec.relay:
         os.environ.update(relay.environment(certificates=spec.certificates is not None))
     landlock.restrict(_reaches(spec, kit.template), connect_port=relay.PORT if spec.relay else None)
     os.chdir("/scratch")
     if asking is not None and kit.asking:
         _ask(kit.asking[spec.relay], asking)
+    server = None if spec.program is None else stdio.start(spec.program, lambda: _filter(spec, kit, starts=True))
+    _filter(spec, kit)
+    return server
+
+
+def _filter(spec: Spec, kit: Kit, *, starts: bool = False) -> None:
     seccomp.apply(kit.refusals)
-    seccomp.apply(kit.filters[spec.single_process, spec.relay])
+    seccomp.apply(kit.filters[spec.single_process, spec.relay, starts])
 
 
 def _ask(program: bytes, asking: socket.socket) -> None:
@@ -155,10 +188,12 @@ def read_code(spec: Spec) -> bytes:
         raise SandboxError("code", missing, fix="chmod a+rX") from None
 
 
-def serve(spec: Spec, source: bytes) -> int:
-    """Take calls as the plugin's process; gives its exit status."""
+def serve(spec: Spec, source: bytes, server: stdio.Server | None = None) -> int:
+    """Take calls as the plugin's process, for the program that it started if there is one; gives its exit status."""
     code = runtime.Code(spec.entry_point, source)
     with socket.socket(fileno=CHANNEL) as channel:
+        if server is not None:
+            return stdio.serve_calls(channel, server, most=1 if spec.isolation == PRISTINE else None)
         if spec.isolation == FORK:
             return template.serve(channel, code)
         return runtime.serve_calls(channel, code, most=1 if spec.isolation == PRISTINE else None)
@@ -170,11 +205,22 @@ def _reaches(spec: Spec, common: root.Template) -> list[landlock.Reach]:
     another = () if spec.backend == NATIVE else loader.readable()
     readable = (*common.libraries, *another, "/plugin", *packages, "/proc", *(each.target for each in spec.mounts))
     written = ("/scratch", *(each.target for each in spec.mounts if each.writable))
+    libraries, started = _of_program(spec)
     return [
-        *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted)),
+        *(landlock.Reach(path, landlock.READ) for path in (*readable, *trusted, *libraries)),
+        # SECURITY: the one wall between a cell and every other program; no folder is among them.
+        *(landlock.Reach(path, landlock.READ | landlock.EXECUTE) for path in started),
         *(landlock.Reach(path, landlock.READ | landlock.WRITE_FILE) for path in root.DEVICES),
         *(landlock.Reach(path, landlock.WRITE) for path in written),
     ]
+
+
+def _of_program(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name what of a program is read, and what is started."""
+    if spec.program is None:
+        return (), ()
+    started = spec.program.executables
+    return tuple(place for place in spec.program.places if place not in started), started
 
 
 def _watch(plugin: int, spec: Spec, kit: Kit, listening: socket.socket) -> None:
@@ -187,6 +233,8 @@ def _watch(plugin: int, spec: Spec, kit: Kit, listening: socket.socket) -> None:
     waking, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_ended: None)
+    if spec.program is not None:
+        pause.obey()
     listener = _listener(spec, kit, listening)
     poller = select.poll()
     poller.register(waking, select.POLLIN)
@@ -210,7 +258,8 @@ def _listener(spec: Spec, kit: Kit, listening: socket.socket) -> notify.Listener
         _data, descriptors, _flags, _address = socket.recv_fds(listening, 1, 1)
     if not descriptors:
         return None
-    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused)
+    programs = () if spec.program is None else spec.program.executables
+    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused, programs=programs)
 
 
 def _report_refused(told: Mapping[str, object]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from sandbox import disk, relay
+from sandbox import disk, pause, relay
 from sandbox.errors import SandboxError
 from sandbox.meter import Meter
 
@@ -57,10 +57,21 @@ class Cell:
 
     def kill(self) -> None:
         """End every process of the cell, whatever it does; harmless when it is gone."""
+        self._signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Let every process of the cell stand still, if it runs a program of the host; the others know no pause."""
+        self._signal(pause.PAUSE)
+
+    def resume(self) -> None:
+        """Let every process of the cell go on."""
+        self._signal(pause.RESUME)
+
+    def _signal(self, which: signal.Signals) -> None:
         with self._lock:
             if self._handle is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                    signal.pidfd_send_signal(self._handle, which)
 
     def wait(self, timeout_s: float) -> Ending:
         """Wait until everything in the cell is gone.

@@ -91,11 +91,13 @@ class Listener:
         *,
         relay: bool,
         tell: Callable[[Mapping[str, object]], bool],
+        programs: tuple[str, ...] = (),
     ) -> None:
         self.descriptor = descriptor
         self._calls = calls
         # What the other filters let pass, and other barriers judge.
-        self._goes_on = frozenset((*OPENING, "connect") if relay else OPENING)
+        self._goes_on = frozenset((*OPENING, *(("connect",) if relay else ()), *(("execve",) if programs else ())))
+        self._programs = programs
         self._witness = Witness(tell, most=MOST)
         self._memory = _Memory()
 
@@ -136,7 +138,8 @@ class Listener:
                 flags = struct.unpack("=Q", self._memory.read(pid, arguments[2], 8))[0]
                 self._file(_below(pid, arguments[0], self._memory.text(pid, arguments[1])), flags)
             case "execve":
-                self._witness.note("system", "execute", self._memory.text(pid, arguments[0]))
+                if (program := self._memory.text(pid, arguments[0])) not in self._programs:
+                    self._witness.note("system", "execute", program)
             case "execveat":
                 self._witness.note("system", "execute", _below(pid, arguments[0], self._memory.text(pid, arguments[1])))
             case "connect":

@@ -13,10 +13,11 @@ PENDING_EACH = 4  # signals that wait, for each process
 _LOOSE_BYTES = 1 << 30
 
 
-def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float = 0.0) -> None:
+def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float = 0.0, reserves: bool = False) -> None:
     """Bound this process and those that come from it; each may only be lowered from here on.
 
     `memory_is_bounded`: a cgroup counts the memory of the whole tree, so the process limit is a loose backstop.
+    `reserves`: a program may reserve more addresses than it uses memory, as those do that compile while they run.
     """
     wanted = {
         resource.RLIMIT_CORE: 0,
@@ -30,11 +31,11 @@ def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float 
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_SIGPENDING: PENDING_EACH * limits.processes,
     }
-    if memory_is_bounded:
-        wanted[resource.RLIMIT_AS] = limits.memory_bytes * _LOOSE_FACTOR + _LOOSE_BYTES
-    else:
+    if not memory_is_bounded:
         wanted[resource.RLIMIT_DATA] = limits.memory_bytes
-        wanted[resource.RLIMIT_AS] = limits.memory_bytes + _INTERPRETER_BYTES
+    if not reserves:
+        loose, tight = limits.memory_bytes * _LOOSE_FACTOR + _LOOSE_BYTES, limits.memory_bytes + _INTERPRETER_BYTES
+        wanted[resource.RLIMIT_AS] = loose if memory_is_bounded else tight
     for which, value in wanted.items():
         _lower(which, value)
 

@@ -99,6 +99,7 @@ def build_root(template: Template, spec: Spec, uid: int) -> int:
         code = _open_source(spec.code)
         trusted = None if spec.certificates is None else _open_source(spec.certificates)
         packages = None if spec.packages is None else _open_source(spec.packages)
+        program = _open_program(spec, template)
         sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
         kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
@@ -113,6 +114,8 @@ def build_root(template: Template, spec: Spec, uid: int) -> int:
             _bind_open(trusted, new + CERTIFICATES, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
         if packages is not None:
             _bind_open(packages, new + "/packages", MS_RDONLY | MS_NOSUID | MS_NODEV)
+        for place, file in program:
+            _bind_open(file, new + place, MS_RDONLY | MS_NOSUID | MS_NODEV)
         for number, (mount, source) in enumerate(sources):
             _check_place(mount.target, template)
             make_place(new + mount.target, is_folder=shown.is_folder(source, mount))
@@ -126,6 +129,14 @@ def build_root(template: Template, spec: Spec, uid: int) -> int:
     except OSError as error:
         raise SandboxError.from_os(_BARRIER, error) from None
     return disk
+
+
+def _open_program(spec: Spec, template: Template) -> list[tuple[str, int]]:
+    """Open what a program is made of, but for what every cell has; each with its place."""
+    if spec.program is None:
+        return []
+    within = tuple(folder + "/" for folder in template.libraries)
+    return [(place, _open_source(file)) for place, file in spec.program.files if not place.startswith(within)]
 
 
 def _check_place(target: str, template: Template) -> None:

@@ -73,9 +73,9 @@ def serve_calls(sock: socket.socket, code: Code, *, most: int | None) -> int:
 def _answer(call: Mapping[str, Any], channel: Channel, code: Code) -> dict[str, object]:
     try:
         value = _run(call, channel, code)
-        return _checked({"t": "result", "value": value})
+        return checked({"t": "result", "value": value})
     except BaseException as error:  # noqa: BLE001  # whatever a plugin raises is an answer
-        return _failure(error)
+        return failure(error)
 
 
 def _run(call: Mapping[str, Any], channel: Channel, code: Code) -> object:
@@ -122,7 +122,7 @@ def _load(entry_point: str, source: bytes) -> ModuleType:
     return module
 
 
-def _checked(answer: dict[str, object]) -> dict[str, object]:
+def checked(answer: dict[str, object]) -> dict[str, object]:
     """Give the answer back if it is what a strict reader takes; else say what is wrong with it."""
     value = answer["value"]
     _check_json(value, "the result")
@@ -153,7 +153,8 @@ def _check_json(value: object, what: str) -> None:
     raise ValueError(f"{what} is nested too deeply: {frames.MAX_DEPTH} levels at most")
 
 
-def _failure(error: BaseException) -> dict[str, object]:
+def failure(error: BaseException) -> dict[str, object]:
+    """Give the answer to a call that raised; of its trace what lies in the plugin's code."""
     linecache.clearcache()
     lines = [
         line[:_LINE_CHARACTERS]

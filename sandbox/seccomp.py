@@ -35,12 +35,14 @@ _REFUSE = (bpf.answer(bpf.refuse(errno.EPERM)),)
 _NO_FAMILY = (bpf.answer(bpf.refuse(errno.EAFNOSUPPORT)),)
 
 
-def build_filter(machine: str, *, single_process: bool = False, relay: bool = False, asks: bool = False) -> bytes:
+def build_filter(
+    machine: str, *, single_process: bool = False, relay: bool = False, asks: bool = False, programs: bool = False
+) -> bytes:
     """Assemble the filter of an architecture from the table.
 
     With `single_process` no child can be made; with `relay` there are TCP sockets that connect, and none that listen.
     With `asks` the words of a refusal that is told are another filter's (`sandbox.notify`); without that one the call
-    fails all the same, as one that there is not.
+    fails all the same, as one that there is not. With `programs` one may be started: which, is for other barriers.
     """
     return bpf.assemble(
         (
@@ -48,7 +50,7 @@ def build_filter(machine: str, *, single_process: bool = False, relay: bool = Fa
             # SECURITY: another architecture's numbers mean other calls; nothing but an attack uses them.
             *bpf.unless_equal(ARCHITECTURES[machine], (bpf.answer(bpf.KILL_PROCESS),)),
             bpf.load(bpf.NUMBER_AT),
-            *_rules(machine, single_process=single_process, relay=relay, asks=asks),
+            *_rules(machine, single_process=single_process, relay=relay, asks=asks, programs=programs),
         )
     )
 
@@ -75,7 +77,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool) -> bpf.Block:
+def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool, programs: bool) -> bpf.Block:
     processes, sockets = _ONE_PROCESS if single_process else _MANY_PROCESSES, _RELAYED if relay else _NO_SOCKETS
     judged = {**_RULES, **processes, **sockets}
     blocks = {number: judged[rule]() for number, rule in read_table(machine).values()}
@@ -84,6 +86,8 @@ def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool) -> bp
         table = read_table(machine)
         if not relay:
             blocks |= {table["socket"][0]: _asked_socket(), table["connect"][0]: _ASKED}
+    if programs:
+        blocks |= {number: _ALLOW for number, name in notify.PROGRAMS[machine].items() if name == "execve"}
     starts: list[tuple[int, bpf.Block]] = [(0, _REFUSE)]
     for number in range(max(blocks) + 2):
         block = blocks.get(number, _REFUSE)

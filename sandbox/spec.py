@@ -14,6 +14,9 @@ _MAX_ID = 0xFFFF_FFFE  # the highest is what the kernel says for "unchanged"
 _MAX_BYTES = 1 << 50
 _MAX_IDENTITY = (1 << 64) - 1
 _MAX_MOUNTS = 64
+_MAX_FILES = 256
+_MAX_WORDS = 64
+_MAX_WORD = 4096
 _TAKEN = ("/", "/tmp")  # noqa: S108  # its scratch folder, within the cell
 PRISTINE, FORK, SHARED = "pristine", "fork", "shared"
 _MODES = (PRISTINE, FORK, SHARED)
@@ -50,6 +53,39 @@ class Mount:
             for number in self.identity:
                 _check_range("a mount's identity", number, 0, _MAX_IDENTITY)
             object.__setattr__(self, "identity", tuple(self.identity))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program of the host that stands in for the plugin's own code, and speaks over its standard streams."""
+
+    argv: tuple[str, ...]  # the first word is one of `executables`
+    executables: tuple[str, ...]  # it and its linker, by where they are seen
+    files: tuple[tuple[str, str], ...]  # they and their libraries: where each is seen, and the file of the host
+
+    def __post_init__(self) -> None:
+        for name in ("argv", "executables", "files"):
+            object.__setattr__(self, name, _tuple(f"a program's {name}", getattr(self, name)))
+        object.__setattr__(self, "files", tuple(_tuple("a program's file", each) for each in self.files))
+        if not 1 <= len(self.argv) <= _MAX_WORDS or self.argv[0] not in self.executables:
+            raise SpecError(f"a program's argv: 1 to {_MAX_WORDS} words, the first one of its executables")
+        for word in self.argv:
+            if not isinstance(word, str) or "\0" in word or len(word) > _MAX_WORD:
+                raise SpecError(f"a program's argument: text of at most {_MAX_WORD} characters without NUL")
+        if len(self.files) > _MAX_FILES or not all(len(each) == 2 for each in self.files):  # noqa: PLR2004  # a pair
+            raise SpecError(f"a program's files: at most {_MAX_FILES} pairs of a place and a file")
+        for place, file in self.files:
+            _check_path("a program's file", file)
+            _check_path("a program's file", place)
+            if _lies_in(place, (*_RESERVED, "/tmp")):  # noqa: S108  # the cell's own
+                raise SpecError(f"a program's file `{place}` lies where the cell has its own")
+        if not set(self.executables) <= set(self.places):
+            raise SpecError("a program's executables: each one of its files")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where in the cell its files are seen."""
+        return tuple(place for place, _ in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +129,7 @@ class Spec:
     single_process: bool = False  # threads, but no child: then the process limits bound all there is
     require_cgroup: bool = True  # False: process limits stand in where the host offers no controller
     backend: str = NATIVE  # who makes the cell's namespaces and root; never another than this one
+    program: Program | None = None  # what runs in place of the entry point, and answers calls as an MCP server does
 
     def __post_init__(self) -> None:
         if not isinstance(self.plugin_id, str) or not _LABEL.fullmatch(self.plugin_id):
@@ -115,6 +152,7 @@ class Spec:
             raise SpecError(f"backend `{str(self.backend)[:40]}`: {', '.join(BACKENDS)}")
         if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):
             raise SpecError(f"mounts: at most {_MAX_MOUNTS}, each a mount")
+        self._check_program()
         # SECURITY: a target inside another mount would be looked up through folders that a plugin may have written.
         for mount in self.mounts:
             others = tuple(each.target for each in self.mounts if each is not mount)
@@ -128,6 +166,19 @@ class Spec:
             _check_seconds("lifetime_s", self.lifetime_s)
         if self.isolation == FORK and self.single_process:
             raise SpecError("isolation `fork` needs a second process")
+
+    def _check_program(self) -> None:
+        if self.program is None:
+            return
+        _check_type("program", self.program, Program)
+        if self.backend != NATIVE:
+            raise SpecError(f"a program of the host runs in cells of the backend `{NATIVE}` alone")
+        if self.isolation == FORK:
+            raise SpecError("isolation `fork` is for Python code")
+        places = self.program.places
+        for mount in self.mounts:
+            if _lies_in(mount.target, places) or any(_lies_in(place, (mount.target,)) for place in places):
+                raise SpecError(f"a mount's target `{mount.target}` would hide a file of the program")
 
     def to_json(self) -> str:
         """Write the specification as one JSON object."""
@@ -143,6 +194,7 @@ class Spec:
         told = _members("a specification", raw)
         mounts = told.pop("mounts", [])
         limits = told.pop("limits", {})
+        program = told.pop("program", None)
         if not isinstance(mounts, list):
             raise SpecError("mounts must be a list")
         try:
@@ -150,6 +202,7 @@ class Spec:
                 **told,  # type: ignore[arg-type]  # checked by __post_init__
                 mounts=tuple(Mount(**_members("a mount", each)) for each in mounts),  # type: ignore[arg-type]  # same
                 limits=Limits(**_members("limits", limits)),  # type: ignore[arg-type]  # same
+                program=None if program is None else Program(**_members("a program", program)),  # type: ignore[arg-type]  # same
             )
         except TypeError:
             raise SpecError("a specification with an unknown or a missing member") from None
@@ -159,6 +212,12 @@ def _members(what: str, raw: object) -> dict[str, object]:
     if not isinstance(raw, Mapping):
         raise SpecError(f"{what} must be an object")
     return dict(raw)
+
+
+def _tuple(what: str, value: object) -> tuple[object, ...]:
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{what} must be a list")
+    return tuple(value)
 
 
 def _check_path(what: str, path: object) -> None:

@@ -6,6 +6,7 @@ Of earlier orders (labels, paths, limits) a cell may find traces in its memory; 
 """
 
 import gc
+import itertools
 import os
 import signal
 import socket
@@ -71,12 +72,14 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
         calls = seccomp.read_table(machine)
         asks = notify.is_available(machine)
         kinds = (False, True) if asks else ()
+        filters = {
+            (alone, relayed, starts): seccomp.build_filter(
+                machine, single_process=alone, relay=relayed, asks=asks, programs=starts
+            )
+            for alone, relayed, starts in itertools.product((False, True), repeat=3)
+        }
         kit = cell.Kit(
-            filters={
-                (alone, relayed): seccomp.build_filter(machine, single_process=alone, relay=relayed, asks=asks)
-                for alone in (False, True)
-                for relayed in (False, True)
-            },
+            filters=filters,
             refusals=refusals.build_filter(machine),
             last_capability=identity.last_capability(),
             asking={relayed: notify.build_filter(machine, calls, relay=relayed) for relayed in kinds},

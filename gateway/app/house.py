@@ -36,6 +36,7 @@ from gateway.errors import ConfigError, HearthgateError, LogUnavailableError, Ma
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.executor.programs import Programs
 from gateway.executor.resting import Bounds
 from gateway.flows.erase import resume_erasures
 from gateway.flows.hooks import Hooks
@@ -57,6 +58,7 @@ from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
+from gateway.registry.changed_tools import ChangedTools
 from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
@@ -190,6 +192,7 @@ def _parts(
             cells=settings.sandbox.max_idle_cells,
             idle_s=settings.sandbox.idle_cell_s,
             memory_bytes=settings.sandbox.max_idle_cell_mb << 20,
+            server_bytes=settings.sandbox.max_idle_server_mb << 20,
         ),
     )
     memory = Memory(connection)
@@ -219,12 +222,14 @@ def _parts(
             sets=PolicySets(home / "data" / "policy"),
             benchmarks=Benchmarks(connection),
             vetting=Vetting(connection),
+            changed_tools=ChangedTools(connection),
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),
         meter=record[2],
         bench=Board(recall=partial(recall_samples, LogReader(home / "data"))),
         pool=pool,
+        programs=Programs(settings.sandbox.programs),
         caps=caps,
         backend=backend,
         max_asks=settings.sandbox.max_asks,

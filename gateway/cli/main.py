@@ -20,6 +20,7 @@ from gateway.cli import (
     plugin_author,
     plugin_reload,
     plugin_timeline,
+    plugin_tools,
     plugin_vetting,
     policy_proof,
     traffic,
@@ -55,6 +56,7 @@ home.add_verbs(app)
 plugin_author.add_verbs(plugin.app)
 plugin_vetting.add_verbs(plugin.app)
 plugin_timeline.add_verbs(plugin.app)
+plugin_tools.add_verbs(plugin.app)
 permission_ask.add_verbs(permission.app)
 for name, noun in (
     ("key", key),

@@ -3,6 +3,7 @@
 import json
 import sys
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -101,9 +102,16 @@ def suspend(call: Call, plugin_id: PluginArgument, reason: Reason = "") -> None:
 
 
 @verb(app, "resume")
-def resume(call: Call, plugin_id: PluginArgument, reason: Reason = "") -> None:
-    """Let a suspended plugin work again."""
-    _move(call, plugin_id, "resume", reason)
+def resume(
+    call: Call,
+    plugin_id: PluginArgument,
+    tool: Annotated[
+        str | None, typer.Option("--tool", metavar="CAPABILITY", help="Of an MCP server: this suspended tool alone.")
+    ] = None,
+    reason: Reason = "",
+) -> None:
+    """Let a suspended plugin work again, or one tool of it."""
+    _move(call, plugin_id, "resume" if tool is None else f"tools/{quote(tool, safe='')}/resume", reason)
 
 
 @verb(app, "revoke")

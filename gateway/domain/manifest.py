@@ -1,7 +1,9 @@
 """A plugin's manifest: what its author says of it and asks for."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.domain.isolation import Isolation
 from gateway.domain.names import PluginId
@@ -10,6 +12,18 @@ from gateway.domain.request import Json
 from gateway.domain.risk import Tier
 from gateway.domain.shape import Shape
 from gateway.errors import Problem
+
+
+class Runtime(StrEnum):
+    """What answers a plugin's calls."""
+
+    PYTHON = "python"  # functions of its code
+    MCP_STDIO = "mcp-stdio"  # a program that speaks the Model Context Protocol over its standard streams
+
+
+OWN_PROGRAM = "python"  # the one program that every gateway has: what runs itself
+PROGRAM_NAME = r"[a-z][a-z0-9._+-]{0,39}"
+SERVER_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")  # a function's own are stricter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,8 @@ class Capability:
     batch: bool
     requires: tuple[tuple[Permission, str], ...] = ()  # asked for each call, besides plugin_execute
     idempotent: bool = False
+    tool: str = ""  # of an MCP server: the name that it gives the capability
+    definition: str = ""  # of an MCP server: what names the tool's definition, as it was approved
 
     @property
     def input_schema(self) -> dict[str, Json]:
@@ -119,6 +135,8 @@ class Manifest:
     monitored: bool  # its calls are benchmarked without being asked
     raw: Mapping[str, Json]
     isolation: Isolation | None = None  # a wish; the policy decides
+    runtime: Runtime = Runtime.PYTHON
+    command: tuple[str, ...] = ()  # of an MCP server: the name of a program, and its arguments
     warnings: tuple[Problem, ...] = ()  # what may not be as the author thinks
 
     def capability(self, name: str) -> Capability | None:

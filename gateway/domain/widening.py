@@ -43,6 +43,7 @@ def _number(value: float) -> str:
 
 def _wider(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
     yield from _wider_sandbox(before, after)
+    yield from _other_server(before, after)
     for event, function in after.hooks.items():
         if before.hooks.get(event) != function:
             yield "lifecycle_hooks", f"{event}: `{function}`"
@@ -54,6 +55,11 @@ def _wider(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
             yield gate, "no longer"
     if reload_wish(after).live and not reload_wish(before).live:
         yield "live_reload", "its edits would be taken over by themselves"
+
+
+def _other_server(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
+    if (before.runtime, before.command) != (after.runtime, after.command):
+        yield "command", f"{after.runtime.value}: {' '.join(after.command) or 'its own code'}"
 
 
 def _wider_sandbox(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
@@ -85,6 +91,8 @@ def _wider_capability(before: Capability | None, after: Capability) -> Iterator[
     # SECURITY: callers, and models among them, choose a capability by these words.
     if before.description != after.description:
         yield "capability", f"`{after.name}` is described otherwise"
+    if (before.tool, before.definition) != (after.tool, after.definition):
+        yield "capability", f"`{after.name}` is another tool, or one that is defined otherwise"
     gone = set(before.requires) - set(after.requires)
     for permission, scope in sorted(gone):
         yield "requires", f"`{after.name}` no longer requires {permission} on `{scope}`"

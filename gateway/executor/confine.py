@@ -9,7 +9,7 @@ from pathlib import Path
 import certifi
 
 from gateway.domain.manifest import Manifest
-from sandbox.spec import Limits, Mount, Spec
+from sandbox.spec import Limits, Mount, Program, Spec
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
 _UIDS = 0x0FFF_FFFF
@@ -17,6 +17,7 @@ _MB = 1 << 20
 _DEFAULT_TIMEOUT_S = 30.0
 _DEFAULT_MEMORY_MB = 256
 _DEFAULT_SCRATCH_MB = 32
+_NO_CODE = "main.py"  # of a program nothing of this name is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,15 @@ def confine(
     *,
     showings: Sequence[Showing] = (),
     relay: bool = False,
+    program: Program | None = None,
 ) -> Spec:
-    """Say how a plugin's calls are confined; with `relay` there is a way out."""
+    """Say how a plugin's calls are confined; with `relay` there is a way out, with `program` that answers them."""
     asked = manifest.limits
     return Spec(
         plugin_id=manifest.plugin_id,
         code=str(snapshot),
-        entry_point=manifest.entry_point,
+        entry_point=_NO_CODE if program is not None else manifest.entry_point,
+        program=program,
         # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
         mounts=tuple(
             Mount(source=each.source, target=each.target, identity=each.identity, writable=each.writable)

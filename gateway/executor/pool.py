@@ -115,7 +115,7 @@ class Pool:
 
     def _mode(self, job: Job, spec: Spec) -> Isolation:
         # SECURITY: what a call leaves running must not use the next one's way out, or files that it may see no more.
-        if spec.relay or spec.mounts or not self._resting.enabled:
+        if spec.relay or not self._resting.enabled or (spec.mounts and not _may_keep_files(spec)):
             return Isolation.PRISTINE
         return job.isolation
 
@@ -273,6 +273,12 @@ class _Work:
 
     async def finished(self, result: RunResult, disk: Disk) -> RunResult:
         return result if self.finish is None else await self.finish(result, disk)
+
+
+def _may_keep_files(spec: Spec) -> bool:
+    # WHY: such a cell stands still between calls, and the next one finds it only where the same is shown again;
+    # what it wrote is to be kept by the call that wrote it, so it may read alone.
+    return spec.program is not None and not any(each.writable for each in spec.mounts)
 
 
 def _never_began(job: Job, why: str) -> RunResult:

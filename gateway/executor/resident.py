@@ -24,7 +24,7 @@ class Resident:
 
     # SECURITY: `owner` is the call that it was made for; it serves no other plugin, user or generation.
 
-    def __init__(self, cell: Cell, owner: Job, gone: Callable[["Resident"], None]) -> None:
+    def __init__(self, cell: Cell, owner: Job, gone: Callable[["Resident"], None], *, pauses: bool = False) -> None:
         self.owner = owner
         self.cell = cell
         self.born = time.monotonic()
@@ -32,6 +32,7 @@ class Resident:
         self.is_stale = False  # what it was made by is no longer so: it serves no further call
         self.is_alive = True
         self._gone = gone
+        self._pauses = pauses
         self._printed = Printed(cell.output)
         self._reaping: asyncio.Task[None] | None = None
         self._told: Told | None = None
@@ -54,6 +55,8 @@ class Resident:
         self._quiet.clear()
         started = time.monotonic()
         channel = self._channel()
+        if self._pauses:
+            self.cell.resume()
         self.cell.meter.begin()
         conversation = Conversation(channel, job, ask, self.end)
         self._told = Told(self.cell, conversation.tell_refused)
@@ -62,6 +65,8 @@ class Resident:
             said = await self._talk(conversation)
         finally:
             self.is_busy = False
+            if self._pauses:
+                self.cell.pause()
             self._told.close()
             self._quiet.set()
             if channel is not self.cell.channel:

@@ -35,6 +35,7 @@ class Bounds:
     cells: int
     idle_s: float
     memory_bytes: int
+    server_bytes: int = 0  # of one that runs a program of the host
 
 
 class Resting:
@@ -75,7 +76,8 @@ class Resting:
 
     def add(self, key: Key, cell: Cell, owner: Job) -> Resident:
         """Take in a cell."""
-        resident = Resident(cell, owner, self._forget)
+        # SECURITY: a program may go on by itself, so it stands still while no call of it runs.
+        resident = Resident(cell, owner, self._forget, pauses=key.spec.program is not None)
         if (other := self._cells.get(key)) is not None:
             other.end()
         self._cells[key] = resident
@@ -120,7 +122,10 @@ class Resting:
     def _look(self, resident: Resident) -> None:
         """Look at a cell that has begun to wait; one that has grown too large does not stay."""
         memory = resident.cell.memory_bytes()
-        if memory is None or memory > self._bounds.memory_bytes:
+        key = self._keys.get(resident)
+        runs_program = key is not None and key.spec.program is not None
+        most = self._bounds.server_bytes if runs_program else self._bounds.memory_bytes
+        if memory is None or memory > most:
             resident.end()
             return
         left_s = max(0.0, self._bounds.idle_s - _LOOK_S)

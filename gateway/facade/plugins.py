@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 from gateway.client import Client
 from gateway.domain.record import CATEGORY_OF, Category
@@ -55,6 +56,10 @@ class PluginManager:
     def resume_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
         """Let a suspended plugin work again."""
         return self._move(plugin_id, "resume", user_id, reason)
+
+    def resume_tool(self, plugin_id: str, capability: str, user_id: str, reason: str) -> bool:
+        """Let a tool of an MCP server be called again that was suspended, for it was defined otherwise."""
+        return self._move(plugin_id, f"tools/{quote(capability, safe='')}/resume", user_id, reason)
 
     def revoke_plugin(self, plugin_id: str, user_id: str, reason: str = "") -> bool:
         """Take all a plugin's grants away for good; running work is killed."""

@@ -5,6 +5,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.domain.manifest import Runtime
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
 from gateway.errors import ConflictError, HostCannotKeepError, MalformedError, NoCodeError, NotFoundError
@@ -12,6 +13,7 @@ from gateway.flows.gates import check_new_code
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
 from gateway.registry.folder import PluginFolder, read_plugin_folder, snapshot_path, store_snapshot
+from gateway.registry.manifest import MANIFEST_FILE
 from gateway.registry.packages import build_packages, packages_path
 from gateway.registry.plugins import Plugin
 
@@ -158,6 +160,7 @@ def read_lock(name: str, folder: PluginFolder) -> bytes:
 
 
 def _has_code(folder: PluginFolder, entry_point: str | None) -> bool:
-    named = folder.manifest.get("entry_point") if isinstance(folder.manifest, dict) else None
+    told = folder.manifest if isinstance(folder.manifest, dict) else {}
+    named = MANIFEST_FILE if told.get("runtime") == Runtime.MCP_STDIO else told.get("entry_point")
     wanted = entry_point or (named if isinstance(named, str) else _DEFAULT_ENTRY_POINT)
     return any(path == wanted for path, _, _ in folder.files)

@@ -46,6 +46,14 @@ from gateway.flows.isolation import backend_of, isolation_of
 from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
+from gateway.flows.server_call import (
+    as_asked,
+    check_unchanged,
+    empty_in_place,
+    find_program,
+    is_server,
+    take_answer,
+)
 from gateway.flows.show_files import Sight, find_sight, watch_sight
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
@@ -107,6 +115,8 @@ async def run_plugin(parts: Parts, call: Call, context: Context, asked: Decision
     try:
         plugin = await _ready(parts, call.plugin_id)
         steps = plan(plugin.manifest, call.payload)
+        for step in steps:
+            check_unchanged(parts, plugin, step.capability)
     except HearthgateError:
         # INVARIANT: what was decided has a record, also where nothing comes of it.
         if asked is not None:
@@ -310,23 +320,25 @@ class _Run:
         return rule.id not in held and any(each.id == rule.id for each in policy.candidates(decision.request))
 
     async def _run(self, sight: Sight) -> RunResult:
+        backend = backend_of(self.parts, self.plugin)
         spec = confine(
             self.plugin.manifest,
             snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
             self.parts.caps,
             relay=needs_relay(self.parts, self.plugin),
-            showings=sight.showings,
+            showings=(*sight.showings, *empty_in_place(self.parts, self.plugin.manifest, sight.showings)),
+            program=await find_program(self.parts, self.plugin.manifest, backend),
         )
-        backend = backend_of(self.parts, self.plugin)
         spec = replace(spec, packages=packages_of(self.parts, self.plugin), backend=backend)
         timeout_s = spec.limits.timeout_s
+        function, arguments = self._asked()
         job = Job(
             execution_id=self.execution_id,
             plugin_id=self.plugin.id,
             user_id=self.call.user or "",
             by_user=self.call.by or "",
-            function=self.step.function,
-            arguments=self.step.arguments,
+            function=function,
+            arguments=arguments,
             session_id=self.call.session_id,
             timeout_s=min(timeout_s, self.call.timeout_s or timeout_s),
             # SECURITY: a cell that stays may hold what an earlier call read, and those who call now may not.
@@ -357,7 +369,14 @@ class _Run:
         usage = replace(result.usage, bytes_out=moved.bytes_out, bytes_in=moved.bytes_in)
         return replace(result, usage=usage, backend=backend)
 
+    def _asked(self) -> tuple[str, Mapping[str, Json]]:
+        if self.step.capability is None or not is_server(self.plugin.manifest):
+            return self.step.function, self.step.arguments
+        return as_asked(self.step.capability, self.step.arguments)
+
     async def _finish(self, sight: Sight, spec: Spec, result: RunResult, disk: Disk) -> RunResult:
+        if self.step.capability is not None and is_server(self.plugin.manifest):
+            result = await take_answer(self.parts, self.plugin, self.step.capability, result)
         checked = self._checked(result)
         context = structs.replace(self.context, execution_id=self.execution_id)
         return await keep_written(self.parts, sight, context, checked, disk, spec.limits.scratch_bytes)

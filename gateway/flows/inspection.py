@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.domain.manifest import Manifest
+from gateway.domain.manifest import Manifest, Runtime
 from gateway.domain.request import Json
 from gateway.errors import MalformedError, Place, Problem
 from gateway.executor.broker import Answer, Job
@@ -81,7 +81,7 @@ async def check_functions(parts: Parts, manifest: Manifest, digest: str | None) 
         HostCannotKeepError: no cell can be made here.
     """
     plain = [each.name for each in manifest.capabilities if not each.asynchronous]
-    if digest is None or not plain:
+    if digest is None or not plain or manifest.runtime is not Runtime.PYTHON:
         return
     reading = Reading(file="source.py", function="inspect")
     found = await read_snapshot(parts, manifest.plugin_id, digest, reading, entry_point=manifest.entry_point)

@@ -1,6 +1,7 @@
 """How much calls are kept apart, and by whom: as a manifest wishes, the settings say, and the policy allows."""
 
 from gateway.domain.isolation import Isolation, effective_isolation
+from gateway.domain.manifest import Runtime
 from gateway.domain.names import plugin_subject
 from gateway.domain.risk import TIER_ORDER, Tier
 from gateway.flows.parts import Parts
@@ -16,7 +17,16 @@ def isolation_of(parts: Parts, plugin: Plugin) -> Isolation:
     policy = parts.policy.get()
     if policy is None:
         return Isolation.PRISTINE
+    if plugin.manifest.runtime is Runtime.MCP_STDIO:
+        return _of_server(plugin, policy)
     return effective_isolation(plugin.manifest.isolation, policy.parsed.risk.isolation, _tier_of(policy, plugin))
+
+
+def _of_server(plugin: Plugin, policy: PolicySet) -> Isolation:
+    """Let a server stay between the calls of a user, where the policy allows its tier that and its author wants it."""
+    highest = policy.parsed.risk.servers_stay
+    stays = highest is not None and TIER_ORDER.index(_tier_of(policy, plugin)) <= TIER_ORDER.index(highest)
+    return Isolation.SHARED if stays and plugin.manifest.isolation is not Isolation.PRISTINE else Isolation.PRISTINE
 
 
 def backend_of(parts: Parts, plugin: Plugin) -> str:

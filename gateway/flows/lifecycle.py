@@ -90,6 +90,7 @@ async def uninstall(parts: Parts, caller: Caller, plugin_id: str, reason: str) -
         parts.registry.approvals.forget(plugin.id)
         parts.registry.benchmarks.forget(plugin.id)
         parts.registry.vetting.forget(plugin.id)
+        parts.registry.changed_tools.forget(plugin.id)
         parts.bench.forget(plugin.id)
         parts.meter.forget(plugin.id)
         _log.info("plugin %s: uninstalled", plugin.id)

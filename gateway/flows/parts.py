@@ -15,6 +15,7 @@ from gateway.domain.record import Record
 from gateway.executor.confine import Caps
 from gateway.executor.host import Host
 from gateway.executor.pool import Pool
+from gateway.executor.programs import Programs
 from gateway.flows.reload_turns import ReloadTurns
 from gateway.flows.rights import Rights
 from gateway.meter import Meter
@@ -22,6 +23,7 @@ from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
+from gateway.registry.changed_tools import ChangedTools
 from gateway.registry.conduct import Conduct
 from gateway.registry.consents import Consents
 from gateway.registry.erasures import Erasures
@@ -65,6 +67,7 @@ class Registry:
     sets: PolicySets
     benchmarks: Benchmarks
     vetting: Vetting
+    changed_tools: ChangedTools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class Parts:
     bench: Board
     meter: Meter
     pool: Pool
+    programs: Programs
     caps: Caps
     backend: str  # who makes cells, where the policy names no other
     max_asks: int  # questions that one call may ask, what it calls included

@@ -137,7 +137,10 @@ class Tools:
 
     def _of(self, plugin: Plugin) -> Iterator[Tool]:
         given = {full: name for name, full in self.names.items()}
+        changed = {each.capability for each in self.parts.registry.changed_tools.of(plugin)}
         for capability in plugin.manifest.capabilities:
+            if capability.name in changed:
+                continue
             full = f"{plugin.id}{_BETWEEN}{capability.name}"
             name = given.get(full) or made_name(plugin.id, capability.name)
             yield Tool(name=name, plugin=plugin, capability=capability)

@@ -11,8 +11,10 @@ from gateway.flows.call import Call
 from gateway.flows.execute import Step, run_trial
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
+from gateway.flows.server_call import check_definitions, is_server
 from gateway.registry.plugins import Plugin
 from sandbox.runtime import LOAD
+from sandbox.stdio import TOOLS
 
 
 async def try_generation(parts: Parts, plugin: Plugin, *, trace: Trace | None = None) -> None:
@@ -45,6 +47,11 @@ async def try_generation(parts: Parts, plugin: Plugin, *, trace: Trace | None = 
 
 
 async def _load(parts: Parts, call: Call, plugin: Plugin) -> None:
+    if is_server(plugin.manifest):
+        check_definitions(
+            plugin.manifest, await _run(parts, call, plugin, Step(function=TOOLS, arguments={}, capability=None))
+        )
+        return
     missing = await _run(
         parts, call, plugin, Step(function=LOAD, arguments={"names": [*_names(plugin)]}, capability=None)
     )
@@ -63,7 +70,7 @@ def _names(plugin: Plugin) -> list[str]:
 async def _run(parts: Parts, call: Call, plugin: Plugin, step: Step) -> Json:
     result = await run_trial(parts, call, plugin, step)
     if not result.success:
-        what = "it cannot be loaded" if step.function == LOAD else f"`{step.function}`"
+        what = "it cannot be loaded" if step.function in {LOAD, TOOLS} else f"`{step.function}`"
         raise ReloadFailedError(f"{what}: {(result.error or result.outcome.value)[:2000]}")
     return result.output
 

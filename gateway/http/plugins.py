@@ -22,6 +22,7 @@ from gateway.flows.memberships import plugin_risk
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import grants_in_force, revoke_permissions
 from gateway.flows.plugin_risk import is_understated, requested_risk
+from gateway.flows.server_call import resume_tool
 from gateway.http.bodies import ExecuteBody, ReasonBody, RevokePermissionsBody, as_json
 from gateway.registry.plugins import Plugin
 
@@ -56,9 +57,12 @@ def plugin_json(parts: Parts, plugin: Plugin) -> dict[str, Any]:
                 "parameters": {name: part.shape.written for name, part in each.parameters.items()},
                 "input_schema": each.input_schema,
                 "return_type": each.return_type.written,
+                **({"tool": each.tool, "definition": each.definition} if each.tool else {}),
             }
             for each in manifest.capabilities
         ],
+        "runtime": manifest.runtime.value,
+        "changed_tools": [each.as_json() for each in parts.registry.changed_tools.of(plugin)],
         "depends_on": [each.as_json() for each in dependencies(parts, manifest)],
         "warnings": [each.message for each in manifest.warnings],
         "registered_by": plugin.registered_by,
@@ -166,6 +170,18 @@ async def resume(
     return plugin_json(parts, await lifecycle.resume(parts, caller, plugin_id, data.reason))
 
 
+@post("/v1/plugins/{plugin_id:str}/tools/{name:str}/resume", status_code=200)
+async def resume_one_tool(
+    plugin_id: FromPath[str],
+    name: FromPath[str],
+    data: JSONBody[ReasonBody],
+    parts: NamedDependency[Parts],
+    caller: NamedDependency[Caller],
+) -> dict[str, Any]:
+    """Let a tool be called again that was suspended, for its server defined it otherwise than it was approved."""
+    return plugin_json(parts, await resume_tool(parts, caller, plugin_id, name, data.reason))
+
+
 @post("/v1/plugins/{plugin_id:str}/revoke", status_code=200)
 async def revoke(
     plugin_id: FromPath[str], data: JSONBody[ReasonBody], parts: NamedDependency[Parts], caller: NamedDependency[Caller]
@@ -250,6 +266,7 @@ ROUTES = [
     approve,
     suspend,
     resume,
+    resume_one_tool,
     revoke,
     uninstall,
     execute,

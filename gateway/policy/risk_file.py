@@ -11,6 +11,7 @@ from gateway.policy.score import MODIFIERS, UNRATED, RiskTable
 from gateway.policy.toml_file import TomlFile, parse_toml
 
 _RUNSC_FROM = "runsc_from"
+_SERVERS_STAY = "mcp_servers"
 # SECURITY: what one call of a shared process leaves, the next one meets; that is for what is harmless.
 _HIGHEST: Mapping[Isolation, tuple[Tier, ...]] = {Isolation.FORK: TIER_ORDER, Isolation.SHARED: (Tier.LOW,)}
 
@@ -26,7 +27,8 @@ def parse_risk(file: str, data: bytes, problems: Problems) -> RiskTable:
         modifiers=_modifiers(toml),
         edges=_edges(toml) or UNRATED.edges,
         isolation=_isolation(toml),
-        runsc_from=_runsc_from(toml),
+        runsc_from=_tier(toml, _RUNSC_FROM, Tier.LOW),
+        servers_stay=_tier(toml, _SERVERS_STAY, None),
     )
 
 
@@ -82,7 +84,7 @@ def _edges(toml: TomlFile) -> dict[Tier, int] | None:
 
 def _isolation(toml: TomlFile) -> dict[Isolation, Tier]:
     table = toml.table(toml.content.get("isolation", {}), "isolation")
-    toml.only(table, [*_HIGHEST, _RUNSC_FROM], "isolation")
+    toml.only(table, [*_HIGHEST, _RUNSC_FROM, _SERVERS_STAY], "isolation")
     found: dict[Isolation, Tier] = {}
     for mode, tiers in _HIGHEST.items():
         if mode not in table:
@@ -94,12 +96,13 @@ def _isolation(toml: TomlFile) -> dict[Isolation, Tier]:
     return found
 
 
-def _runsc_from(toml: TomlFile) -> Tier | None:
+def _tier(toml: TomlFile, name: str, strictest: Tier | None) -> Tier | None:
+    """Read a tier, None where it is not there."""
     table = toml.table(toml.content.get("isolation", {}), "isolation")
-    if _RUNSC_FROM not in table:
+    if name not in table:
         return None
-    if table[_RUNSC_FROM] in TIER_ORDER:
-        return Tier(str(table[_RUNSC_FROM]))
-    toml.error(f"`isolation.{_RUNSC_FROM}` must be one of {', '.join(TIER_ORDER)}", "isolation", _RUNSC_FROM)
+    if table[name] in TIER_ORDER:
+        return Tier(str(table[name]))
+    toml.error(f"`isolation.{name}` must be one of {', '.join(TIER_ORDER)}", "isolation", name)
     # SECURITY: what cannot be read is taken as the strictest.
-    return Tier.LOW
+    return strictest

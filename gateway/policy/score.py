@@ -30,6 +30,7 @@ class RiskTable:
     edges: Mapping[Tier, int] = field(default_factory=dict)
     isolation: Mapping[Isolation, Tier] = field(default_factory=dict)  # the highest tier that may use a mode
     runsc_from: Tier | None = None  # the lowest tier whose cells have a kernel of their own; None: none has
+    servers_stay: Tier | None = None  # the highest tier whose MCP servers stay between calls; None: none does
     _kept: dict[tuple[str, str, str, bool, Tier | None], Risk] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )

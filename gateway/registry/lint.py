@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.domain.manifest import Manifest
+from gateway.domain.manifest import Manifest, Runtime
 from gateway.errors import MalformedError, NotFoundError, Place, Problem
 from gateway.registry.folder import PluginFolder, read_plugin_folder
 from gateway.registry.inspection.source import read_source
@@ -59,14 +59,14 @@ def _of_manifest_and_code(
         yield _at(MANIFEST_FILE, None, f"requirements: there is no file `{manifest.requirements}`")
     if manifest.entry_point not in names:
         yield _at(MANIFEST_FILE, None, f"entry_point: there is no file `{manifest.entry_point}`")
-    elif not broken:
+    elif not broken and manifest.runtime is Runtime.PYTHON:
         yield from _functions(manifest, found["functions"])
         yield from _parameters(manifest, found["functions"])
     uses = [Use.of(each) for each in found["uses"]]
     for use in uses:
         if (said := uncovered(use, manifest)) is not None:
             yield _at(use.file, use.line, said)
-    if not found["errors"]:
+    if not found["errors"] and manifest.runtime is Runtime.PYTHON:
         yield from (
             _at(MANIFEST_FILE, None, f"{place}: {said}", severity="warning")
             for place, said in unused(manifest, uses, frozenset(found["imports"]))

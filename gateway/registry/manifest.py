@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.isolation import Isolation
-from gateway.domain.manifest import Capability, Manifest, Parameter, RequestedPermission
+from gateway.domain.manifest import SERVER_PARAMETER, Capability, Manifest, Parameter, RequestedPermission, Runtime
 from gateway.domain.names import parse_plugin_id
 from gateway.domain.permission import PERMISSIONS, Kind, Level, Permission
 from gateway.domain.request import Json
@@ -16,6 +16,7 @@ from gateway.errors import MalformedError, Place, Problem
 from gateway.registry.manifest_conditions import condition_text, manifest_scope
 from gateway.registry.manifest_file import OF_PARAMETERS, CapabilityPart, ManifestFile, PermissionPart
 from gateway.registry.manifest_limits import limits_of
+from gateway.registry.manifest_server import server_faults
 from gateway.registry.manifest_shape import is_at, read_shape
 from gateway.registry.manifest_warnings import warnings_of
 
@@ -84,7 +85,8 @@ class _Reading:
             permissions=permissions + optional,
             capabilities=capabilities,
             hooks={str(event): function for event, function in file.lifecycle_hooks.items()},
-            entry_point=file.entry_point,
+            # WHY: where no code of the plugin's own is called, what must be there and is watched is the manifest.
+            entry_point=MANIFEST_FILE if self._is_server else file.entry_point,
             requirements=file.requirements,
             sandbox=file.sandbox,
             limits=limits_of(file),
@@ -96,6 +98,8 @@ class _Reading:
             monitored=file.performance_monitoring,
             raw=raw,
             isolation=None if file.isolation is None else Isolation(file.isolation),
+            runtime=Runtime(file.runtime),
+            command=file.command,
             warnings=tuple(
                 _problem(place, message, "warning")
                 for place, message in warnings_of(file, permissions + optional, file_access)
@@ -122,8 +126,12 @@ class _Reading:
             self.wrong("entry_point", f"`{file.entry_point}` is not a Python file inside the plugin's folder")
         if file.self_test is not None and not _IDENTIFIER.match(file.self_test):
             self.wrong("self_test", f"`{file.self_test}` is not a function's name")
-        if file.runtime != "python" or file.command:
-            self.wrong("runtime", "this gateway runs `python` plugins")
+        for place, message in server_faults(file):
+            self.wrong(place, message)
+
+    @property
+    def _is_server(self) -> bool:
+        return Runtime(self.file.runtime) is Runtime.MCP_STDIO
 
     def _check_versions(self) -> None:
         file = self.file
@@ -193,6 +201,8 @@ class _Reading:
                 batch=part.batch_support,
                 requires=tuple(self._requires(here, part)),
                 idempotent=part.idempotent,
+                tool=(part.tool or part.name) if self._is_server else "",
+                definition=part.definition or "",
             )
 
     def _parameters(self, here: str, written: Mapping[str, Json]) -> Iterator[tuple[str, Parameter]]:
@@ -210,7 +220,8 @@ class _Reading:
             named = properties
         for name, each in named.items():
             place = f"{here}{more}.{name}"
-            if not _IDENTIFIER.match(name) or name in {"ctx", "action", "batch"}:
+            fits = SERVER_PARAMETER.fullmatch if self._is_server else _IDENTIFIER.match
+            if not fits(name) or name in {"ctx", "action", "batch"}:
                 self.wrong(place, "not a parameter's name")
             yield name, Parameter(shape=self._shape(place, each), needed=name in needed)
 

@@ -5,19 +5,21 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, JsonValue
 
 from gateway.domain.lifecycle import LIFECYCLE_EVENTS
+from gateway.domain.manifest import SERVER_PARAMETER
 from gateway.domain.permission import PERMISSIONS
 from gateway.domain.shape import KEYWORDS, TYPE_WORDS
 from gateway.domain.version import VERSION_PATTERN
 from gateway.registry.manifest_conditions import Conditions, Part, Text, listed
 
 _IDENTIFIER = "^[A-Za-z][A-Za-z0-9_]*$"
+_PARAMETER = f"^{SERVER_PARAMETER.pattern}$"
 _SHAPE: dict[str, object] = {
     "oneOf": [
         {"enum": [*TYPE_WORDS]},
         {"type": "object", "propertyNames": {"enum": sorted(KEYWORDS)}, "description": "A JSON Schema."},
     ]
 }
-_NAMED: dict[str, object] = {"propertyNames": {"pattern": _IDENTIFIER}, "additionalProperties": _SHAPE}
+_NAMED: dict[str, object] = {"propertyNames": {"pattern": _PARAMETER}, "additionalProperties": _SHAPE}
 _OF_OBJECT: dict[str, object] = {
     "required": ["type", "properties"],
     "additionalProperties": False,
@@ -90,6 +92,16 @@ class CapabilityPart(Part):
         Field(description="Permissions without which a call is denied before it begins."),
     ] = ()
     idempotent: Annotated[bool, Field(description="Calling it again does no harm, so it may be benchmarked.")] = False
+    tool: Annotated[
+        Text | None, Field(max_length=128, description="Of an MCP server: the tool's own name, where it is another.")
+    ] = None
+    definition: Annotated[
+        Text | None,
+        Field(
+            description="Of an MCP server: the digest of the tool's definition; `hearthgate plugin tools` writes it.",
+            json_schema_extra={"pattern": "^sha256:[0-9a-f]{64}$"},
+        ),
+    ] = None
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -197,8 +209,17 @@ class ManifestFile(Part):
             json_schema_extra={"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}\\.py$"},
         ),
     ] = "main.py"
-    runtime: Annotated[Literal["python", "mcp-stdio"], Field(description="This gateway runs python.")] = "python"
-    command: Annotated[Texts, Field(description="What another runtime is started with.")] = ()
+    runtime: Annotated[
+        Literal["python", "mcp-stdio"],
+        Field(description="python: functions of its code; mcp-stdio: a program that is an MCP server."),
+    ] = "python"
+    command: Annotated[
+        Texts,
+        Field(
+            description="Of an MCP server: `python`, or a program's name in the operator's hearthgate.toml, and its "
+            "arguments; it is started in the plugin's folder."
+        ),
+    ] = ()
     isolation: Annotated[
         Literal["pristine", "fork", "shared"] | None,
         Field(description="How far its calls are kept apart, a wish; the policy decides."),

@@ -82,6 +82,11 @@ _SCHEMA = (
     """,
     "ALTER TABLE api_key ADD COLUMN rate TEXT;",
     "ALTER TABLE permission_request ADD COLUMN given TEXT;",
+    """
+    CREATE TABLE changed_tool(
+      plugin_id TEXT NOT NULL, registration INTEGER NOT NULL, generation INTEGER NOT NULL, capability TEXT NOT NULL,
+      told TEXT, at TEXT NOT NULL, PRIMARY KEY(plugin_id, capability)) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

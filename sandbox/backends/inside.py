@@ -68,7 +68,7 @@ def _in_gvisor(spec: Spec, kit: cell.Kit) -> None:
 
 def _kit(spec: Spec, last_capability: int) -> cell.Kit:
     machine = kernel.machine()
-    kind = (spec.single_process, spec.relay)
+    kind = (spec.single_process, spec.relay, False)
     return cell.Kit(
         template=root.Template(place="", libraries=root.library_folders()),
         filters={kind: seccomp.build_filter(machine, single_process=kind[0], relay=kind[1])},

@@ -1,0 +1,66 @@
+"""What a program of the host is made of: itself, its linker and the libraries that the linker maps for it."""
+
+import os
+import re
+import struct
+import subprocess
+from collections.abc import Sequence
+
+from sandbox.errors import SandboxError
+from sandbox.spec import Program
+
+_MAGIC, _SIXTY_FOUR_BITS, _INTERPRETER = b"\x7fELF", 2, 3
+_HEADER, _SEGMENT = struct.Struct("<32xQ14xHH4x"), struct.Struct("<I4xQ16xQ")
+_MAX_SEGMENTS, _MAX_PATH = 128, 4096
+_MAPPED = re.compile(r"^\s*(?:\S+ => )?(/\S.*?) \(0x[0-9a-f]+\)$", re.MULTILINE)
+_LINKER_S = 10.0
+_BARRIER = "program"
+
+
+def find_program(path: str, arguments: Sequence[str] = ()) -> Program:
+    """Give the program at a path of the host, whoever trusts it names it, with all that it is linked against.
+
+    Raises:
+        SandboxError: there is none, or it is not one that this host's linker starts.
+    """
+    real = os.path.realpath(path)
+    try:
+        linker = _linker(real)
+    except (OSError, ValueError, struct.error) as error:
+        told = getattr(error, "strerror", None) or str(error)
+        fix = "name a program that is there, and no script: its interpreter is the program"
+        raise SandboxError(_BARRIER, f"`{path}`: {told}", fix=fix) from None
+    executables = (real,) if linker is None else (real, linker)
+    places = dict.fromkeys((*executables, *(() if linker is None else _mapped(linker, real))))
+    files = tuple((place, os.path.realpath(place)) for place in places)
+    return Program(argv=(real, *arguments), executables=executables, files=files)
+
+
+def _linker(path: str) -> str | None:
+    """Read which linker an ELF file names; None where it is linked already."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if not os.access(path, os.X_OK) or head[:4] != _MAGIC or head[4] != _SIXTY_FOUR_BITS:
+            raise ValueError("is no program of this machine")
+        at, size, count = _HEADER.unpack_from(head)
+        for number in range(min(count, _MAX_SEGMENTS)):
+            file.seek(at + number * size)
+            kind, begin, length = _SEGMENT.unpack(file.read(_SEGMENT.size))
+            if kind == _INTERPRETER:
+                file.seek(begin)
+                return os.fsdecode(file.read(min(length, _MAX_PATH)).rstrip(b"\0"))
+    return None
+
+
+def _mapped(linker: str, path: str) -> list[str]:
+    try:
+        listed = subprocess.run(  # noqa: S603  # the host's own linker, and a program that the operator named
+            [linker, "--list", path], env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=_LINKER_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(_BARRIER, f"`{path}`: its linker `{linker}` does not say what it needs: {error}") from None
+    if listed.returncode != 0 or "not found" in listed.stdout:
+        missing = "; ".join(line.strip() for line in listed.stdout.splitlines() if "not found" in line)
+        raise SandboxError(_BARRIER, f"`{path}` cannot be started: {missing or listed.stderr.strip()[:300]}")
+    return [place for place in _MAPPED.findall(listed.stdout) if os.path.exists(place)]
