@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from sandbox.errors import SandboxError
-from sandbox.spec import Program
+from sandbox.spec import Program, SpecError, is_reserved
 
 _MAGIC, _SIXTY_FOUR_BITS, _INTERPRETER = b"\x7fELF", 2, 3
 _HEADER, _SEGMENT = struct.Struct("<32xQ14xHH4x"), struct.Struct("<I4xQ16xQ")
@@ -15,6 +15,7 @@ _MAX_SEGMENTS, _MAX_PATH = 128, 4096
 _MAPPED = re.compile(r"^\s*(?:\S+ => )?(/\S.*?) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _LINKER_S = 10.0
 _BARRIER = "program"
+_ELSEWHERE = "/program"
 
 
 def find_program(path: str, arguments: Sequence[str] = ()) -> Program:
@@ -30,10 +31,16 @@ def find_program(path: str, arguments: Sequence[str] = ()) -> Program:
         told = getattr(error, "strerror", None) or str(error)
         fix = "name a program that is there, and no script: its interpreter is the program"
         raise SandboxError(_BARRIER, f"`{path}`: {told}", fix=fix) from None
-    executables = (real,) if linker is None else (real, linker)
-    places = dict.fromkeys((*executables, *(() if linker is None else _mapped(linker, real))))
-    files = tuple((place, os.path.realpath(place)) for place in places)
-    return Program(argv=(real, *arguments), executables=executables, files=files)
+    # WHY: at its own place, for programs look beside themselves for what is theirs; but not where a cell has its own.
+    place = f"{_ELSEWHERE}/{os.path.basename(real)}" if is_reserved(real) else real
+    files = {place: real}
+    if linker is not None:
+        files |= {each: os.path.realpath(each) for each in (linker, *_mapped(linker, real))}
+    executables = (place,) if linker is None else (place, linker)
+    try:
+        return Program(argv=(place, *arguments), executables=executables, files=tuple(files.items()))
+    except SpecError as error:
+        raise SandboxError(_BARRIER, f"`{path}`: {error}", fix="install it, with its libraries, elsewhere") from None
 
 
 def _linker(path: str) -> str | None:

@@ -77,7 +77,7 @@ class Program:
         for place, file in self.files:
             _check_path("a program's file", file)
             _check_path("a program's file", place)
-            if _lies_in(place, (*_RESERVED, "/tmp")):  # noqa: S108  # the cell's own
+            if is_reserved(place):
                 raise SpecError(f"a program's file `{place}` lies where the cell has its own")
         if not set(self.executables) <= set(self.places):
             raise SpecError("a program's executables: each one of its files")
@@ -229,6 +229,11 @@ def _check_path(what: str, path: object) -> None:
         or os.path.normpath(path) != path
     ):
         raise SpecError(f"{what} `{str(path)[:200]}`: an absolute path without `..` and empty parts")
+
+
+def is_reserved(path: str) -> bool:
+    """Tell whether a path lies where a cell has what is its own."""
+    return _lies_in(path, (*_RESERVED, *_TAKEN[1:]))
 
 
 def _lies_in(path: str, folders: tuple[str, ...]) -> bool:
