@@ -258,8 +258,7 @@ def _listener(spec: Spec, kit: Kit, listening: socket.socket) -> notify.Listener
         _data, descriptors, _flags, _address = socket.recv_fds(listening, 1, 1)
     if not descriptors:
         return None
-    programs = () if spec.program is None else spec.program.executables
-    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused, programs=programs)
+    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused, program=spec.program)
 
 
 def _report_refused(told: Mapping[str, object]) -> bool:

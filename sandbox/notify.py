@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from sandbox import bpf, kernel
 from sandbox.errors import SandboxError
+from sandbox.spec import Program
 from sandbox.witness import Witness
 
 OPENING = ("open", "creat", "openat", "openat2")
@@ -91,13 +92,15 @@ class Listener:
         *,
         relay: bool,
         tell: Callable[[Mapping[str, object]], bool],
-        programs: tuple[str, ...] = (),
+        program: Program | None = None,
     ) -> None:
         self.descriptor = descriptor
         self._calls = calls
         # What the other filters let pass, and other barriers judge.
-        self._goes_on = frozenset((*OPENING, *(("connect",) if relay else ()), *(("execve",) if programs else ())))
-        self._programs = programs
+        self._goes_on = frozenset((*OPENING, *(("connect",) if relay else ()), *(("execve",) if program else ())))
+        self._programs = () if program is None else program.executables
+        # WHY: its linker looks for each library in folder after folder, and it for what belongs to it beside itself.
+        self._looked_for = _own_names(program)
         self._witness = Witness(tell, most=MOST)
         self._memory = _Memory()
 
@@ -150,7 +153,7 @@ class Listener:
     def _file(self, path: str, flags: int) -> None:
         # WHY: a path that says nothing of the folder it starts from is looked up in the folder that cells start in.
         whole = os.path.join("/scratch", path)
-        if not whole.startswith(_OF_THE_SYSTEM):
+        if not whole.startswith(_OF_THE_SYSTEM) and os.path.basename(whole) not in self._looked_for:
             self._witness.file(whole, flags & _WORD)
 
     def _connect(self, address: bytes) -> None:
@@ -158,6 +161,13 @@ class Listener:
         if family in _ADDRESSES:
             port, raw = _ADDRESSES[family].unpack_from(address)
             self._witness.host(socket.inet_ntop(family, raw), port)
+
+
+def _own_names(program: Program | None) -> frozenset[str]:
+    if program is None:
+        return frozenset()
+    pth = (f"{os.path.basename(path)}._pth" for path in program.executables)
+    return frozenset((*map(os.path.basename, program.places), *pth, "pyvenv.cfg", "pybuilddir.txt"))
 
 
 def _error_of(name: str) -> int:

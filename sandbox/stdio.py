@@ -59,7 +59,7 @@ def _become(program: Program, ends: tuple[int, int], confine: Callable[[], None]
     try:
         os.dup2(ends[0], 0)
         os.dup2(ends[1], 1)
-        os.set_inheritable(2, True)
+        os.set_inheritable(2, True)  # noqa: FBT003  # the function takes no names
         kernel.close_from(3)
         os.chdir("/plugin")
         confine()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import certifi
 
-from gateway.domain.manifest import Manifest
+from gateway.domain.manifest import Manifest, Runtime
 from sandbox.spec import Limits, Mount, Program, Spec
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
@@ -17,7 +17,7 @@ _MB = 1 << 20
 _DEFAULT_TIMEOUT_S = 30.0
 _DEFAULT_MEMORY_MB = 256
 _DEFAULT_SCRATCH_MB = 32
-_NO_CODE = "main.py"  # of a program nothing of this name is read
+_NO_CODE = "main.py"  # of a server nothing of this name is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def confine(
     return Spec(
         plugin_id=manifest.plugin_id,
         code=str(snapshot),
-        entry_point=_NO_CODE if program is not None else manifest.entry_point,
+        entry_point=manifest.entry_point if manifest.runtime is Runtime.PYTHON else _NO_CODE,
         program=program,
         # SECURITY: of a manifest's wishes nothing is mounted here but what was judged.
         mounts=tuple(
