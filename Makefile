@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
-.PHONY: test check lint types floors tests backends conformance generated-client test-casbin test-pycasbin soak attacks fuzz
+.PHONY: test check lint types floors tests backends conformance servers generated-client test-casbin test-pycasbin soak attacks fuzz
 .PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http
 demo: setup
 	@$(BIN)/hearthgate demo
@@ -24,7 +24,7 @@ types: setup-dev
 floors: setup-dev
 	$(BIN)/lint-imports
 
-tests: setup-dev backends conformance generated-client
+tests: setup-dev backends conformance servers generated-client
 	$(BIN)/pytest -n auto
 
 # Every case against the sandbox, and again with each layer taken away; prints which layer holds what.
@@ -41,7 +41,11 @@ generated-client: setup-dev
 
 # The conformance suites of the Model Context Protocol; says loudly where they cannot be had.
 conformance: setup-dev
-	@VENV=$(VENV) sh tools/conformance
+	@VENV=$(VENV) sh tools/node_packages tests/interop/mcp conformance "the protocol's conformance suites"
+
+# Published MCP servers, which run as plugins; says loudly where they cannot be had.
+servers: setup-dev
+	@VENV=$(VENV) sh tools/node_packages tests/interop/servers servers "published MCP servers as plugins"
 
 # The frame decoder against a coverage-guided fuzzer, for FUZZ_S seconds.
 FUZZ_S ?= 60

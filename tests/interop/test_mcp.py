@@ -27,7 +27,7 @@ CAPABILITIES = [each["name"] for each in json.loads((HERE / "plugin" / "manifest
 LIMIT_S = 100
 NEEDS_SUITES = pytest.mark.skipif(
     not (INSTALLED / ".installed").exists() and "CI" not in os.environ,
-    reason="the conformance suites are not installed, so conformance is NOT TESTED here: sh tools/conformance",
+    reason="the conformance suites are not installed, so conformance is NOT TESTED here: make conformance",
 )
 
 
