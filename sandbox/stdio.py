@@ -33,7 +33,6 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONPATH": "/packages",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "NO_UPDATE_NOTIFIER": "1",
 }
 
 
@@ -43,14 +42,14 @@ class ServerError(Exception):
 
 def start(program: Program, confine: Callable[[], None]) -> "Server":
     """Start a program behind what `confine` raises last; to be called by a process without any other thread."""
+    # SECURITY: the same user inside: the program, which is another from its first instruction on, must not look in here.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     (their_in, to_it), (from_it, their_out) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         _become(program, (their_in, their_out), confine)
     for end in (their_in, their_out):
         os.close(end)
-    # SECURITY: the same user inside: the program must not look into the one who speaks for it.
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     os.set_blocking(to_it, False)
     return Server(pid, to_it, from_it)
 

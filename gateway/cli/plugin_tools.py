@@ -28,9 +28,7 @@ def tools(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a plugin that is an MCP server.")],
     mapped: Annotated[
         list[str] | None,
-        typer.Option(
-            "--map", metavar="TOOL", help="Write this tool into the manifest as it is now; or `all`."
-        ),
+        typer.Option("--map", metavar="TOOL", help="Write this tool into the manifest as it is now; or `all`."),
     ] = None,
 ) -> None:
     """Ask a server for its tools, in a cell where it has no rights, and compare them with its manifest."""

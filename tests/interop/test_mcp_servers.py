@@ -142,9 +142,7 @@ def _unconfined(notes: Path, params: dict[str, Any]) -> dict[str, Any]:
 
 def test_it_gets_no_environment_and_its_process_stays(served: Served) -> None:
     told = served.call("auto", "everything__get_env")
-    assert set(json.loads(text_of(told))) == {
-        "HOME", "TMPDIR", "LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "NO_UPDATE_NOTIFIER",
-    }  # fmt: skip
+    assert set(json.loads(text_of(told))) == {"HOME", "TMPDIR", "LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
     until(lambda: served.gateway.ask("GET", "/v1/plugins/everything").json()["cells_waiting"] == 1)
 
 
