@@ -42,7 +42,7 @@ class ServerError(Exception):
 
 def start(program: Program, confine: Callable[[], None]) -> "Server":
     """Start a program behind what `confine` raises last; to be called by a process without any other thread."""
-    # SECURITY: the same user inside: the program, which is another from its first instruction on, must not look in here.
+    # SECURITY: the same user inside: the program, which is another one from its first line on, must not look in here.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     (their_in, to_it), (from_it, their_out) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
