@@ -147,6 +147,26 @@ def test_whatever_a_plugin_does_the_gateway_goes_on(
     until(lambda: len(steady.cells()) <= idle + 2)
 
 
+def test_more_calls_than_can_run_or_wait_are_answered_at_once_and_none_runs_without_a_record(folder: Path) -> None:
+    (folder / "hearthgate.toml").write_text("[sandbox]\nmax_cells = 2\nmax_waiting = 4\n")
+    gateway = Gateway(folder)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(24) as threads:
+            answers = list(threads.map(lambda _: gateway.run("sleep", for_s=0.1), range(96)))
+        statuses = [each.status_code for each in answers]
+        assert set(statuses) == {200, 429}
+        refused = next(each for each in answers if each.status_code == 429)
+        assert int(refused.headers["retry-after"]) >= 1
+        ran = {each.json()["execution_id"] for each in answers if each.status_code == 200}
+        begun = {each["details"]["execution_id"] for each in gateway.rows(event_type="execution_started")}
+        ended = [each["details"]["execution_id"] for each in gateway.rows(event_type="execution_completed")]
+        assert ran <= begun
+        assert sorted(ended) == sorted(ran)
+        assert gateway.run("return", value=1).json()["output"] == 1
+    finally:
+        gateway.end()
+
+
 def test_slow_clients_hold_up_nobody(steady: Gateway) -> None:
     slow = [socket.create_connection(("127.0.0.1", steady.port)) for _ in range(50)]
     try:
