@@ -14,7 +14,7 @@ from gateway.domain.exact_call import ExactCall
 from gateway.domain.isolation import Isolation
 from gateway.domain.lifecycle import State, legal_verbs
 from gateway.domain.manifest import Capability, Manifest
-from gateway.domain.names import parse_plugin_id, plugin_subject, split_subject
+from gateway.domain.names import parse_plugin_id, plugin_subject
 from gateway.domain.outcome import Outcome, RunResult, Usage
 from gateway.domain.permission import Kind, Level
 from gateway.domain.record import Record, Resolution
@@ -39,7 +39,7 @@ from gateway.flows.authorize import check_credential, denied, judge_caller
 from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
 from gateway.flows.conduct import PROTOCOL, count_try
-from gateway.flows.decide import Context, decide, standing
+from gateway.flows.decide import Context, decide
 from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.exact import exact_step
 from gateway.flows.isolation import backend_of, isolation_of
@@ -55,6 +55,7 @@ from gateway.flows.server_call import (
     take_answer,
 )
 from gateway.flows.show_files import Sight, find_sight, watch_sight
+from gateway.flows.still_allowed import still_allowed
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
@@ -308,16 +309,9 @@ class _Run:
         there = self.parts.registry.plugins.get(self.plugin.id)
         # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
         same = there is not None and there.registration == self.plugin.registration
-        if same and all(self._stands(each) for each in decisions):
+        if same and all(still_allowed(self.parts, each) for each in decisions):
             return None
         return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=_NOTHING)
-
-    def _stands(self, decision: Decision) -> bool:
-        policy, rule = self.parts.policy.get(), decision.verdict.rule
-        if policy is None or rule is None or standing(self.parts, decision.request) is not None:
-            return False
-        held = self.parts.registry.holds.held_grants(split_subject(decision.request.subject)[1])
-        return rule.id not in held and any(each.id == rule.id for each in policy.candidates(decision.request))
 
     async def _run(self, sight: Sight) -> RunResult:
         backend = backend_of(self.parts, self.plugin)

@@ -16,6 +16,7 @@ from gateway.flows.decide import Context, decide
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_decisions
 from gateway.flows.show_files import Shown, Sight, why_not
+from gateway.flows.still_allowed import check_still_allowed
 from gateway.resources.keep import is_unchanged, keep_changes
 from sandbox.disk import Disk
 
@@ -50,6 +51,7 @@ async def _keep(
     refused = next((each for each in decisions if not each.allowed), None)
     if refused is not None:
         raise DeniedError(f"denied by now ({refused.verdict.reason.value})", decision_id=refused.decision_id)
+    check_still_allowed(parts, decisions)
     kept = await asyncio.to_thread(keep_changes, layer, shown.view, most_bytes)
     return {"path": shown.target, "decision_id": decisions[0].decision_id, **kept.as_json()}
 

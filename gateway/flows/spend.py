@@ -24,7 +24,7 @@ Decided = tuple[Decision, Context]
 
 
 def still_good(parts: Parts, decided: Sequence[Decided]) -> list[Decided]:
-    """Judge again what rests on a consent or an approval that was withdrawn or used up since it was judged."""
+    """Judge again what rests on a consent, an approval or a rate that was withdrawn or used up since it was judged."""
     return [
         each if _rests_on_what_is_there(parts, each[0]) else (decide(parts, each[0].request, each[1]), each[1])
         for each in decided
@@ -34,6 +34,11 @@ def still_good(parts: Parts, decided: Sequence[Decided]) -> list[Decided]:
 def _rests_on_what_is_there(parts: Parts, decision: Decision) -> bool:
     if not decision.allowed or decision.dry_run:
         return True
+    charge, request = decision.verdict.charge, decision.request
+    if charge is not None and not parts.registry.rates.has_room(
+        charge, subject=request.subject, user=request.user, at=decision.at
+    ):
+        return False
     consent, approval = decision.consent_id, decision.approval_id
     if consent is not None and parts.registry.consents.get(consent) is None:
         return False

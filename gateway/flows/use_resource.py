@@ -22,6 +22,7 @@ from gateway.flows.exact import exact_call
 from gateway.flows.metering import metered
 from gateway.flows.record import record_decisions
 from gateway.flows.refusal import record_refusal
+from gateway.flows.still_allowed import check_still_allowed
 from gateway.traffic.transfer import Passage
 
 _log = logging.getLogger("hearthgate.execute")
@@ -89,6 +90,7 @@ async def decide_all(
     """Decide and record what one deed asks; gives the first decision that refuses, else the first.
 
     Raises:
+        DeniedError: what allowed it was taken away while it was recorded, so it may not be done.
         LogUnavailableError: it could not be recorded, so it may not be done.
     """
     decisions = [decide(asking.parts, each, context) for each in asked]
@@ -97,6 +99,9 @@ async def decide_all(
     decisions = await record_decisions(asking.parts, decisions, context)
     decision = next((each for each in decisions if not each.allowed), decisions[0])
     _tell(asking, op, decision)
+    if decision.allowed:
+        # SECURITY: what took it away has killed the cell, and what the cell asked for is a moment behind.
+        check_still_allowed(asking.parts, decisions)
     return decision
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.domain.manifest import RequestedPermission
-from gateway.domain.permission import PERMISSIONS, Level, Permission
+from gateway.domain.permission import PERMISSIONS, Level, Permission, includes
 from gateway.domain.risk import TIER_ORDER, Tier
 from gateway.domain.scope import canonical_pattern, covers_pattern
 from gateway.errors import MalformedError
@@ -70,8 +70,8 @@ class ApprovalRules:
         return next((each for each in self.autos if each.covers(asked, plugin_id, plugin_tier)), None)
 
     def four_eyes(self, permission: Permission) -> bool:
-        """Tell whether two people must approve it."""
-        return permission in self.two_people
+        """Tell whether two people must approve it: what approval.toml names, or what includes that."""
+        return any(includes(permission, each) for each in self.two_people)
 
 
 def parse_approval(file: str, data: bytes, problems: Problems) -> ApprovalRules:

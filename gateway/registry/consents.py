@@ -11,6 +11,8 @@ from gateway.domain.request import Json
 from gateway.domain.scope import covers
 from gateway.registry.store import transaction
 
+_USED_ONCE = "used once"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRecord:
@@ -145,8 +147,15 @@ class Consents:
 
     def use_up(self, consent: ConsentRecord, *, at: datetime) -> None:
         """Note that the only use of one is over."""
-        self.end(consent, at=at, reason="used once")
+        self.end(consent, at=at, reason=_USED_ONCE)
         self._using[consent.id] = consent
+
+    def covers_use(self, consent_id: str) -> bool:
+        """Tell whether a recorded use of one may go on: it is there, or it was for one use, which this is."""
+        if consent_id in self._live:
+            return True
+        row = self._connection.execute("SELECT end_reason FROM consent WHERE id=?", (consent_id,)).fetchone()
+        return row is not None and row["end_reason"] == _USED_ONCE
 
     def settle(self, consent: ConsentRecord) -> None:
         """Take note that the use of one is recorded."""

@@ -24,6 +24,10 @@ class Rates:
         since = at - timedelta(seconds=rate.per_s)
         return sum(1 for each in uses if each > since)
 
+    def has_room(self, charge: Charge, *, subject: str, user: str | None, at: datetime) -> bool:
+        """Tell whether one more allow may be counted."""
+        return self.used(charge.rule_id, charge.rate, subject=subject, user=user, at=at) < charge.rate.count
+
     def charge(self, charge: Charge, *, subject: str, user: str | None, at: datetime) -> None:
         """Count one allow."""
         if len(self._uses) >= _MAX_KEYS:

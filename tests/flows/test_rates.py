@@ -1,6 +1,7 @@
 """Rates are counted on over a restart, from the log; asking never uses them up."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 MakeHome = Any  # what conftest.py gives
@@ -35,3 +36,15 @@ def test_a_rate_that_was_used_up_is_told_after_a_restart(make_home: MakeHome) ->
     assert (last["reason"], last["near_misses"][0]["reasons"]) == (
         "rate_limited", ["3 of 3 calls in 3600 s are used"],
     )  # fmt: skip
+
+
+def test_calls_at_once_do_not_share_what_a_rate_has_left(make_home: MakeHome, tmp_path: Path) -> None:
+    home = make_home()
+    # Between judging such a call and recording it the host's files are looked at, in a thread.
+    home.install("puppet", sandbox_config={"file_access": [str(tmp_path)]})
+    home.rules("p, seldom, user:erin, gateway, execute, plugins/puppet, rate(2/1h), allow, now and then\n")
+    erin = home.person("erin", "execute")
+    answers = [each.result(20) for each in [erin.begin("puppet") for _ in range(5)]]
+    assert sorted(each.status_code for each in answers) == [200, 200, 403, 403, 403]
+    assert {each.json()["reason"] for each in answers if each.status_code == 403} == {"rate_limited"}
+    assert len(home.records(event_type="execution_started")) == 2

@@ -139,6 +139,12 @@ def test_the_starter_asks_two_people_for_admin_and_for_what_rules_the_host(start
     assert starter.approval.own_call_approval is False
 
 
+def test_two_people_are_asked_for_whatever_includes_what_two_people_must_approve(edited: Edited) -> None:
+    parsed = parse_policy(edited({"approval.toml": '[four_eyes]\npermissions = ["vault_write", "file_execute"]\n'}))
+    two = {name for name, each in PERMISSIONS.items() if parsed.approval.four_eyes(each)}
+    assert two == {"vault_write", "vault_admin", "file_execute", "file_admin"}
+
+
 @pytest.mark.parametrize(
     ("pattern", "other", "want"),
     [
