@@ -45,6 +45,10 @@ class Problem:
         }
 
 
+PROBLEMS = "urn:hearthgate:problem:"
+REQUEST_PROBLEMS = "urn:openid:authzen:access-request:error:"
+
+
 class HearthgateError(Exception):
     """Something that cannot be answered; `str()` is the sentence a person reads."""
 
@@ -74,7 +78,7 @@ class HearthgateError(Exception):
     @property
     def urn(self) -> str:
         """The stable problem type of RFC 9457."""
-        return f"urn:hearthgate:problem:{self.code}"
+        return f"{PROBLEMS}{self.code}"
 
     @property
     def lines(self) -> list[str]:
@@ -193,6 +197,53 @@ class HostCannotKeepError(HearthgateError):
     """The host cannot give the isolation that was promised; nothing ran."""
 
     code, status, title = "host_cannot_keep", 503, "The host cannot keep the sandbox's promise"
+
+
+class _AccessRequestError(HearthgateError):
+    """An error of the access request profile of AuthZEN, which names its problem types itself."""
+
+    code, title = "access_request", "The request for access cannot be taken"
+
+    @property
+    def urn(self) -> str:
+        """The problem type of the profile."""
+        return f"{REQUEST_PROBLEMS}{self.code}"
+
+
+class NotRequestableError(_AccessRequestError):
+    """Nobody could give what was denied, or it is denied no longer."""
+
+    code, status, title = "not_requestable", 400, "Not requestable"
+
+
+class InvalidBindingError(_AccessRequestError):
+    """What is asked for is not what was denied to this caller."""
+
+    code, status, title = "invalid_denial_binding", 400, "Not the denied question"
+
+
+class ExpiredDenialError(_AccessRequestError):
+    """The denial is too old to be asked about."""
+
+    code, status, title = "expired_denial", 410, "The denial is over"
+
+
+class DuplicateRequestError(_AccessRequestError):
+    """The idempotency key was used for another request."""
+
+    code, status, title = "duplicate_request", 409, "Another request with this key"
+
+
+class UnknownTaskError(_AccessRequestError):
+    """There is no such request, or it is not told to this caller."""
+
+    code, status, title = "unknown_task", 404, "No such request"
+
+
+class TaskStateError(_AccessRequestError):
+    """The request was answered already."""
+
+    code, status, title = "invalid_task_state", 409, "Answered already"
 
 
 class OutcomeUnknownError(HearthgateError):

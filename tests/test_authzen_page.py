@@ -2,8 +2,12 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gateway.domain.access_request import Template
+from gateway.flows.access_request import REQUESTABLE_FOR
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -68,3 +72,10 @@ def test_every_route_of_the_page_is_there(make_home: "MakeHome") -> None:
     }
     known = set(home.owner.get("/schema/openapi.json").json()["paths"])
     assert named <= known, named - known
+
+
+def test_what_can_be_asked_for_is_what_the_page_lists() -> None:
+    listed = re.findall(r"^\| `([a-z-]+)` \|", PAGE.partition("## Asking for what was denied")[2], re.MULTILINE)
+    assert listed == [*Template]
+    assert timedelta(minutes=10) == REQUESTABLE_FOR
+    assert "for ten minutes" in PAGE

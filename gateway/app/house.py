@@ -56,6 +56,7 @@ from gateway.meter import Meter
 from gateway.own_log import quiet_libraries
 from gateway.policy.current import CurrentPolicy
 from gateway.policy.engine import check_casbin
+from gateway.registry.access_requests import AccessRequests
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.changed_tools import ChangedTools
@@ -223,6 +224,7 @@ def _parts(
             benchmarks=Benchmarks(connection),
             vetting=Vetting(connection),
             changed_tools=ChangedTools(connection),
+            access_requests=AccessRequests(connection),
         ),
         resources=_resources(home, settings, stack, ports),
         traffic=_traffic(home, settings, stack),

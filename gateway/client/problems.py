@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.errors import HearthgateError, Place, Problem
+from gateway.errors import PROBLEMS, REQUEST_PROBLEMS, HearthgateError, Place, Problem
 
-_URN = "urn:hearthgate:problem:"
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "way_out", "decision_id", "problems", "retry_after_s"})
 
 
 def error_of(body: Mapping[str, Any], *, status: int) -> HearthgateError:
     """Give the error that a problem document tells of; an unknown type gives the plainest error."""
-    code = str(body.get("type", "")).removeprefix(_URN)
+    code = str(body.get("type", "")).removeprefix(PROBLEMS).removeprefix(REQUEST_PROBLEMS)
     kind = _BY_CODE.get(code, HearthgateError)
     message = body.get("detail") or body.get("title") or f"the gateway answered {status} and said no more"
     retry_after_s = body.get("retry_after_s")

@@ -1,5 +1,6 @@
 """To answer for one exact call: a person who may, and whose call it is not, approves or denies it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -160,22 +161,27 @@ def _check_waits(parts: Parts, approval: CallApproval) -> None:
 
 def _is_as_asked(parts: Parts, approval: CallApproval) -> bool:
     policy = parts.policy.get()
-    kind, _, level = approval.permission.rpartition("_")
-    request = AccessRequest(
-        subject=Subject(approval.subject),
-        user=None if approval.user_id is None else UserId(approval.user_id),
-        kind=kind,
-        level=level,
-        scope=approval.scope,
-    )
     chain = tuple(PluginId(each.partition("@")[0]) for each in approval.code.split())
     call = ExactCall(op=approval.op, args={}, chain=chain)
     held = parts.registry.holds.held_grants(approval.plugin_id or "")
-    return (
-        policy is not None
-        and digest_of_rules(policy.candidates(request), held) == approval.rules_sha256
+    return policy is not None and any(
+        digest_of_rules(policy.candidates(request), held) == approval.rules_sha256
         and " ".join(code_of(parts, request, call)) == approval.code
+        for request in _requests_of(approval)
     )
+
+
+def _requests_of(approval: CallApproval) -> Iterator[AccessRequest]:
+    """Give what an approval may be of: the actions of other kinds than ours may hold a `_`, too."""
+    words = approval.permission.split("_")
+    for at in range(len(words) - 1, 0, -1):
+        yield AccessRequest(
+            subject=Subject(approval.subject),
+            user=None if approval.user_id is None else UserId(approval.user_id),
+            kind="_".join(words[:at]),
+            level="_".join(words[at:]),
+            scope=approval.scope,
+        )
 
 
 def _answered(parts: Parts, answered: CallApproval | None, approval_id: str) -> CallApproval:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
+from gateway.domain.exact_call import ExactCall
 from gateway.domain.names import Subject, UserId, parse_user_id
 from gateway.domain.permission import Kind, Level
 from gateway.domain.record import Record, Resolution
@@ -25,6 +26,7 @@ from gateway.policy.entities import ROOTS
 
 # SECURITY: what somebody belongs to is the policy's own business, and its gateway nobody's resource.
 UNANSWERED_SUBJECTS = frozenset({"role", "group", "tier", "key"})
+_HOW_TO_ANSWER = frozenset({"explain", "approval"})
 UNANSWERED_KINDS = frozenset({Kind.GATEWAY.value})
 
 
@@ -135,8 +137,21 @@ def as_question(evaluation: Evaluation, caller: Caller) -> Question:
         sent=sent_with(evaluation),
         trace_id=caller.trace_id,
         asked_by=None if request.user == caller.user_id else caller.user_id,
+        # WHY: a person may have approved this very question, asked by this caller; to look uses nothing up.
+        exact=ExactCall(op="evaluation", args=words_of(evaluation), by=caller.user_id),
     )
     return Question(request=request, context=context, dry_run=True)
+
+
+def words_of(evaluation: Evaluation) -> dict[str, Json]:
+    """Give all that a client says in a question, but for how it wants it answered."""
+    return {
+        "subject": dict(evaluation.subject.properties),
+        "action": dict(evaluation.action_properties),
+        "resource": dict(evaluation.resource.properties),
+        # SECURITY: an approval is known to the gateway; what a client says of one is no part of a question.
+        "context": {name: value for name, value in evaluation.context.items() if name not in _HOW_TO_ANSWER},
+    }
 
 
 def sent_with(evaluation: Evaluation) -> dict[str, Json]:

@@ -1,10 +1,12 @@
 """What every story is told with: the parts of one home, put together by `gateway.app`."""
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from gateway.audit.index.following import Following
@@ -21,6 +23,7 @@ from gateway.flows.rights import Rights
 from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
 from gateway.policy_files import KeptFiles
+from gateway.registry.access_requests import AccessRequests
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
 from gateway.registry.changed_tools import ChangedTools
@@ -68,6 +71,7 @@ class Registry:
     benchmarks: Benchmarks
     vetting: Vetting
     changed_tools: ChangedTools
+    access_requests: AccessRequests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,7 @@ class Parts:
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # the gateway stops: what streams on ends
     untold: deque[Record] = field(default_factory=deque)  # in force, and not recorded yet
     rights: Rights = field(default_factory=Rights)
+    binding_key: bytes = field(default_factory=partial(secrets.token_bytes, 32), repr=False)  # of denials, for minutes
     reloads: ReloadTurns = field(default_factory=ReloadTurns)
     policy_files: KeptFiles = field(default_factory=KeptFiles)  # read at start, and by who holds `editing`
 

@@ -12,6 +12,7 @@ from gateway.domain.quota import parse_quota
 from gateway.flows.execute_once import Once
 from gateway.flows.parts import Parts
 from gateway.http import (
+    access_requests,
     audit,
     audit_exports,
     authzen,
@@ -65,6 +66,7 @@ ROUTES = [
     *erasures.ROUTES,
     *audit_exports.ROUTES,
     *authzen.ROUTES,
+    *access_requests.ROUTES,
 ]
 
 

@@ -1,6 +1,5 @@
 """AuthZEN 1.0 (OpenID Authorization API): evaluations and searches that any client of that standard can ask."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from litestar import Request, Response, get, post
@@ -10,20 +9,23 @@ from pydantic import ValidationError
 
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision
-from gateway.domain.request import Json
 from gateway.errors import HearthgateError, MalformedError
 from gateway.flows import evaluate as evaluations
 from gateway.flows import search_access
 from gateway.flows.evaluate import Answer, Entity, Evaluation, Semantic, evaluate_each
 from gateway.flows.parts import Parts
 from gateway.flows.search_access import Sought
+from gateway.http.access_requests import CAPABILITY, requestable
+from gateway.http.access_requests import PATH as REQUESTS
 from gateway.http.authzen_bodies import (
     ActionSearchBody,
     EvaluationBody,
     EvaluationsBody,
-    NamedEntity,
     ResourceSearchBody,
     SubjectSearchBody,
+    as_entity,
+    as_evaluation,
+    as_members,
 )
 from gateway.http.public_url import PublicUrl
 from gateway.http.search_pages import paged
@@ -56,7 +58,7 @@ async def evaluate_several(
     each = [_parsed({**given, **one} if isinstance(one, dict) else one) for one in data.evaluations]
     answers = await evaluate_each(parts, caller, each, Semantic(data.options.evaluations_semantic))
     # WHY: cut short, there are fewer answers than questions.
-    told = [_told(answer, asked) for answer, asked in zip(answers, each, strict=False)]
+    told = [_told(parts, caller, answer, asked) for answer, asked in zip(answers, each, strict=False)]
     return Response({"evaluations": told})
 
 
@@ -66,11 +68,11 @@ async def search_subject(
 ) -> dict[str, Any]:
     """Name who may do the action on the resource, of those that the gateway knows."""
     like = Evaluation(
-        subject=Entity(data.subject.type, "", _json(data.subject.properties)),
+        subject=Entity(data.subject.type, "", as_members(data.subject.properties)),
         action=data.action.name,
-        resource=_entity(data.resource),
-        action_properties=_json(data.action.properties),
-        context=_json(data.context),
+        resource=as_entity(data.resource),
+        action_properties=as_members(data.action.properties),
+        context=as_members(data.context),
     )
     found = await search_access.search(parts, caller, Sought.SUBJECT, like)
     return paged([{"type": data.subject.type, "id": each} for each in found], data)
@@ -82,11 +84,11 @@ async def search_resource(
 ) -> dict[str, Any]:
     """Name on which resources the subject may do the action, of those that the gateway knows."""
     like = Evaluation(
-        subject=_entity(data.subject),
+        subject=as_entity(data.subject),
         action=data.action.name,
-        resource=Entity(data.resource.type, "", _json(data.resource.properties)),
-        action_properties=_json(data.action.properties),
-        context=_json(data.context),
+        resource=Entity(data.resource.type, "", as_members(data.resource.properties)),
+        action_properties=as_members(data.action.properties),
+        context=as_members(data.context),
     )
     found = await search_access.search(parts, caller, Sought.RESOURCE, like)
     return paged([{"type": data.resource.type, "id": each} for each in found], data)
@@ -98,14 +100,14 @@ async def search_action(
 ) -> dict[str, Any]:
     """Name what the subject may do on the resource, of the actions that rules speak of."""
     like = Evaluation(
-        subject=_entity(data.subject), action="", resource=_entity(data.resource), context=_json(data.context)
+        subject=as_entity(data.subject), action="", resource=as_entity(data.resource), context=as_members(data.context)
     )
     found = await search_access.search(parts, caller, Sought.ACTION, like)
     return paged([{"name": each} for each in found], data)
 
 
 @get(METADATA)
-async def metadata(request: Request[Any, Any, Any], public_url: NamedDependency[PublicUrl]) -> dict[str, str]:
+async def metadata(request: Request[Any, Any, Any], public_url: NamedDependency[PublicUrl]) -> dict[str, Any]:
     """Tell where what is answered."""
     base = public_url.of(request)
     return {
@@ -115,18 +117,9 @@ async def metadata(request: Request[Any, Any, Any], public_url: NamedDependency[
         "search_subject_endpoint": f"{base}{BASE}/search/subject",
         "search_resource_endpoint": f"{base}{BASE}/search/resource",
         "search_action_endpoint": f"{base}{BASE}/search/action",
+        "access_request_endpoint": f"{base}{REQUESTS}",
+        "capabilities": [CAPABILITY],
     }
-
-
-def as_evaluation(data: EvaluationBody) -> Evaluation:
-    """Take a body as a question."""
-    return Evaluation(
-        subject=_entity(data.subject),
-        action=data.action.name,
-        resource=_entity(data.resource),
-        action_properties=_json(data.action.properties),
-        context=_json(data.context),
-    )
 
 
 def explanation(decision: Decision) -> dict[str, Any]:
@@ -144,15 +137,17 @@ def explanation(decision: Decision) -> dict[str, Any]:
 async def _evaluated(parts: Parts, caller: Caller, asked: Evaluation) -> Response[dict[str, Any]]:
     answer = await evaluations.evaluate(parts, caller, asked)
     headers = {DECISION_ID: answer.decision_id} if isinstance(answer, Decision) else {}
-    return Response(_told(answer, asked), headers=headers)
+    return Response(_told(parts, caller, answer, asked), headers=headers)
 
 
-def _told(answer: Answer | HearthgateError, asked: Evaluation | HearthgateError) -> dict[str, Any]:
+def _told(
+    parts: Parts, caller: Caller, answer: Answer | HearthgateError, asked: Evaluation | HearthgateError
+) -> dict[str, Any]:
     told: dict[str, Any] = {"decision": evaluations.permits(answer)}
     if isinstance(answer, HearthgateError):
         told["context"] = {"error": {"status": answer.status, "message": answer.message}}
     elif answer is not None and isinstance(asked, Evaluation) and asked.context.get("explain") is True:
-        told["context"] = explanation(answer)
+        told["context"] = {**explanation(answer), **requestable(parts, caller, asked, answer)}
     return told
 
 
@@ -163,14 +158,6 @@ def _parsed(given: object) -> Evaluation | HearthgateError:
         wrong = error.errors(include_url=False, include_input=False, include_context=False)
         told = [f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in wrong]
         return MalformedError("; ".join(told)[:1000])
-
-
-def _entity(data: NamedEntity) -> Entity:
-    return Entity(data.type, data.id, _json(data.properties))
-
-
-def _json(members: Mapping[str, object]) -> Mapping[str, Json]:
-    return members  # type: ignore[return-value] # parsed from JSON by the door
 
 
 ROUTES = [

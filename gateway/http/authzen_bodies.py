@@ -1,8 +1,14 @@
 """What clients of AuthZEN 1.0 send: unknown members are passed over, known ones are what the standard says."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.domain.request import Json
+from gateway.flows.evaluate import Entity, Evaluation
+from gateway.http.bodies import parse_time
 
 MAX_EVALUATIONS = 100
 MAX_PAGE = 1000
@@ -47,6 +53,33 @@ class EvaluationBody(_Part):
     action: NamedAction
     resource: NamedEntity
     context: Properties = Field(default_factory=dict)
+
+
+class DenialBody(_Part):
+    """The denial that is asked about; of what is echoed of it the token alone counts."""
+
+    binding_token: Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+class WantedBody(_Part):
+    """For how long access is wanted."""
+
+    requested_until: Annotated[datetime | None, BeforeValidator(parse_time)] = None
+
+
+class AccessRequestBody(EvaluationBody):
+    """The denied question again, with its denial."""
+
+    denial: DenialBody
+    requested_access: WantedBody = WantedBody()
+    items: list[object] | None = None
+
+
+class CancelBody(_Part):
+    """Why a request is taken back."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+    comment: Annotated[str, Field(max_length=500)] = ""
 
 
 class OptionsBody(_Part):
@@ -103,3 +136,24 @@ class ActionSearchBody(_Part):
 
 
 SearchBody = SubjectSearchBody | ResourceSearchBody | ActionSearchBody
+
+
+def as_evaluation(data: EvaluationBody) -> Evaluation:
+    """Take a body as a question."""
+    return Evaluation(
+        subject=as_entity(data.subject),
+        action=data.action.name,
+        resource=as_entity(data.resource),
+        action_properties=as_members(data.action.properties),
+        context=as_members(data.context),
+    )
+
+
+def as_entity(data: NamedEntity) -> Entity:
+    """Take a part of a body as somebody or something."""
+    return Entity(data.type, data.id, as_members(data.properties))
+
+
+def as_members(members: Mapping[str, object]) -> Mapping[str, Json]:
+    """Say that members that came as JSON are JSON."""
+    return members  # type: ignore[return-value] # parsed from JSON by the door

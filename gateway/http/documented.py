@@ -10,6 +10,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.errors import PROBLEMS, REQUEST_PROBLEMS
+from gateway.http.access_requests import PATH as REQUESTS
 from gateway.http.doors import is_open
 from gateway.http.problems import PROBLEM
 
@@ -35,6 +37,7 @@ _MALFORMED: Mapping[int, str] = {400: "the request cannot be understood"}
 _RUNNING: Mapping[int, str] = {504: "it ran, and nobody knows how it ended"}
 _TYPED = re.compile(r"\{([a-z_]+):[a-z]+\}")
 _OF_A_SIZE = ("/audit/consistency", "/audit/leaves")
+_GONE: Mapping[int, str] = {410: "the denial that is asked about is too old"}
 _RUNS = ("/execute", "/benchmarks", "/scan", "/reload", "/approve")
 SECURITY_SCHEMES = Components(
     security_schemes={
@@ -54,7 +57,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Annotated[str, Field(pattern="^urn:hearthgate:problem:[a-z_]+$")]
+    type: Annotated[str, Field(pattern=f"^({PROBLEMS}|{REQUEST_PROBLEMS})[a-z_]+$")]
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
@@ -113,6 +116,8 @@ def _told(handler: HTTPRouteHandler) -> dict[int, str]:
         told |= _NAMING
     if _CHANGING & set(handler.http_methods):
         told |= {**_WITH_BODY, **_NAMING}
+    if REQUESTS in paths:
+        told |= _GONE
     if any(path.endswith(_RUNS) for path in paths):
         told |= _RUNNING
     return told

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from gateway.errors import HearthgateError
+from gateway.errors import PROBLEMS, HearthgateError
 from gateway.own_log import described
 
 _log = logging.getLogger("hearthgate.http")
@@ -24,10 +24,10 @@ _WORDS: Mapping[int, tuple[str, str]] = {
 
 
 def problem(
-    status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
+    status: int, urn: str, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response[Any]:
     """Make a problem response; members that are None are left out."""
-    body = {"type": f"urn:hearthgate:problem:{code}", "title": title, "status": status, "detail": detail}
+    body = {"type": urn, "title": title, "status": status, "detail": detail}
     given = {name: value for name, value in members.items() if value is not None}
     return Response({**given, **body}, status_code=status, media_type=PROBLEM, headers=dict(headers or {}))
 
@@ -41,7 +41,7 @@ def answer_error(_request: Request[Any, Any, Any], error: HearthgateError) -> Re
         headers["WWW-Authenticate"] = 'Bearer realm="hearthgate"'
     return problem(
         error.status,
-        error.code,
+        error.urn,
         error.title,
         error.message,
         headers,
@@ -59,7 +59,7 @@ def answer_http_error(_request: Request[Any, Any, Any], error: HTTPException) ->
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         told = [_told(each) for each in error.extra if isinstance(each, dict)]
         detail = "; ".join(told)[:2000] or detail
-    return problem(error.status_code, code, title, detail, error.headers)
+    return problem(error.status_code, f"{PROBLEMS}{code}", title, detail, error.headers)
 
 
 def _told(each: Mapping[str, Any]) -> str:
@@ -73,12 +73,13 @@ def _told(each: Mapping[str, Any]) -> str:
 def answer_surprise(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Answer with an error nobody foresaw; what it was goes to the gateway's own log, not to the caller."""
     _log.error("%s %s: answered 500: %s", request.method, request.url.path, described(error))
-    return problem(500, "error", "Something went wrong", "the gateway could not answer; its own log says why")
+    detail = "the gateway could not answer; its own log says why"
+    return problem(500, f"{PROBLEMS}error", "Something went wrong", detail)
 
 
 def answer_recursion(_request: Request[Any, Any, Any], _error: RecursionError) -> Response[Any]:
     """Answer a body that is nested too deeply."""
-    return problem(400, "malformed", "The request cannot be understood", "the body is nested too deeply")
+    return problem(400, f"{PROBLEMS}malformed", "The request cannot be understood", "the body is nested too deeply")
 
 
 HANDLERS: Mapping[Any, Any] = {

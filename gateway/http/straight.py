@@ -20,8 +20,8 @@ from gateway.errors import HearthgateError
 from gateway.flows.ask import Question, ask
 from gateway.flows.evaluate import as_question as as_evaluated
 from gateway.flows.parts import Parts
-from gateway.http.authzen import DECISION_ID, EVALUATION, as_evaluation
-from gateway.http.authzen_bodies import EvaluationBody
+from gateway.http.authzen import DECISION_ID, EVALUATION
+from gateway.http.authzen_bodies import EvaluationBody, as_evaluation
 from gateway.http.bodies import DecisionBody
 from gateway.http.decisions import PATH, as_question
 from gateway.http.doors import REQUEST_ID, Door, first_headers

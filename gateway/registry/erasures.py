@@ -10,7 +10,7 @@ from gateway.domain.names import UserId
 from gateway.domain.request import Json
 from gateway.registry.store import scrub, transaction
 
-_OWN = ("api_key", "consent", "call_approval")  # tables whose rows of a user go
+_OWN = ("api_key", "consent", "call_approval", "access_request")  # tables whose rows of a user go
 _SENTENCES = ("reason", "why", "purpose")  # how the columns end that hold people's own words
 _UNSAID = "(erased)"
 # SECURITY: a lockdown of somebody stays one, and a manifest is what its digest says.

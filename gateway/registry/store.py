@@ -87,6 +87,12 @@ _SCHEMA = (
       plugin_id TEXT NOT NULL, registration INTEGER NOT NULL, generation INTEGER NOT NULL, capability TEXT NOT NULL,
       told TEXT, at TEXT NOT NULL, PRIMARY KEY(plugin_id, capability)) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE access_request(
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, template TEXT NOT NULL, answered_by TEXT NOT NULL,
+      evaluation_id TEXT NOT NULL, idempotency_key TEXT, body_sha256 TEXT NOT NULL, requested_at TEXT NOT NULL) STRICT;
+    CREATE UNIQUE INDEX access_request_key ON access_request(user_id, idempotency_key);
+    """,
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PATH = "/v1/decisions"
 JSON = {"content-type": "application/json"}
 GOOD = '{"subject":"role:owner","permission":"gateway_read","scope":"policy","dry_run":true}'
-VARYING = frozenset({"decision_id", "at"})
+VARYING = frozenset({"evaluation_id", "evaluated_at", "binding_token", "expires_at", "decision_id", "at"})
 EVALUATION = "/access/v1/evaluation"
 ASKED = (
     '{"subject":{"type":"user","id":"carol"},"action":{"name":"view"},'
