@@ -13,8 +13,8 @@ from gateway.domain.behaviour import DAYS, Behaviour
 from gateway.domain.lifecycle import LIFECYCLE_EVENTS
 from gateway.domain.version import parse_range
 from gateway.flows.deeds import DEEDS, MAX_CHAIN
-from gateway.flows.execute import MAX_BATCH
 from gateway.flows.hooks import HOOK_S
+from gateway.flows.plan import MAX_BATCH
 from gateway.registry.manifest_file import ManifestFile
 from gateway.registry.scaffold import scaffold
 from sandbox.context import Context

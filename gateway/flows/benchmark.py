@@ -15,9 +15,10 @@ from gateway.errors import ConflictError, MalformedError, OverloadedError
 from gateway.flows.authorize import authorize, check_credential
 from gateway.flows.benchmark_recorded import ACTIVE, allowance, keep, previous
 from gateway.flows.call import Call
-from gateway.flows.execute import execute, plan
+from gateway.flows.execute import execute
 from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
+from gateway.flows.plan import plan
 from gateway.registry.benchmarks import KeptBenchmark
 
 _BACK_OFF_S = 0.05

@@ -8,9 +8,10 @@ from gateway.domain.request import Json
 from gateway.domain.trace import Trace
 from gateway.errors import DeniedError, HearthgateError, LogUnavailableError, MalformedError, ReloadFailedError
 from gateway.flows.call import Call
-from gateway.flows.execute import Step, run_trial
+from gateway.flows.execute import run_trial
 from gateway.flows.inspection import check_functions
 from gateway.flows.parts import Parts
+from gateway.flows.plan import Step
 from gateway.flows.server_call import check_definitions, is_server
 from gateway.registry.plugins import Plugin
 from sandbox.runtime import LOAD
