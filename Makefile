@@ -6,7 +6,7 @@ SETUP   = PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup
 
 .PHONY: setup setup-dev lock clean demo
 .PHONY: test check lint types floors tests backends conformance servers generated-client test-casbin test-pycasbin soak attacks fuzz
-.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http
+.PHONY: bench-policy bench-edits bench-egress bench-impact bench-log bench-log-files bench-query bench-export bench-sandbox bench-reload bench-authzen bench-http bench-servers
 demo: setup
 	@$(BIN)/hearthgate demo
 
@@ -105,6 +105,9 @@ bench-log: setup-dev
 
 bench-http: setup-dev
 	$(BIN)/python -m benchmarks.http
+
+bench-servers: servers
+	$(BIN)/python -m benchmarks.mcp_servers
 
 bench-authzen: setup-dev
 	$(BIN)/python -m benchmarks.authzen
