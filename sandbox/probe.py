@@ -1,10 +1,12 @@
 """Proves what this host can promise by doing: a cell tries deeds, and a plain process does the same as control."""
 
 import contextlib
+import glob
 import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +18,8 @@ from sandbox.trial import DEEDS, MEMORY_BYTES, PATIENCE_S, PROBE_UID, TOO_MUCH_B
 
 __all__ = ["Guarantee", "probe"]
 
+_PREFIX = "hearthgate-probe-"
+_OLD_S = 3600.0  # far longer than a probe takes
 _PROCESSES = 8
 _CPU_PERCENT = 20
 _CPU_SHARE_AT_MOST = 0.4
@@ -189,7 +193,8 @@ def _mandatory(name: str, held: object, detail: str) -> Guarantee:
 
 @contextlib.contextmanager
 def _probe_code() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="hearthgate-probe-")
+    _remove_old()
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
     try:
         os.chmod(folder, 0o755)  # noqa: S103  # read by the probe cell's user
         path = shutil.copyfile(os.path.join(os.path.dirname(__file__), "probed.py"), os.path.join(folder, "main.py"))
@@ -197,3 +202,12 @@ def _probe_code() -> Iterator[str]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def _remove_old() -> None:
+    """Remove what probes left that were killed."""
+    for path in glob.glob(os.path.join(tempfile.gettempdir(), f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            there = os.lstat(path)
+            if there.st_uid == os.getuid() and time.time() - there.st_mtime > _OLD_S:
+                shutil.rmtree(path)

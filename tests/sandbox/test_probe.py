@@ -1,12 +1,16 @@
 """The probe tells what this host keeps: as root all of it, as an ordinary user what such a one can have."""
 # ruff: noqa: ANN401  # the fixture's class lies in conftest, which tests do not import
 
+import os
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandbox.launcher import Launcher
-from sandbox.probe import probe
+from sandbox.probe import _probe_code, probe
 
 NEEDS_ROOT_OR_DELEGATION = {"uid_per_plugin", "cg_memory", "cg_pids", "cg_cpu"}
 
@@ -31,3 +35,18 @@ def test_what_is_held_follows_what_the_host_offers(host: Any) -> None:
 def test_a_host_where_no_cell_can_be_made_is_told_so(interpreter: str) -> None:
     [told] = probe(Launcher(interpreter=interpreter))
     assert (told.name, told.held, told.mandatory) == ("cell", False, True)
+
+
+def test_what_a_killed_probe_left_is_removed_by_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name, age_s in {"hearthgate-probe-old": 7200, "hearthgate-probe-new": 0, "other-old": 7200}.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    (tmp_path / "hearthgate-probe-link").symlink_to(elsewhere)
+    with _probe_code() as folder:
+        assert Path(folder, "main.py").is_file()
+        left = {each.name for each in tmp_path.iterdir()} - {Path(folder).name}
+    assert left == {"hearthgate-probe-new", "hearthgate-probe-link", "other-old", "elsewhere"}
+    assert elsewhere.is_dir()
