@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.app.house import tell_refusals
+from gateway.app.rounds import tell_refusals
 from gateway.http.doors import Refusals
 
 if TYPE_CHECKING:
