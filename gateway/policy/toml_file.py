@@ -18,6 +18,10 @@ _TABLE = re.compile(rf"\s*\[\s*({_KEYS})\s*\]")
 _ARRAY = re.compile(rf"\s*\[\[\s*({_KEYS})\s*\]\]")
 _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|#.*")
+_LONG = re.compile(r"\"\"\"|'''")
+_MOST_PARTS = 32  # of a dotted key; no file of a policy needs more than three
+_PART = r"(?:[A-Za-z0-9_-]++|\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*+\"|'[^'\n]*+')"
+_LONG_KEY = re.compile(rf"(?<![^\s.\[{{,])(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,10 @@ def parse_toml(file: str, data: bytes, problems: Problems) -> TomlFile | None:
     text = read_text(file, data, problems)
     if text is None:
         return None
+    if long := _LONG_KEY.search(text):
+        # SECURITY: a reader of TOML takes room and time with the square of the parts of a key.
+        problems.error(file, f"a key of more than {_MOST_PARTS} parts", text.count("\n", 0, long.start()) + 1)
+        return None
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -158,19 +166,19 @@ def _starts(text: str) -> Iterable[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), 1):
         if depth == 0 and quotes is None:
             yield number, line
-        rest = line
-        while rest:
+        at = 0
+        while at < len(line):
             if quotes is not None:
-                _, closed, rest = rest.partition(quotes)
-                quotes = None if closed else quotes
+                end = line.find(quotes, at)
+                at, quotes = (len(line), quotes) if end < 0 else (end + len(quotes), None)
                 continue
-            opening = re.search(r"\"\"\"|'''", rest)
-            plain = rest[: opening.start()] if opening else rest
+            opening = _LONG.search(line, at)
+            plain = line[at : opening.start()] if opening else line[at:]
             bare = _STRING.sub("", plain)
             depth += sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}")
             if opening is None or "#" in _STRING.sub(_keep_comment, plain):
                 break
-            quotes, rest = opening[0], rest[opening.end() :]
+            quotes, at = opening[0], opening.end()
 
 
 def _keep_comment(found: re.Match[str]) -> str:
