@@ -90,17 +90,17 @@ class Tools:
             HearthgateError: whatever else `execute` raises.
         """
         tool = self.find(name)
-        if tool is None:
+        taken = sorted(set(call.payload) & {"action", "batch"})
+        if tool is None or taken:
             # SECURITY: asked, and recorded, as for one that is there, so that nobody learns it by the time it takes.
-            plugin_id = self._plugin_id(name)
+            plugin_id = self._plugin_id(name) if tool is None else tool.plugin.id
             if plugin_id is not None:
                 try:
                     await authorize(self.parts, caller, Level.EXECUTE, f"plugins/{plugin_id}", key_scope="execute")
                 except DeniedError as error:
                     raise unknown(name) from error
-            raise unknown(name)
-        taken = sorted(set(call.payload) & {"action", "batch"})
-        if taken:
+            if tool is None:
+                raise unknown(name)
             # SECURITY: they are the gateway's own words in a payload: a caller who sent them could call something else.
             raise MalformedError(f"`{taken[0]}` is no parameter of `{name}`")
         payload: dict[str, Json] = {**call.payload, "action": tool.capability.name}

@@ -36,7 +36,7 @@ class PeerProtocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle | None = None
     waiting_since: float | None = None  # what comes next is waited for since then; None while a request is answered
     _in_head, _in_body = True, False
-    _head_bytes = 0
+    _beside_bytes = 0  # that came in a row and are of no body
 
     def __init__(self, *given: Any, most_connections: int = MOST_CONNECTIONS, **named: Any) -> None:  # noqa: ANN401 (what uvicorn gives)
         super().__init__(*given, **named)
@@ -63,30 +63,36 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came, but of a head no more than a head has."""
-        if self._in_head:
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                # SECURITY: the parser keeps a head, of whatever size, before it is known who sends it.
-                self.transport.abort()
-                return
-            self._head_bytes += len(data)
+        """Take in what came, but of what is no body no more in a row than a head has."""
+        if self._beside_bytes > _MAX_HEAD_BYTES:
+            # SECURITY: the parser keeps a head, and fields behind a body, of whatever size, whoever sends them.
+            self.transport.abort()
+            return
+        self._beside_bytes += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._beside_bytes = True, 0
         self.waiting_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Wait for the body from now on."""
-        self._in_head, self._in_body = False, True
+        self._in_head, self._in_body, self._beside_bytes = False, True, 0
         self._wait()
         super().on_headers_complete()
+        # SECURITY: fields behind a body (RFC 9110, 6.5.1) go nowhere: nobody's identity, host or media type is in them.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        self._beside_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait no longer: the request is there."""
-        self._in_body, self.waiting_since = False, None
+        self._in_body, self.waiting_since, self._beside_bytes = False, None, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

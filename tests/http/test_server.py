@@ -88,6 +88,58 @@ def test_a_head_without_an_end_is_not_kept() -> None:
     asyncio.run(attack())
 
 
+ENDED = b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
+
+@pytest.mark.parametrize("field", [b"X-Huge: " + b"x" * 4096, b"X-One: x\r\n" * 400, b"x" * 4096])
+def test_fields_behind_a_body_have_no_more_room_than_a_head(field: bytes) -> None:
+    async def attack() -> None:
+        async with listening() as connect:
+            huge = await connect()
+            huge[1].write(ENDED)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(1024):
+                    huge[1].write(field)
+                    await huge[1].drain()
+            assert await ended(huge)
+
+    asyncio.run(attack())
+
+
+def test_fields_behind_a_body_are_nobodys_word() -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+        await collecting(scope, receive, send)
+        seen.append(scope["headers"])
+
+    async def attack() -> None:
+        async with listening(application=noting) as connect:
+            sly = await connect()
+            for _ in range(2):
+                sly[1].write(ENDED + b"Authorization: Bearer x\r\nHearthgate-On-Behalf: alice\r\n\r\n")
+                await sly[0].readuntil(b"ok")
+
+    asyncio.run(attack())
+    assert [[name for name, _ in each] for each in seen] == [[b"host", b"transfer-encoding"]] * 2
+
+
+def test_a_long_body_in_small_pieces_is_taken() -> None:
+    async def ask() -> None:
+        async with listening(application=collecting) as connect:
+            reader, writer = await connect()
+            for _ in range(2):
+                writer.write(ENDED[:-3])
+                for _ in range(200):
+                    writer.write(b"1\r\nx\r\n" * 100)
+                    await writer.drain()
+                writer.write(b"0\r\n\r\n")
+                async with asyncio.timeout(10):
+                    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(ask())
+
+
 async def collecting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
     """Answer with the length of the body, once it is there."""
     size, more = 0, True

@@ -163,6 +163,26 @@ def test_a_token_ends_in_the_midst_of_a_session(home: "Home") -> None:
     home.until(lambda: ask(home, text).status_code == 401)
 
 
+def test_a_token_for_less_does_not_answer_in_the_session_of_one_for_more(home: "Home") -> None:
+    """Else an agent's token could say yes to what its user's own client was asked."""
+    person, renewed = (token(scope="evaluate execute", jti=each) for each in ("1", "2"))
+    hello: dict[str, Any] = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+
+    def post(text: str, method: str, session: str | None = None, params: object = None) -> httpx.Response:
+        headers = {"authorization": f"Bearer {text}", "accept": "application/json, text/event-stream"}
+        more = {} if session is None else {"mcp-session-id": session}
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+        return home.stranger.ask("POST", "/mcp", body, headers=headers | more)
+
+    session = post(person, "initialize", params=hello).headers["mcp-session-id"]
+    told = [post(each, "ping", session).status_code for each in (person, renewed, token(scope="execute"))]
+    assert told == [200, 200, 404]
+
+
 def test_without_an_issuer_no_token_is_taken(make_home: "MakeHome") -> None:
     home = make_home()
     assert ask(home, token()).status_code == 401

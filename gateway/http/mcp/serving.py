@@ -26,7 +26,7 @@ from gateway.errors import HearthgateError
 from gateway.flows.authorize import is_known
 from gateway.flows.parts import Parts
 from gateway.flows.tools import Tools
-from gateway.http.doors import Headers
+from gateway.http.doors import Headers, first_headers
 from gateway.http.mcp.answers import as_problem, as_tool
 from gateway.http.mcp.calling import CALLER, Calling, Ctx, caller_of
 
@@ -36,6 +36,7 @@ _IDLE_S = 600.0
 _TELL_S = 1.0
 _NAME = "hearthgate"
 _SESSION, _VERSION = b"mcp-session-id", b"mcp-protocol-version"
+_OPENING = "hearthgate.opening"
 _KEPT = frozenset(
     {"type", "asgi", "http_version", "method", "path", "raw_path", "query_string", "client", "server", "scheme"}
 )
@@ -53,6 +54,7 @@ class Serving:
         self._tools = tools
         self._bus = InMemorySubscriptionBus()
         self._sessions: dict[str, tuple[Connection, Caller]] = {}
+        self._opening: dict[object, Caller] = {}  # requests that may open a session, until they did or are answered
         self._streams: dict[ListenHandler, Caller] = {}
         server = _Server(
             _NAME,
@@ -79,20 +81,30 @@ class Serving:
 
     def is_full_for(self, caller: Caller, headers: Headers) -> bool:
         """Tell whether a request would open one session too many for its credential."""
-        if _SESSION in headers or headers.get(_VERSION, b"").decode("latin-1") in MODERN_PROTOCOL_VERSIONS:
+        if not _may_open(headers):
             return False
-        same = (each.credential == caller.credential for _, each in self._sessions.values())
-        return sum(same) >= MAX_SESSIONS_EACH
+        # SECURITY: those that are being opened count too: many requests at once are no way round.
+        those = (*(each for _, each in self._sessions.values()), *self._opening.values())
+        return sum(each.credential == caller.credential for each in those) >= MAX_SESSIONS_EACH
 
     async def handle(self, scope: HTTPScope, caller: Caller, receive: Receive, send: Send) -> None:
         """Answer one request, as the library does."""
         # SECURITY: a session answers only the credential that opened it, which the library tells by this user.
-        user = AuthenticatedUser(AccessToken(token="", client_id=caller.credential, scopes=[]))
+        # Two tokens of one user that are for different things are two credentials: the one answers no question that
+        # was put to the other.
+        client_id = f"{caller.credential} {sorted(caller.key_scopes or ())}"
+        user = AuthenticatedUser(AccessToken(token="", client_id=client_id, scopes=[]))
         kept = {name: value for name, value in scope.items() if name in _KEPT}
         # WHY: the parser leaves the blanks behind a value, which are no part of it (RFC 9110, 5.5).
         headers = [(name, value.strip(b" \t")) for name, value in scope["headers"] if name != b"authorization"]
-        cleaned = {**kept, "headers": headers, "root_path": "", "user": user, CALLER: caller}
-        await self.manager.handle_request(cleaned, receive, send)  # type: ignore[arg-type] # the same protocol
+        opening = object()
+        cleaned = {**kept, "headers": headers, "root_path": "", "user": user, CALLER: caller, _OPENING: opening}
+        if _may_open(first_headers(scope)):
+            self._opening[opening] = caller
+        try:
+            await self.manager.handle_request(cleaned, receive, send)  # type: ignore[arg-type] # the same protocol
+        finally:
+            self._opening.pop(opening, None)
 
     async def changed(self) -> None:
         """Tell every client that listens that its tools may be others now."""
@@ -136,6 +148,7 @@ class Serving:
             if connection.session_id is not None:
                 self._sessions[connection.session_id] = connection, caller_of(ctx)
                 connection.exit_stack.callback(self._sessions.pop, connection.session_id, None)
+                self._opening.pop(ctx.request.scope[_OPENING], None)  # type: ignore[union-attr] # put there above
         return await call_next(ctx)
 
 
@@ -162,6 +175,10 @@ class _Known:
 
     def subscribe(self, listener: Any) -> Any:  # noqa: ANN401 (the library's own signature is as wide)
         return self._bus.subscribe(lambda event: listener(event) if is_known(self._parts, self._caller) else None)
+
+
+def _may_open(headers: Headers) -> bool:
+    return not (_SESSION in headers or headers.get(_VERSION, b"").decode("latin-1") in MODERN_PROTOCOL_VERSIONS)
 
 
 async def _tell(connection: Connection) -> None:

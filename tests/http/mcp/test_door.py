@@ -1,9 +1,11 @@
 """The door `/mcp` is the same door: whoever is unknown, foreign, ambiguous or too large stays outside."""
 
+import asyncio
 import importlib.util
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -119,6 +121,24 @@ def test_one_key_cannot_take_all_sessions(served: Served) -> None:
         begin(served, key)
     refused = served.post(INITIALIZE, key)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    begin(served, served.key("bob"))
+
+
+def test_one_key_cannot_take_all_sessions_at_once(served: Served) -> None:
+    key = served.gateway.key("alice", "execute")
+    headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
+
+    async def flood() -> list[int]:
+        async with httpx.AsyncClient(headers=headers, timeout=WAIT_S) as client:
+            answers = await asyncio.gather(*(client.post(served.url, json=INITIALIZE) for _ in range(100)))
+        return [each.status_code for each in answers]
+
+    found = Counter(asyncio.run(flood()))
+    assert set(found) == {200, 429}
+    assert found[200] <= 32
+    while (refused := served.post(INITIALIZE, key)).status_code == 200:
+        found[200] += 1
+    assert (refused.status_code, found[200]) == (429, 32)
     begin(served, served.key("bob"))
 
 

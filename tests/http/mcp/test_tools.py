@@ -43,6 +43,14 @@ def test_who_may_not_execute_sees_nothing_and_can_tell_nothing_apart(served: Ser
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("given", [{"action": "add"}, {"batch": []}, {"c": 1}, {}])
+def test_no_argument_tells_a_hidden_tool_from_none(served: Served, mode: str, given: dict[str, Any]) -> None:
+    for name in ("demo__add", "demo__none"):
+        with pytest.raises(MCPError, match=f"^there is no tool `{name}`$"):
+            served.call(mode, name, served.key("erin"), **given)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_what_was_hidden_was_asked_all_the_same_and_is_in_the_log(served: Served, mode: str) -> None:
     for name in ("demo__add", "other__add"):
         with pytest.raises(MCPError):
