@@ -1,7 +1,6 @@
 """A house: every part of one home, put together, recovered, and kept up until it is closed."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -46,7 +45,6 @@ from gateway.own_log import quiet_libraries
 from gateway.policy.engine import check_casbin
 from gateway.registry.store import open_registry
 
-_log = logging.getLogger("hearthgate")
 _SUMMARY_S = 60.0
 _TRAFFIC_S = 1.0
 _USES_S = 60.0
