@@ -203,6 +203,9 @@ class Pool:
 
     def _make_next(self, key: Key, job: Job) -> None:
         """Have a cell ready for the next call of a plugin that is called often, when nothing else is to be done."""
+        if key.spec.program is not None:
+            # SECURITY: it runs from the start, and so would see what is shown to it though nobody had called it.
+            return
         if not self._heat.warms(key.spec) or self._conversations or self._closing or not self._resting.enabled:
             return
         if key.epoch == self._epoch and key not in self._making and not self._is_old(job):

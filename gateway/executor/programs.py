@@ -15,7 +15,7 @@ _Found = tuple[tuple[int, int, int, int], Program]
 
 
 class Programs:
-    """Finds what a command starts; what a program is made of is looked up again when its file changes."""
+    """Finds what a command starts; what a program is made of is looked up again when its files change."""
 
     def __init__(self, named: Mapping[str, str]) -> None:
         self._named = {**named, OWN_PROGRAM: os.path.realpath(sys.executable)}
@@ -37,7 +37,7 @@ class Programs:
             there = Path(path).stat()
             version = (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
             known = self._found.get(tuple(command))
-            if known is None or known[0] != version:
+            if known is None or known[0] != version or not all(Path(file).exists() for _, file in known[1].files):
                 known = (version, find_program(path, command[1:]))
                 self._found[tuple(command)] = known
         except SandboxError as error:

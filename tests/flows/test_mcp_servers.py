@@ -111,6 +111,14 @@ def test_it_stays_only_where_the_policy_and_its_author_want_it(
     assert done(home, "len(TICKS)") == ("2" if policy and not manifest else "1")
 
 
+def test_no_server_is_started_before_it_is_called(home: Home) -> None:
+    install(home, isolation="pristine")
+    for _ in range(4):
+        done(home, "1")
+    assert home.parts.pool.resting == ()
+    assert not home.parts.pool._makers
+
+
 @pytest.mark.parametrize(
     ("mode", "outcome", "said"),
     [
