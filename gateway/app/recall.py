@@ -28,6 +28,8 @@ def recall_samples(reader: LogReader, plugin_id: str, generation: int, known: in
 def _is_wanted(details: dict[str, Any], generation: int) -> bool:
     if details.get("trial"):
         return False  # WHY: a generation that is only tried is called by nobody
+    if details.get("from_outside"):
+        return False  # WHY: that somebody ended it says nothing of the plugin
     if "hook" in details:
         return False  # WHY: a hook is no call of anybody's.
     return details.get("generation") == generation and details.get("outcome") not in _UNTOLD

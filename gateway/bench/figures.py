@@ -23,8 +23,8 @@ class Sample:
 
     @classmethod
     def of(cls, result: RunResult) -> "Sample | None":
-        """Take a call's end; None if the plugin never ran, for that says nothing of it."""
-        if result.outcome in {Outcome.REFUSED, Outcome.UNKNOWN}:
+        """Take a call's end; None if it says nothing of the plugin: it never ran, or was ended from outside."""
+        if result.from_outside or result.outcome in {Outcome.REFUSED, Outcome.UNKNOWN}:
             return None
         usage = result.usage
         return cls(

@@ -55,6 +55,7 @@ class RunResult:
     files: dict[str, Json] | None = None  # which of the host's files its cell saw; None: its manifest names none
     isolation: Isolation = Isolation.PRISTINE  # how the call was kept apart from others
     broke_protocol: bool = False  # what its cell sent was no frame
+    from_outside: bool = False  # a person, or the gateway, ended it, which says nothing of the plugin
     backend: str | None = None  # who made its cell; None: nobody did
 
     @property

@@ -72,6 +72,7 @@ def result_of(said: Said, conversation: Conversation, usage: Usage, stdout: str)
         asks=tuple(conversation.notes),
         isolation=conversation.isolation,
         broke_protocol=conversation.broke_protocol,
+        from_outside=conversation.kill_reason is not None and said.outcome is not Outcome.RETURNED,
     )
 
 

@@ -285,7 +285,8 @@ def _may_keep_files(spec: Spec) -> bool:
 
 
 def _never_began(job: Job, why: str) -> RunResult:
-    return RunResult(outcome=Outcome.KILLED, error=why, usage=Usage(wall_s=0.0), isolation=job.isolation)
+    nothing = Usage(wall_s=0.0)
+    return RunResult(outcome=Outcome.KILLED, error=why, usage=nothing, isolation=job.isolation, from_outside=True)
 
 
 def _not_raised(error: SandboxError) -> HostCannotKeepError:

@@ -103,7 +103,9 @@ def _behaviour(parts: Parts, reader: LogReader, plugin: Plugin) -> Behaviour:
     return Behaviour(
         violations=count("permission_violation"),
         denials=count("access_denied"),
-        kills=count("execution_timeout") + sum(row["resolution"] == "killed" for row in killed),
+        # WHY: that a person ended a call says nothing of the plugin, either.
+        kills=count("execution_timeout")
+        + sum(row["resolution"] == "killed" and not row["details"].get("from_outside") for row in killed),
     )
 
 

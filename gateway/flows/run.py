@@ -139,14 +139,15 @@ class Run:
     def _stopped(self, decisions: list[Decision]) -> RunResult | None:
         """Give the end of a call that was given up, or whose right to run was taken away, while it was recorded."""
         if self.call.waiting is not None and self.call.waiting.has_given_up:
-            return RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=NOTHING_USED)
+            return RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=NOTHING_USED, from_outside=True)
         # SECURITY: whatever took it away has killed what ran; this call was not among it yet.
         there = self.parts.registry.plugins.get(self.plugin.id)
         # WHY: a reload meanwhile takes nothing away; the call ends on the generation that it began with.
         same = there is not None and there.registration == self.plugin.registration
         if same and all(still_allowed(self.parts, each) for each in decisions):
             return None
-        return RunResult(outcome=Outcome.KILLED, error="its right to run was taken away", usage=NOTHING_USED)
+        taken = "its right to run was taken away"
+        return RunResult(outcome=Outcome.KILLED, error=taken, usage=NOTHING_USED, from_outside=True)
 
     async def _run(self, sight: Sight) -> RunResult:
         backend = backend_of(self.parts, self.plugin)
@@ -239,6 +240,7 @@ class Run:
             "asks": list(result.asks),
             "isolation": result.isolation.value,
             "backend": result.backend,
+            **({"from_outside": True} if result.from_outside else {}),
         }
         # WHY: personal, for the words of a plugin's exception may be a user's.
         personal: dict[str, Json] = (

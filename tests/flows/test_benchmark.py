@@ -165,6 +165,30 @@ def test_calls_before_a_restart_count_too(home: "Home") -> None:
     assert (latest["executions"], latest["errors"]) == (17, 1)
 
 
+def test_a_call_that_a_person_ended_says_nothing_of_the_plugin(home: "Home") -> None:
+    install(home, isolation="shared")
+    for verb in ("suspend", "resume"):
+        running = home.owner.start("POST", "/v1/plugins/meter/execute", {"payload": {"action": "quick", "wait": 30}})
+        if verb == "suspend":
+            home.until(lambda: home.running("meter"))
+            assert home.owner.post("/v1/plugins/meter/suspend", {"reason": "look"}).status_code == 200
+            assert running.result(20).json()["outcome"] == "killed"
+        else:
+            assert running.result(20).status_code == 409
+            assert home.owner.post("/v1/plugins/meter/resume", {"reason": "looked"}).status_code == 200
+    (ended,) = home.records(event_type="execution_failed")
+    assert (ended["resolution"], ended["details"]["from_outside"]) == ("killed", True)
+    for _ in range(2):
+        call(home, 10)
+        home.until(lambda: home.owner.get(PATH).json()["benchmarks"])
+        latest = home.owner.get(PATH).json()["latest"]
+        assert (latest["executions"] % 10, latest["errors"]) == (0, 0)
+        home.reopen()
+    assert not any(
+        each["name"] == "kills" for each in home.owner.get("/v1/plugins/meter/risk").json()["computed"]["parts"]
+    )
+
+
 def test_an_uninstalled_plugins_figures_go_with_it(make_home: "MakeHome") -> None:
     home = make_home()
     install(home)
