@@ -37,7 +37,11 @@ _ENVIRONMENT = {
 
 
 class ServerError(Exception):
-    """The program did not do what a server of tools does."""
+    """The program answered with an error, or with what is no result of a tool."""
+
+
+class LostServerError(ServerError):
+    """The program ended, or what it says is no conversation any more: nothing further can be asked of it."""
 
 
 def start(program: Program, confine: Callable[[], None]) -> "Server":
@@ -88,7 +92,7 @@ def serve_calls(sock: socket.socket, server: "Server", *, most: int | None) -> i
         try:
             answer = checked({"t": "result", "value": _answer(call[0], sock, channel, server)})
         except BaseException as error:  # noqa: BLE001  # whatever went wrong is an answer
-            answer = failure(error)
+            answer = {**failure(error), "last": isinstance(error, LostServerError)}
         channel.finish(answer)
         if most is not None:
             most -= 1
@@ -143,7 +147,7 @@ class Server:
             for tool in self._listed():
                 name = tool.get("name")
                 if not isinstance(name, str) or name in found or len(found) >= _MAX_TOOLS:
-                    raise ServerError(f"it lists a tool without a name, one twice, or more than {_MAX_TOOLS}")
+                    raise LostServerError(f"it lists a tool without a name, one twice, or more than {_MAX_TOOLS}")
                 found[name] = tool
             self._tools = found
         return self._tools
@@ -166,7 +170,7 @@ class Server:
         client = {"name": "hearthgate", "version": "1"}
         told = self._ask("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client})
         if not isinstance(told.get("capabilities"), dict) or "tools" not in told["capabilities"]:
-            raise ServerError("it offers no tools")
+            raise LostServerError("it offers no tools")
         self._send({"method": "notifications/initialized"})
         self._is_ready = True
 
@@ -176,12 +180,12 @@ class Server:
             page = self._ask("tools/list", {} if cursor is None else {"cursor": cursor})
             tools = page.get("tools")
             if not isinstance(tools, list) or not all(isinstance(each, dict) for each in tools):
-                raise ServerError("its list of tools is none")
+                raise LostServerError("its list of tools is none")
             yield from tools
             cursor = page.get("nextCursor")
             if cursor is None:
                 return
-        raise ServerError(f"its list of tools has more than {_MAX_PAGES} pages")
+        raise LostServerError(f"its list of tools has more than {_MAX_PAGES} pages")
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         self._asked += 1
@@ -227,14 +231,14 @@ class Server:
     def _receive(self) -> Mapping[str, Any]:
         line = self._line(wait=True)
         if line is None:
-            raise ServerError(f"it ended {_how(self._pid)} before it answered")
+            raise LostServerError(f"it ended {_how(self._pid)} before it answered")
         return _message(line)
 
     def _line(self, *, wait: bool) -> bytes | None:
         """Give its next line; None where it ended, or where there is none and nobody waits."""
         while (end := self._pending.find(b"\n")) < 0:
             if len(self._pending) > MAX_LINE_BYTES:
-                raise ServerError(f"it wrote a line of more than {MAX_LINE_BYTES} bytes")
+                raise LostServerError(f"it wrote a line of more than {MAX_LINE_BYTES} bytes")
             if not self._await(self._from_it, select.POLLIN, wait=wait):
                 return None
             data = os.read(self._from_it, _READ_BYTES)
@@ -255,7 +259,7 @@ class Server:
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                raise ServerError(f"it ended {_how(self._pid)}, or closed its input") from None
+                raise LostServerError(f"it ended {_how(self._pid)}, or closed its input") from None
 
     def _await(self, descriptor: int, event: int, *, wait: bool) -> bool:
         """Wait until it can be spoken with; tells whether it can."""
@@ -295,7 +299,7 @@ def _message(line: bytes) -> Mapping[str, Any]:
     try:
         return frames.decode_header(line)
     except frames.ProtocolError as error:
-        raise ServerError(f"it wrote a line that is no message: {error}") from None
+        raise LostServerError(f"it wrote a line that is no message: {error}") from None
 
 
 def _result(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -70,6 +70,7 @@ class Said:
     output: Json = None
     error: str | None = None
     is_sound: bool = False  # the call was answered, and nothing was said beyond that
+    is_last: bool = False  # the cell says that it cannot answer another call
 
 
 class Conversation:
@@ -156,7 +157,7 @@ class Conversation:
                 for header, blob in frames:
                     said = await self._take(header, blob)
                     if said is not None:
-                        return replace(said, is_sound=self._is_silent(frames))
+                        return replace(said, is_sound=not said.is_last and self._is_silent(frames))
         except (ConnectionError, BrokenPipeError):
             pass  # WHY: a cell that died closes its end; how it died is asked elsewhere
         return Said(Outcome.UNKNOWN)
@@ -176,7 +177,7 @@ class Conversation:
             case "result":
                 return Said(Outcome.RETURNED, output=cast("Json", header.get("value")))
             case "error":
-                return Said(Outcome.FAILED, error=_sentence(header))
+                return Said(Outcome.FAILED, error=_sentence(header), is_last=header.get("last") is True)
             case "ask":
                 await self._take_ask(header, blob)
             case "log":

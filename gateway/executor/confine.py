@@ -17,6 +17,7 @@ _MB = 1 << 20
 _DEFAULT_TIMEOUT_S = 30.0
 _DEFAULT_MEMORY_MB = 256
 _DEFAULT_SCRATCH_MB = 32
+SERVERS_OPEN_FILES = 1024
 _NO_CODE = "main.py"  # of a server nothing of this name is read
 
 
@@ -73,7 +74,8 @@ def confine(
             memory_bytes=min(asked.memory_mb or _DEFAULT_MEMORY_MB, caps.memory_mb) * _MB,
             scratch_bytes=min(asked.disk_mb or _DEFAULT_SCRATCH_MB, caps.scratch_mb) * _MB,
             processes=caps.processes,
-            open_files=64,
+            # WHY: runtimes like Node open all modules of a program at once.
+            open_files=64 if manifest.runtime is Runtime.PYTHON else SERVERS_OPEN_FILES,
             output_bytes=caps.output_bytes,
             cpu_percent=asked.cpu_percent,
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import HostCannotKeepError, MalformedError
-from gateway.executor.confine import Showing, host_uid
+from gateway.executor.confine import SERVERS_OPEN_FILES, Showing, host_uid
 from sandbox import frames
 from sandbox.errors import ProtocolError, SandboxError
 from sandbox.launcher import Cell, Launcher
@@ -56,7 +56,7 @@ def list_tools(
             packages=None if packages is None else str(packages.resolve()),
             program=program,
             mounts=tuple(Mount(source=each.source, target=each.target, identity=each.identity) for each in showings),
-            limits=Limits(timeout_s=_ASKING_S, memory_bytes=_MEMORY_BYTES),
+            limits=Limits(timeout_s=_ASKING_S, memory_bytes=_MEMORY_BYTES, open_files=SERVERS_OPEN_FILES),
             require_cgroup=os.getuid() == 0,
         )
         with Launcher() as launcher, launcher.spawn(spec) as cell:

@@ -21,7 +21,9 @@ def neighbours() -> str | None:
     if not names:
         return None
     named = ", ".join([*(name for name, _ in names.most_common(_NAMED)), *(["..."] if len(names) > _NAMED else [])])
+    count = names.total()
+    told = f"{count} other programs run" if count > 1 else "another program runs"
     return (
-        f"{names.total()} other programs run as this user (uid {uid}: {named}), and each of them is the owner over the "
+        f"{told} as this user (uid {uid}: {named}), and each of them is the owner over the "
         'unix socket: give the gateway a user of its own (docs/operations.md), or set `[http] socket = "off"`'
     )

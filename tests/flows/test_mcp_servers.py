@@ -135,6 +135,24 @@ def test_what_goes_wrong_in_it_is_how_the_call_ended(home: Home, mode: str, outc
     assert said in told["error"]
 
 
+def test_a_server_that_ended_is_started_anew_by_the_next_call(home: Home) -> None:
+    install(home, "gone")
+    for _ in range(2):
+        assert "ended with exit status 3" in run(home, "1")["error"]
+        assert home.owner.get("/v1/plugins/server").json()["cells_waiting"] == 0
+    # Its twin: one that only answers with an error stays.
+    home.owner.post("/v1/plugins/server/uninstall", {"reason": "test"})
+    install(home, "error")
+    assert "not today" in run(home, "1")["error"]
+    assert home.owner.get("/v1/plugins/server").json()["cells_waiting"] == 1
+
+
+def test_it_may_open_all_its_modules_at_once(home: Home) -> None:
+    install(home)
+    assert done(home, "len([open('/dev/null') for _ in range(900)])") == "900"
+    assert "Too many open files" in run(home, "[open('/dev/null') for _ in range(1100)]")["error"]
+
+
 def test_an_error_of_the_tool_is_a_call_that_failed(home: Home) -> None:
     install(home)
     told = run(home, "1 / 0")
