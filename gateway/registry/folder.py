@@ -18,6 +18,7 @@ from gateway.registry.manifest import MANIFEST_FILE
 BUILDING, _LEAVING = ".building-", ".leaving-"
 _MAX_FILES = 5000
 _MAX_BYTES = 64 << 20
+MAX_MANIFEST_BYTES = 1 << 20
 LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 
 
@@ -35,7 +36,7 @@ def read_plugin_folder(folder: Path) -> PluginFolder:
 
     Raises:
         NotFoundError: there is no such folder.
-        MalformedError: it holds a link, a device, too much, or a manifest.json that is not JSON.
+        MalformedError: it holds a link, a device, too much, or a manifest.json that is large or not JSON.
     """
     if not folder.is_dir() or folder.is_symlink():
         raise NotFoundError(f"there is no folder `{folder}`")
@@ -46,6 +47,8 @@ def read_plugin_folder(folder: Path) -> PluginFolder:
         digest.update(f"{len(path.encode())} {path} {int(executable)} {len(content)}\n".encode())
         digest.update(content)
     manifest = next((content for path, _, content in files if path == MANIFEST_FILE), None)
+    if manifest is not None and len(manifest) > MAX_MANIFEST_BYTES:
+        raise MalformedError(f"`{MANIFEST_FILE}` has more than {MAX_MANIFEST_BYTES >> 20} MiB")
     return PluginFolder(
         manifest=None if manifest is None else parse_json_strictly(manifest, MANIFEST_FILE),
         files=files,

@@ -24,6 +24,7 @@ MANIFEST_FILE = "manifest.json"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _CAPABILITY = re.compile(r"[a-z][a-z0-9_]*\Z")
 _LIVE_RELOAD_SINCE = parse_version("2.0.0")
+MOST_SCHEMAS = 1000  # in one manifest, those within others not counted
 _RIGHTS = ("requested_permissions", "optional_permissions")
 _OF_HOSTS = frozenset({Kind.NETWORK, Kind.API})
 _RUNNING = frozenset({Kind.SYSTEM, Kind.FILE})
@@ -63,6 +64,7 @@ class _Reading:
         self.file = file
         self.problems: list[Problem] = []
         self._unread = unread
+        self._schemas = 0
         self._unclear_rights = any(each.startswith(_RIGHTS) for each in unread)
 
     def manifest(self, raw: Mapping[str, Json]) -> Manifest | None:
@@ -226,6 +228,13 @@ class _Reading:
             yield name, Parameter(shape=self._shape(place, each), needed=name in needed)
 
     def _shape(self, place: str, written: Json) -> Shape:
+        if isinstance(written, dict):
+            # SECURITY: each is compiled, and a pattern takes a thousand times the room that it is written in.
+            self._schemas += 1
+            if self._schemas > MOST_SCHEMAS:
+                if self._schemas == MOST_SCHEMAS + 1:
+                    self.wrong(place, f"more than {MOST_SCHEMAS} JSON Schemas in one manifest")
+                return Shape("any")
         try:
             return parse_shape(written)
         except MalformedError as error:

@@ -89,7 +89,8 @@ class CapabilityPart(Part):
     requires: Annotated[
         tuple[RequirePart, ...],
         BeforeValidator(listed),
-        Field(description="Permissions without which a call is denied before it begins."),
+        # SECURITY: each is a question and a record of each call.
+        Field(max_length=50, description="Permissions without which a call is denied before it begins."),
     ] = ()
     idempotent: Annotated[bool, Field(description="Calling it again does no harm, so it may be benchmarked.")] = False
     tool: Annotated[

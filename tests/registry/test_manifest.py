@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.permission import FAMILIES, Kind
 from gateway.errors import MalformedError
-from gateway.registry.folder import parse_json_strictly
+from gateway.registry.folder import MAX_MANIFEST_BYTES, parse_json_strictly, read_plugin_folder
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.manifest_conditions import manifest_scope
 from gateway.registry.manifest_schema import manifest_schema
@@ -59,6 +59,30 @@ def test_a_mistake_is_named_with_its_place(fault: dict[str, Any]) -> None:
     told = [str(each) for each in caught.value.problems]
     for words in fault["want"]:
         assert any(each.startswith(f"manifest.json: {words}") or words in each for each in told), told
+
+
+MANY: dict[str, tuple[dict[str, Any], str]] = {
+    "parameters": ({"parameters": {f"p{each}": {"pattern": "^a"} for each in range(1001)}}, "1000 JSON Schemas"),
+    "requires": ({"requires": [{"permission": "vault_read", "scope": f"a/{each}"} for each in range(51)]}, "50"),
+}
+
+
+@pytest.mark.parametrize("member", MANY)
+def test_what_each_call_or_its_reading_would_pay_for_is_bounded(member: str) -> None:
+    more, told = MANY[member]
+    with pytest.raises(MalformedError) as caught:
+        parse_manifest({**GOOD, "capabilities": [{"name": "look", **more}]})
+    (problem,) = caught.value.problems
+    assert f"capabilities[0].{member}" in str(problem)
+    assert told in str(problem)
+
+
+def test_a_large_manifest_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({**GOOD, "description": "x" * MAX_MANIFEST_BYTES}))
+    with pytest.raises(MalformedError, match="more than 1 MiB"):
+        read_plugin_folder(folder)
 
 
 def test_all_mistakes_are_named_at_once() -> None:
