@@ -1,7 +1,8 @@
 """One connection: who is at its other end, and how long it may take to say something.
 
-SECURITY: nobody needs a key to connect. So a head and a body have a size and a time to come, and where there is no
-room for another connection one that says nothing makes room.
+SECURITY: nobody needs a key to connect. So a head and a body have a size and a time to come, of requests that are sent
+without waiting few are taken apart before their turn, and where there is no room for another connection one that says
+nothing, or reads nothing, makes room.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from gateway.http.identity import PEER
 _MAX_HEAD_BYTES = 64 << 10
 _HEAD_S = 10.0
 _BODY_S = 30.0
+_PIECE_BYTES = 1024  # that the parser is given at once: of requests behind one another it makes all that it is given
 _LOOKED_AT = 64  # of those that might make room
 _TOO_SLOW = (
     b'{"type":"urn:hearthgate:problem:too_slow","title":"The request did not come in time","status":408,'
@@ -36,6 +38,8 @@ class PeerProtocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle | None = None
     waiting_since: float | None = None  # what comes next is waited for since then; None while a request is answered
     _in_head, _in_body = True, False
+    unread_since: float | None = None  # since then it has not taken what it is told
+    _unparsed = b""  # what came behind a request that waits for its turn
     _beside_bytes = 0  # that came in a row and are of no body
 
     def __init__(self, *given: Any, most_connections: int = MOST_CONNECTIONS, **named: Any) -> None:  # noqa: ANN401 (what uvicorn gives)
@@ -63,13 +67,36 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came, but of what is no body no more in a row than a head has."""
-        if self._beside_bytes > _MAX_HEAD_BYTES:
-            # SECURITY: the parser keeps a head, and fields behind a body, of whatever size, whoever sends them.
-            self.transport.abort()
-            return
-        self._beside_bytes += len(data)
-        super().data_received(data)
+        """Take in what came, up to a request that has to wait for its turn; what is behind it waits as it came."""
+        if self.pipeline:
+            self.flow.pause_reading()
+        self._parse(self._unparsed + data)
+
+    def _parse(self, data: bytes) -> None:
+        at = 0
+        while at < len(data) and not self.pipeline and not self.transport.is_closing():
+            if self._beside_bytes > _MAX_HEAD_BYTES:
+                # SECURITY: the parser keeps a head, and fields behind a body, of whatever size, whoever sends them.
+                self.transport.abort()
+                return
+            piece = data[at : at + _PIECE_BYTES]
+            at += len(piece)
+            self._beside_bytes += len(piece)
+            super().data_received(piece)
+        self._unparsed = data[at:]
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        self.unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on telling."""
+        self.unread_since = None
+        super().resume_writing()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing of a wish for another protocol, which anybody may have; it is answered as any request."""
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""
@@ -97,14 +124,24 @@ class PeerProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with what was sent meanwhile, or wait for the next head."""
-        if self.pipeline:
-            super().on_response_complete()
-            return
-        # WHY: as it is inherited, but for a timer that would be set and taken back for every request.
+        # WHY: as it is inherited, but that it reads on only when nothing waits for its turn, and without a timer that
+        # would be set and taken back for every request.
         self.server_state.total_requests += 1
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
             self._wait()
+        if self._unparsed and not self.pipeline:
+            self._parse(self._unparsed)
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it is the client who is waited for; None while a request is answered."""
+        return self.waiting_since if self.unread_since is None else self.unread_since
 
     @property
     def _patience_s(self) -> float:
@@ -122,7 +159,7 @@ class PeerProtocol(HttpToolsProtocol):
         self._look = None
         if self.waiting_since is None:
             return
-        if self._in_body and self.flow.read_paused:
+        if self._unparsed or (self._in_body and self.flow.read_paused):
             self.waiting_since = self.loop.time()  # WHY: it is not the client who takes this long
         left_s = self.waiting_since + self._patience_s - self.loop.time()
         if left_s > 0:
@@ -133,7 +170,7 @@ class PeerProtocol(HttpToolsProtocol):
         elif self._in_body:
             self._end_late()
         else:
-            self.transport.close()
+            self.transport.abort()
 
     def _end_late(self) -> None:
         """End a connection whose body does not come; tells why, unless an answer is on its way."""
@@ -145,10 +182,10 @@ class PeerProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _make_room(self) -> bool:
-        """End the one of some connections that has said nothing for the longest; tells whether there was one."""
+        """End the one of some connections that was silent or deaf for the longest; tells whether there was one."""
         others = (each for each in islice(self.connections, _LOOKED_AT) if each is not self)
-        silent = [each for each in others if isinstance(each, PeerProtocol) and each.waiting_since is not None]
-        if not silent:
+        idle = [(since, each) for each in others if isinstance(each, PeerProtocol) and (since := each.idle_since)]
+        if not idle:
             return False
-        min(silent, key=lambda each: each.waiting_since or 0.0).transport.abort()
+        min(idle, key=lambda each: each[0])[1].transport.abort()
         return True

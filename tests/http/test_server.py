@@ -220,6 +220,63 @@ def test_connections_are_bounded_and_come_free_again() -> None:
     asyncio.run(attack())
 
 
+def test_of_requests_sent_without_waiting_few_are_taken_apart_and_all_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, heads, most = 20_000, 0, 0
+    inherited = peer.PeerProtocol.on_headers_complete
+
+    def counting(protocol: peer.PeerProtocol) -> None:
+        nonlocal heads, most
+        heads += 1
+        most = max(most, len(protocol.pipeline))
+        inherited(protocol)
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+        begun.set()
+        await go.wait()
+        await application(scope, receive, send)
+
+    async def attack() -> None:
+        async with listening(application=noting) as connect:
+            reader, writer = await connect()
+            writer.write(b"GET / HTTP/1.1\r\n\r\n" * count)
+            async with asyncio.timeout(60):
+                await begun.wait()
+                go.set()
+                for _ in range(count):
+                    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+    monkeypatch.setattr(peer.PeerProtocol, "on_headers_complete", counting)
+    begun, go = asyncio.Event(), asyncio.Event()
+    asyncio.run(attack())
+    assert heads == count
+    assert most < 100
+
+
+def test_who_reads_nothing_makes_room_too() -> None:
+    async def telling(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+        if scope["path"] != "/much":
+            await application(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        told.release()
+        for _ in range(2):
+            await send({"type": "http.response.body", "body": b"x" * (16 << 20), "more_body": True})
+
+    async def attack() -> None:
+        async with listening(3, telling) as connect:
+            for _ in range(3):
+                (await connect())[1].write(WHOLE.replace(b"/", b"/much", 1))
+                async with asyncio.timeout(10):
+                    await told.acquire()
+            for _ in range(6):
+                assert await answered(await connect())
+
+    told = asyncio.Semaphore(0)
+    asyncio.run(attack())
+
+
 def test_who_says_nothing_makes_room_for_who_says_something() -> None:
     async def attack() -> None:
         async with listening(3) as connect:
