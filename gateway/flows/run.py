@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -47,6 +48,7 @@ from gateway.flows.server_call import (
 )
 from gateway.flows.show_files import Sight, find_sight, watch_sight
 from gateway.flows.still_allowed import still_allowed
+from gateway.flows.tell import tell
 from gateway.flows.use_resource import asking_as
 from gateway.flows.without_texts import without_texts
 from gateway.registry.folder import snapshot_path
@@ -98,7 +100,7 @@ class Run:
             raise denied(next(each for each in recorded if not each.allowed))
         sight = await find_sight(parts, self.plugin, self.call, self.context)
         intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
-        await record_decisions(parts, [*recorded, *sight.decisions], self.context, intent)
+        await self._begin([*recorded, *sight.decisions], intent)
         # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
         try:
             result = self._stopped([*decisions, *sight.decisions]) or await self._run(sight)
@@ -116,6 +118,22 @@ class Run:
             raise
         await self._close(intent, result, decisions[0])
         return result, decisions[0]
+
+    async def _begin(self, decisions: list[Decision], intent: Record) -> None:
+        """Record that it begins; who is cancelled meanwhile goes on only when that is recorded, or not."""
+        recording = asyncio.ensure_future(record_decisions(self.parts, decisions, self.context, intent))
+        try:
+            await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            while not recording.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([recording])
+            if recording.exception() is None:
+                await self._close(
+                    intent,
+                    RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=NOTHING_USED, from_outside=True),
+                )
+            raise
 
     def _plugin_decisions(self) -> list[Decision]:
         own, through = plugin_subject(self.plugin.id), [plugin_subject(each) for each in self.call.chain]
@@ -249,7 +267,8 @@ class Run:
         if result.files is not None:
             personal["files"] = result.files
         try:
-            await self.parts.log.append(self._record(event_type, resolution, details, personal, ref=intent.event_id))
+            # WHY: what cannot be recorded now is recorded later, so that no call seems to run for ever.
+            await tell(self.parts, self._record(event_type, resolution, details, personal, ref=intent.event_id))
         except LogUnavailableError as error:
             raise OutcomeUnknownError(
                 "the call ran, but how it ended could not be recorded",

@@ -106,7 +106,7 @@ def test_a_rollback_tells_which_plugins_it_moves(granted: Home, hearthgate: Run)
     before = granted.owner.get("/v1/policy").json()["generation"]
     path = granted.folder / "policies" / "risk.toml"
     path.write_text(path.read_text().replace("moderate = 25", "moderate = 10", 1))
-    assert granted.reload().activated
+    granted.put_in_force()
     granted.close()
     left = hearthgate("policy", "rollback", before, "--dry-run", "--home", granted.folder)
     assert "plugin:notes: tier moderate -> low" in left.stdout, left.stderr

@@ -92,7 +92,7 @@ def test_a_grant_that_names_a_private_host_is_not_an_operators_rule(travel: Trav
     (record,) = home.records(event_type="permission_violation")
     assert record["details"]["host"] == f"good.test:{internet.echo}"
     home.write_rules(record["details"]["would_allow"] + "\n")
-    assert home.reload().activated
+    home.put_in_force()
     assert home.person("alice", "execute").run("puppet", ["connect", f"good.test:{internet.echo}"]) == ["hello"]
 
 

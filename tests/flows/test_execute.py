@@ -355,6 +355,12 @@ def test_nothing_runs_while_the_log_cannot_be_written(home: "Home") -> None:
     assert "recovered" in {row["event_type"] for row in rows}
     assert home.parts.resources.vault.list("alice", "notes") == []
     assert len(home.owner.get("/v1/keys").json()["keys"]) == 1
+    home.until(lambda: home.records(event_type="execution_completed"))
+    (started,) = home.records(event_type="execution_started")
+    (ended,) = home.records(event_type="execution_completed")
+    assert ended["details"]["execution_id"] == started["details"]["execution_id"]
+    home.reopen()
+    assert home.records(event_type="execution_lost") == []
 
 
 def test_an_answer_names_the_generation_and_what_was_used(home: "Home") -> None:

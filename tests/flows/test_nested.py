@@ -1,6 +1,10 @@
 """A plugin that calls another gets nothing by it that it could not have by itself."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+
+from gateway.domain.names import UserId
+from gateway.domain.record import Record
 
 if TYPE_CHECKING:
     from tests.conftest import Home, MakeHome
@@ -106,3 +110,25 @@ def test_the_callers_consent_is_needed_beside_the_called_ones(make_home: "MakeHo
     assert call(home, {"do": [["vault.read", "notes/a"]]})[0]["denied"] == "consent_required"
     assert alice.post("/v1/consents", {**consent, "scope": "notes/*", "plugin_id": "outer"}).status_code == 201
     assert "nothing is kept" in call(home, {"do": [["vault.read", "notes/a"]]})[0]["failed"]
+
+
+def test_a_call_whose_caller_ends_while_its_intent_is_recorded_has_an_end_too(home: "Home") -> None:
+    home.install("inner", wants=("vault_write notes",))
+    home.install("outer", wants=("plugin_execute inner", "vault_write notes"))
+    alice = home.person("alice", "execute")
+    append = home.parts.log.append
+
+    async def late(*records: Record, **how: bool) -> tuple[int, ...]:
+        numbers = await append(*records, **how)
+        if any((each.event_type, each.plugin_id) == ("execution_started", "inner") for each in records):
+            home.owner.start("POST", "/v1/plugins/outer/suspend", {"reason": "stop"})
+            while not any(task.cancelling() for task in asyncio.all_tasks()):  # noqa: ASYNC110 (nobody tells of it)
+                await asyncio.sleep(0)
+        return numbers
+
+    home.parts.log.append = late  # type: ignore[method-assign] # to end the caller at this very moment
+    write = ["plugins.call", "inner", {"do": [["vault.write", "notes/a", "late"]]}]
+    assert alice.begin("outer", write).result(20).json()["outcome"] == "killed"
+    home.until(lambda: len(home.records(event_type="execution_failed")) == 2)
+    assert [each["resolution"] for each in home.records(event_type="execution_failed")] == ["killed"] * 2
+    assert home.parts.resources.vault.list(UserId("alice"), "notes") == []

@@ -81,7 +81,7 @@ def test_an_earlier_generation_is_checked_with_todays_grants_and_cases(home: Hom
     ask = 'ask = { subject = "plugin:notes", kind = "vault", level = "write", scope = "notes/a" }'
     case = f'[[case]]\nname = "two"\n{ask}\nwant = "allow"\n'
     (home.folder / "policies" / "tests" / "two.toml").write_text(case)
-    assert home.reload().activated
+    home.put_in_force()
     refused = home.owner.get(f"/v1/policy/generations/{first}")
     assert refused.status_code == 409
     assert "case `two`" in refused.text

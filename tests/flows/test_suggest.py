@@ -35,7 +35,7 @@ def test_what_no_rule_allows_takes_a_rule_and_its_flips_are_told(make_home: Make
         ("vault_write", "allow"),
     ]
     home.write_rules(RULES + change["line"] + "\n")
-    assert home.reload().activated
+    home.put_in_force()
     asked = {"subject": "plugin:notes", "permission": "vault_write", "scope": "a,b"}
     assert home.owner.post("/v1/decisions", asked).json()["effect"] == "allow"
 
