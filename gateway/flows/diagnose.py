@@ -26,15 +26,18 @@ def readiness(parts: Parts) -> list[Json]:
     return missing
 
 
-def diagnose(parts: Parts) -> Mapping[str, Json]:
-    """Prove the host anew and tell everything that is missing; `ok` only if nothing is that is needed."""
+def diagnose(parts: Parts, *, asking: int | None = None) -> Mapping[str, Json]:
+    """Prove the host anew and tell everything that is missing; `ok` only if nothing is that is needed.
+
+    `asking` is the process that wants to know, and is no neighbour of the gateway for that.
+    """
     parts.host.prove()
     missing = readiness(parts)
     host: list[Json] = [*parts.host.as_json()]
     return {
         "ok": not missing,
         "missing": missing,
-        "warnings": _warnings(parts),
+        "warnings": _warnings(parts, asking),
         "host": host,
         "versions": {
             "hearthgate": importlib.metadata.version("hearthgate"),
@@ -44,14 +47,14 @@ def diagnose(parts: Parts) -> Mapping[str, Json]:
     }
 
 
-def _warnings(parts: Parts) -> list[Json]:
+def _warnings(parts: Parts, asking: int | None) -> list[Json]:
     warnings: list[Json] = [str(problem) for problem in parts.policy.problems]
     if sqlite3.sqlite_version_info < _SQLITE_WAL_FIXED:
         warnings.append(
             f"SQLite {sqlite3.sqlite_version} has a WAL bug that two writing connections can hit; "
             "the gateway keeps one for each database, so let no other program write them"
         )
-    if (others := neighbours()) is not None:
+    if (others := neighbours(asking)) is not None:
         warnings.append(others)
     descriptors.raise_limit()
     if (room := descriptors.room()) < descriptors.MOST_CONNECTIONS:

@@ -8,10 +8,13 @@ import psutil
 _NAMED = 5
 
 
-def neighbours() -> str | None:
-    """Say which programs run as this user beside the gateway, those that started it and those that it started."""
+def neighbours(asking: int | None = None) -> str | None:
+    """Say which programs run as this user beside the gateway, those that started it and those that it started.
+
+    `asking` is left out too: the process that wants to know, without those that started it.
+    """
     uid, own = os.geteuid(), psutil.Process()
-    kin = {own.pid, *(each.pid for each in own.parents()), *(each.pid for each in own.children(recursive=True))}
+    kin = {own.pid, asking, *(each.pid for each in own.parents()), *(each.pid for each in own.children(recursive=True))}
     names: Counter[str] = Counter()
     for each in psutil.process_iter(["pid", "uids", "name", "cmdline"]):
         found = each.info

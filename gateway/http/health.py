@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 from gateway.domain.caller import Caller
@@ -12,6 +12,7 @@ from gateway.flows.authorize import authorize, authorize_again
 from gateway.flows.diagnose import diagnose, readiness
 from gateway.flows.parts import Parts
 from gateway.flows.watch_over import measure
+from gateway.http.identity import peer_pid
 from gateway.meter import CONTENT_TYPE
 
 
@@ -31,10 +32,12 @@ async def ready(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) 
 
 
 @get("/v1/doctor")
-async def doctor(parts: NamedDependency[Parts], caller: NamedDependency[Caller]) -> dict[str, Any]:
+async def doctor(
+    parts: NamedDependency[Parts], caller: NamedDependency[Caller], request: Request[Any, Any, Any]
+) -> dict[str, Any]:
     """Prove anew what the host can keep, and tell what home and host lack."""
     await authorize(parts, caller, Level.READ, "policy")
-    return dict(await asyncio.to_thread(diagnose, parts))
+    return dict(await asyncio.to_thread(diagnose, parts, asking=peer_pid(request.scope)))
 
 
 @get("/metrics", media_type=CONTENT_TYPE)

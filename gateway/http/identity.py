@@ -103,6 +103,12 @@ class Identity:
         )
 
 
+def peer_pid(scope: Scope) -> int | None:
+    """Give the process at the other end of the unix socket, as the kernel told when it came; None on any other way."""
+    client = scope.get("client")
+    return client[1] if client is not None and client[0].startswith(PEER) else None
+
+
 def _reason(scope: Scope) -> str | None:
     if not scope["query_string"]:
         return None

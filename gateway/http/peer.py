@@ -51,8 +51,8 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family == socket.AF_UNIX:
-            _, uid, _ = _UCRED.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            self.client = (f"{PEER}{uid}", 0)
+            pid, uid, _ = _UCRED.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            self.client = (f"{PEER}{uid}", pid)
         elif len(self.connections) > self._most_connections and not self._make_room():
             transport.abort()
             return

@@ -31,6 +31,7 @@ def test_a_program_of_the_same_user_is_named_and_our_own_are_not(
             assert after is not None
             assert "an-agent" in after
             assert f"uid {os.geteuid()}" in after
+            assert "an-agent" not in (neighbours(asking=other) or "")
         finally:
             os.kill(other, signal.SIGKILL)
     finally:

@@ -3,17 +3,29 @@
 import asyncio
 import contextlib
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.http import peer, server
+from gateway.http.identity import peer_pid
 from gateway.http.server import Listeners
 
 CHUNKED = b"Transfer-Encoding: chunked"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as one:
+    one.connect(sys.argv[1])
+    one.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    while not one.recv(4096).endswith(b"ok"):
+        pass
+"""
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -54,6 +66,31 @@ async def answered(connection: Connection) -> bool:
     connection[1].write(WHOLE)
     async with asyncio.timeout(10):
         return (await connection[0].readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+
+def test_the_kernel_tells_which_process_of_which_user_asks_over_the_socket(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 (ASGI)
+        seen.append((scope["client"], peer_pid(scope)))
+        await application(scope, receive, send)
+
+    async def ask() -> None:
+        listeners = Listeners(noting, grace_s=1.0)
+        listeners.listen_unix(tmp_path / "x.sock")
+        host, port = listeners.listen_tcp("127.0.0.1", 0)
+        await listeners.start()
+        asker = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", ASK, tmp_path / "x.sock")
+        async with asyncio.timeout(20):
+            assert await asker.wait() == 0
+        tcp = await asyncio.open_connection(host, port)
+        assert await answered(tcp)
+        tcp[1].close()
+        await listeners.stop()
+        assert seen[0] == ((f"unix-uid:{os.geteuid()}", asker.pid), asker.pid)
+        assert seen[1][1] is None
+
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"\r\n", WHOLE[:-2]])
