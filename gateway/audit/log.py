@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from gateway.audit.batch import Batch, LogCounts
 from gateway.audit.book import CheckpointBook
 from gateway.audit.erase import Erased
 from gateway.audit.forgetting import Forgetting
-from gateway.audit.group_commit import Batch, LogCounts
 from gateway.audit.history import check_history, check_presence
 from gateway.audit.key_files import read_or_make_key
 from gateway.audit.key_rotation import KeyRotation
