@@ -206,15 +206,16 @@ def test_many_calls_leave_no_descriptor_process_or_group(launcher: Launcher, dee
 
     one()
     zygote = zygote_of(launcher)
-    before = descriptors(os.getpid()), descriptors(zygote), read_hidden(zygote, "mounts")
+
+    def held() -> list[int]:
+        lines = (read_hidden(zygote, "mounts") or b"").splitlines()
+        return [len(each or ()) for each in (descriptors(os.getpid()), descriptors(zygote), lines)]
+
+    # Beyond the first calls there may be something that is about to be closed; a leak grows with each call.
+    before = held()
     for _ in range(25):
         one()
-
-    def after() -> tuple[object, ...]:
-        return descriptors(os.getpid()), descriptors(zygote), read_hidden(zygote, "mounts")
-
-    # The zygote closes the last end a moment after it told of a cell's end.
-    assert until(lambda: after() == before), (before, after())
+    assert until(lambda: all(now <= then for now, then in zip(held(), before, strict=True))), (before, held())
     assert Path(f"/proc/{zygote}/task/{zygote}/children").read_text() == ""
     assert not list(Path("/sys/fs/cgroup").glob(f"**/hearthgate-{launcher.zygote_pid}/cell-*"))
 
