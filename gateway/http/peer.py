@@ -8,9 +8,11 @@ nothing, or reads nothing, makes room.
 import asyncio
 import socket
 import struct
+import sys
 from itertools import islice
 from typing import Any
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.descriptors import MOST_CONNECTIONS
@@ -41,6 +43,7 @@ class PeerProtocol(HttpToolsProtocol):
     unread_since: float | None = None  # since then it has not taken what it is told
     _unparsed = b""  # what came behind a request that waits for its turn
     _beside_bytes = 0  # that came in a row and are of no body
+    _wished_at: int | None = None  # in the piece that was read last, where a wish for another protocol ended
 
     def __init__(self, *given: Any, most_connections: int = MOST_CONNECTIONS, **named: Any) -> None:  # noqa: ANN401 (what uvicorn gives)
         super().__init__(*given, **named)
@@ -82,8 +85,22 @@ class PeerProtocol(HttpToolsProtocol):
             piece = data[at : at + _PIECE_BYTES]
             at += len(piece)
             self._beside_bytes += len(piece)
+            self._wished_at = None
             super().data_received(piece)
+            if self._wished_at is not None:
+                at += self._wished_at - len(piece)
+                self._read_without_wish()
         self._unparsed = data[at:]
+
+    def _read_without_wish(self) -> None:
+        """Read a head anew without its wish for another protocol, which is not granted (RFC 9110, 7.8)."""
+        # SECURITY: the parser takes what is behind such a head for another request, though it may be its body.
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT" or any(b"\r" in line or b"\n" in line for line in lines):
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        super().data_received(b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines, b"", b""]))
 
     def pause_writing(self) -> None:
         """Note that the client does not read."""
@@ -96,7 +113,9 @@ class PeerProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing of a wish for another protocol, which anybody may have; it is answered as any request."""
+        """Note how far the parser came, up to a wish for another protocol; without a word, for anybody may have it."""
+        wish = sys.exception()
+        self._wished_at = wish.args[0] if isinstance(wish, HttpParserUpgrade) else None
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""
@@ -106,6 +125,8 @@ class PeerProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait for the body from now on."""
+        if self.parser.should_upgrade():
+            return  # WHY: it is read anew, see `_read_without_wish`
         self._in_head, self._in_body, self._beside_bytes = False, True, 0
         self._wait()
         super().on_headers_complete()
@@ -119,6 +140,8 @@ class PeerProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait no longer: the request is there."""
+        if self.parser.should_upgrade():
+            return
         self._in_body, self.waiting_since, self._beside_bytes = False, None, 0
         super().on_message_complete()
 

@@ -31,6 +31,7 @@ def ask(body: str = GOOD, head: str = KNOWN + JSON, line: str = "POST /v1/decisi
 
 EVALUATE = "POST /access/v1/evaluation HTTP/1.1"
 HEALTH = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WISH = "Connection: Upgrade\r\nUpgrade: h2c\r\n"
 CHUNKED = f"transfer-encoding: chunked\r\n\r\n{len(GOOD):x}\r\n{GOOD}\r\n0\r\n\r\n"
 STREAMS = {
     "one": (ask(), 1),
@@ -42,7 +43,8 @@ STREAMS = {
     "old": (ask(line="POST /v1/decisions HTTP/1.0"), 1),
     "old, kept": (ask(head=KNOWN + JSON + "Connection: keep-alive\r\n", line="POST /v1/decisions HTTP/1.0"), 1),
     "waits to be let": (ask(head=KNOWN + JSON + "Expect: 100-continue\r\n"), 2),
-    "wants another protocol": (ask(head=KNOWN + JSON + "Connection: Upgrade\r\nUpgrade: h2c\r\n"), 1),
+    "wants another protocol": (ask(head=KNOWN + JSON + WISH) + HEALTH + ask(head=KNOWN + JSON + WISH), 3),
+    "wants to go through": (ask(line="CONNECT localhost:80 HTTP/1.1") + ask(), 1),
     "in AuthZEN's words": (ask(ASKED, line=EVALUATE) + ask() + ask(ASKED, line=EVALUATE), 3),
     "in AuthZEN's words, with an id": (ask(ASKED, KNOWN + JSON + "X-Request-ID: 7\r\n", EVALUATE) + ask(), 2),
     "a query": (ask(line="POST /v1/decisions?reason=x HTTP/1.1"), 1),
@@ -167,6 +169,28 @@ def test_every_stream_is_answered_alike(quiet_home: "Home", name: str, seed: int
     assert answers(short) == answers(whole)
     assert closed == closed_too
     assert len(answers(short)) == count
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", [StraightProtocol, PeerProtocol])
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "TLS/1.0, h2c"])
+def test_a_wish_for_another_protocol_changes_no_answer(
+    quiet_home: "Home", wish: str, kind: type[PeerProtocol], seed: int
+) -> None:
+    carol = quiet_home.person("carol", "evaluate")
+    smuggled = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def told(more: str) -> list[tuple[str, dict[str, str], Any]]:
+        chunked = f"POST /v1/decisions HTTP/1.1\r\nHost: localhost\r\n{more}{KNOWN}{JSON}{CHUNKED}"
+        text = ask(head=KNOWN + JSON + more) + chunked + ask(smuggled, head=more + KNOWN + JSON) + ask()
+        pieces = cut(with_key(text, carol._headers["authorization"]), seed)
+        sent, closed = quiet_home.do(talk(kind, quiet_home.house.asgi, pieces, 4))
+        assert not closed
+        return answers(sent)
+
+    plain = told("")
+    assert told(f"Connection: Upgrade\r\nUpgrade: {wish}\r\n") == plain
+    assert [line.split()[1] for line, _, _ in plain] == ["200", "200", "400", "200"]
 
 
 def with_key(text: str, authorization: str) -> bytes:
