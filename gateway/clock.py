@@ -1,9 +1,10 @@
-"""Time and fresh ids: the only place that asks the machine for them."""
+"""Time and fresh ids: the only place that asks for them."""
 
-import os
 import threading
 import time
 from datetime import UTC, datetime
+
+from gateway.entropy import random_bytes
 
 _RANDOM_BITS = 74
 _STEP_BYTES = 4
@@ -25,12 +26,12 @@ def new_id() -> str:
         at_ms = time.time_ns() // 1_000_000
         if at_ms > _last_ms:
             _last_ms = at_ms
-            _last_random = int.from_bytes(os.urandom(_FRESH_BYTES))
+            _last_random = int.from_bytes(random_bytes(_FRESH_BYTES))
         else:
-            _last_random += 1 + int.from_bytes(os.urandom(_STEP_BYTES))
+            _last_random += 1 + int.from_bytes(random_bytes(_STEP_BYTES))
             if _last_random >> _RANDOM_BITS:
                 _last_ms += 1
-                _last_random = int.from_bytes(os.urandom(_FRESH_BYTES))
+                _last_random = int.from_bytes(random_bytes(_FRESH_BYTES))
         high, low = _last_random >> 62, _last_random & ((1 << 62) - 1)
         number = (_last_ms << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low
     text = f"{number:032x}"

@@ -129,7 +129,7 @@ class Cell:
     def close(self) -> None:
         """End the cell and let go of every descriptor."""
         self.kill()
-        for end in (self.channel, self.output, self.status, self.disk):
+        for end in (self.channel, self.output, self.status, self.disk, self.meter):
             end.close()
         self._release()
 

@@ -211,7 +211,8 @@ class Nursery:
         code = os.waitstatus_to_exitcode(status)
         ending = running.ending or {"exit": None, "signal": -code if code < 0 else None}
         # WHY: of processes that end with their namespace the kernel tells their parent nothing.
-        counted = Meter(running.group.meters()).total_cpu_s() or 0.0
+        with contextlib.closing(Meter(running.group.meters())) as meter:
+            counted = meter.total_cpu_s() or 0.0
         ending["cpu_s"] = max(counted, usage.ru_utime + usage.ru_stime)
         ending["memory_peak_bytes"] = peak if peak is not None else usage.ru_maxrss << 10
         ending["oom"] = is_oom

@@ -6,7 +6,6 @@ for each value. Forgetting value and salt leaves a hash that tells nothing, and 
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from gateway.domain.decision import Decision, timestamp
 from gateway.domain.record import CATEGORY_OF, Record
 from gateway.domain.request import Json
 from gateway.domain.risk import MAX_SCORE
+from gateway.entropy import random_bytes
 from gateway.errors import MalformedError, TooLargeError
 
 FORMAT = 1
@@ -225,7 +225,7 @@ def _commit(values: dict[str, bytes], decided: Decided) -> tuple[bytes, Personal
     """Give the member `personal` of the committed record, and what can be forgotten."""
     names = tuple(values)
     layout = _layout(names, decided.same) if len(names) <= _MAX_CACHED_NAMES else _Layout(names, decided.same)
-    salts = os.urandom(SALT_BYTES * len(names))
+    salts = random_bytes(SALT_BYTES * len(names))
     salted = zip(range(0, len(salts), SALT_BYTES), layout.marked, values.values(), strict=True)
     hashes = [_sha256(salts[at : at + SALT_BYTES] + marked + value).hexdigest() for at, marked, value in salted]
     details = ""

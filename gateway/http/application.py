@@ -1,7 +1,7 @@
 """The ASGI application: every route with its door, its identity and its problems."""
 
 from litestar import Litestar, Request
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.plugins.pydantic import PydanticPlugin
 
@@ -98,9 +98,15 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpD
     once = Once()
     parts.forgetting.append(lambda user, _seqs: once.forget(user))
 
-    def caller(request: Request) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
+    # WHY: each needs the one before, for the framework makes tasks for those that could be found at the same time.
+    def caller(request: Request, parts: NamedDependency[Parts]) -> Caller:  # type: ignore[type-arg] # litestar reads the bare name
+        _ = parts
         found: Caller = request.scope["user"]
         return found
+
+    def answered(caller: NamedDependency[Caller]) -> Once:
+        _ = caller
+        return once
 
     return Litestar(
         route_handlers=[*documented(ROUTES), mcp.route],
@@ -109,7 +115,7 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpD
             "caller": Provide(caller, sync_to_thread=False),
             "reader": Provide(lambda: reader, sync_to_thread=False),
             # WHY: no name of a body's member, whose mistakes would pass for our own and be answered with 500.
-            "answered": Provide(lambda: once, sync_to_thread=False),
+            "answered": Provide(answered, sync_to_thread=False),
             "wanted": Provide(audit.wanted, sync_to_thread=False),
             "traffic": Provide(lambda: transfers, sync_to_thread=False),
             "public_url": Provide(lambda: public_url, sync_to_thread=False),
