@@ -147,6 +147,12 @@ def test_a_server_that_ended_is_started_anew_by_the_next_call(home: Home) -> Non
     assert home.owner.get("/v1/plugins/server").json()["cells_waiting"] == 1
 
 
+def test_a_server_in_python_has_its_standard_library(home: Home) -> None:
+    install(home)
+    for name in ("ctypes", "sqlite3", "ssl", "zlib"):
+        assert done(home, f"__import__({name!r}).__name__") == name
+
+
 def test_it_may_open_all_its_modules_at_once(home: Home) -> None:
     install(home)
     assert done(home, "len([open('/dev/null') for _ in range(900)])") == "900"
