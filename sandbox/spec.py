@@ -22,6 +22,7 @@ PRISTINE, FORK, SHARED = "pristine", "fork", "shared"
 _MODES = (PRISTINE, FORK, SHARED)
 NATIVE, BWRAP, RUNSC = "native", "bwrap", "runsc"
 BACKENDS = (NATIVE, BWRAP, RUNSC)
+MAX_ORDER_BYTES = 128 << 10  # of a specification, as it is sent to who makes the cell
 LOADER = "/loader"  # where a cell that another program makes sees its interpreter
 _RESERVED = ("/proc", "/sys", "/dev", LOADER, "/packages", "/plugin", "/run", "/scratch", "/trust")
 

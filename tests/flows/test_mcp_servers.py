@@ -258,6 +258,7 @@ def test_it_sees_what_was_granted_and_an_empty_folder_in_place_of_the_rest(home:
         ({"command": []}, "command"),
         ({"command": ["/usr/bin/python3", "server.py"]}, "command[0]"),
         ({"command": ["python", "x\0"]}, "command[1]"),
+        ({"command": ["python", *["x" * 2000] * 17]}, "command"),
         ({"capabilities": []}, "capabilities"),
         ({"capabilities": [{"name": "do"}]}, "capabilities[0].definition"),
         ({"capabilities": [MAPPED, {**MAPPED, "name": "again", "tool": "do"}]}, "capabilities[1].tool"),
