@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from sandbox.linked import find_program
 from sandbox.stdio import definition_digest
 from tests.conftest import Home, MakeHome
 
@@ -250,6 +252,24 @@ def test_it_sees_what_was_granted_and_an_empty_folder_in_place_of_the_rest(home:
     taken = {"permission": "file_read", "scope": f"{given}/*", "reason": "test"}
     assert home.owner.post("/v1/plugins/server/permissions/revoke", taken).status_code == 200
     assert "FileNotFoundError" in run(home, read)["error"]
+
+
+def test_what_it_names_beside_its_program_or_in_plenty_hinders_no_call(home: Home, tmp_path: Path) -> None:
+    interpreter = Path(sys.executable).resolve()
+    plenty = [str(tmp_path / f"folder{number}") for number in range(100)]
+    install(home, sandbox_config={"file_access": [str(interpreter.parent), "/lib/x86_64-linux-gnu", *plenty]})
+    assert done(home, f"os.listdir({plenty[0]!r})") == "[]"
+    assert done(home, "os.path.exists(sys.executable)") == "True"
+
+
+def test_a_folder_that_would_hide_its_program_is_an_error_that_says_so(home: Home) -> None:
+    hidden = Path(find_program(sys.executable).executables[-1]).parent
+    install(home, wants=(f"file_read {hidden.resolve()}",), sandbox_config={"file_access": [str(hidden)]})
+    payload = {"payload": {"action": "do", "words": "1"}}
+    answer = home.person("alice", "execute").post("/v1/plugins/server/execute", payload)
+    assert answer.status_code == 503, answer.text
+    assert f"`{hidden}` would hide a file of the program" in answer.text
+    assert home.records(event_type="execution_failed")[-1]["details"]["outcome"] == "refused"
 
 
 @pytest.mark.parametrize(
