@@ -49,6 +49,7 @@ _MAX_REASON_CHARS = 500
 _QUEUE_RETRY_S = 60
 _ASK_AGAIN = "ask again whether it is allowed"
 _CANCELLED = "cancelled by who asked"
+_KEY_USED = "the idempotency key was used for another request"
 _OF_CALL: Mapping[ApprovalState, TaskStatus] = {
     ApprovalState.PENDING: TaskStatus.PENDING,
     ApprovalState.APPROVED: TaskStatus.APPROVED,
@@ -136,7 +137,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
     if wish.idempotency_key is not None:
         known = parts.registry.access_requests.of_key(caller.user_id, wish.idempotency_key)
         if known is not None and known.body_sha256 != body:
-            raise DuplicateRequestError("the idempotency key was used for another request")
+            raise DuplicateRequestError(_KEY_USED)
         if known is not None:
             return _standing(parts, known)
     if parts.now() >= denial.expires_at:
@@ -272,6 +273,8 @@ def _keep(parts: Parts, caller: Caller, wish: Wish, denial: Denial, answered_by:
     kept, key = parts.registry.access_requests, wish.idempotency_key
     # INVARIANT: looked for again, for the same may have been sent twice at once.
     known = kept.of_answer(caller.user_id, answered_by) if key is None else kept.of_key(caller.user_id, key)
+    if known is not None and key is not None and known.body_sha256 != body:
+        raise DuplicateRequestError(_KEY_USED)
     if known is not None:
         return known
     task = AccessTask(

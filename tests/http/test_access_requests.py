@@ -9,6 +9,7 @@ import pytest
 
 from gateway.domain.decision import timestamp
 from gateway.flows.access_request import REQUESTABLE_FOR
+from gateway.registry import call_approvals
 
 if TYPE_CHECKING:
     import httpx
@@ -266,6 +267,23 @@ def test_who_asked_takes_it_back(home: "Home") -> None:
     assert home.owner.get("/v1/call-approvals", status="pending").json()["approvals"] == []
     assert home.records(event_type="call_approval_denied")[-1]["details"]["why"] == "cancelled by who asked"
     refused(sam(home).post(f"{PATH}/{told['task']['id']}/cancel", {}), 409, "invalid_task_state")
+
+
+def test_asking_and_taking_back_for_ever_leaves_no_more_than_a_bound(
+    home: "Home", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_approvals, "MOST_ENDED", 5)
+    kim = home.person("kim", "evaluate")
+    other = asked(kim)
+    kim.post(f"{PATH}/{other['task']['id']}/cancel", {})
+    for _ in range(12):
+        told = asked(sam(home))
+        assert sam(home).post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 200
+    kept = home.owner.get("/v1/call-approvals").json()["approvals"]
+    assert len([each for each in kept if each["asked_by"] == "sam"]) <= 6
+    assert task(sam(home), told)["task"]["status"] == "cancelled"
+    # Who asks for ever pushes out nothing of others.
+    assert task(kim, other)["task"]["status"] == "cancelled"
 
 
 def test_the_approval_of_a_question_dies_with_its_rules(home: "Home") -> None:
