@@ -324,3 +324,39 @@ def test_several_in_one_are_refused_and_the_rest_of_the_profile_is_passed_over(h
     body = submission(explained(sam(home)), callback={"url": "https://example.com"}, client={"id": "x"})
     assert ask(sam(home), {**body, "items": []}).status_code == 400
     assert ask(sam(home), body).status_code == 202
+
+
+ROSA = "rosalind-k"
+OF_ALL = """\
+p, doc-read,  group:users, document, can_read, *,        approval, allow, a person looks at it
+p, pep-asks,  user:kim,    gateway,  execute,  decisions/*, -,     allow, kim's program asks for everybody
+p, pep-looks, user:kim,    gateway,  read,     decisions/*, -,     allow, and looks
+p, plug-asks, user:kim,    gateway,  admin,    plugins/puppet, -,  allow, kim runs puppet
+"""
+
+
+def test_nothing_of_an_erased_person_is_left_of_what_was_asked(make_home: "MakeHome") -> None:
+    home = make_home(rules=OF_ALL)
+    home.install("puppet")
+    rosa, kim = home.person(ROSA, "evaluate"), home.person("kim", "evaluate", "admin")
+    of_rosa = {**QUESTION, "subject": {"type": "user", "id": ROSA}, "context": {"place": f"at {ROSA}'s"}}
+    own = ask(rosa, submission(explained(rosa, of_rosa), of_rosa), f"key of {ROSA}").json()
+    about = {**QUESTION, "subject": {"type": "user", "id": "kim"}, "resource": {"type": "document", "id": f"on/{ROSA}"}}
+    about["context"] = {"place": f"a home\n{ROSA}\t{ROSA}", "é": f"é\n{ROSA}"}
+    by_others = [
+        ask(kim, submission(explained(kim, question), question), f"{ROSA} {number}").json()
+        for number, question in enumerate((of_rosa, about))
+    ]
+    wanted = submission(explained(kim, PUPPETS), PUPPETS)
+    wanted["context"]["business_justification"] = f"{ROSA} wants it"
+    by_others.append(ask(kim, wanted).json())
+    assert [each["task"]["status"] for each in (own, *by_others)] == ["pending"] * 4
+    assert any(ROSA.encode() in data for data in home.contents().values())
+    done = home.owner.post("/v1/audit/erase", {"user": ROSA, "reason": "asked by letter"})
+    assert done.status_code == 200, done.text
+    home.close()
+    assert [str(file) for file, data in home.contents().items() if ROSA.encode() in data] == []
+    home.open()
+    assert rosa.get(f"{PATH}/{own['task']['id']}").status_code == 401
+    refused(kim.get(f"{PATH}/{by_others[0]['task']['id']}"), 404, "unknown_task")
+    assert [task(kim, each)["task"]["status"] for each in by_others[1:]] == ["pending"] * 2
