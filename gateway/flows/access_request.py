@@ -129,7 +129,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
         ConflictError: a person denied the same a short while ago.
         LogUnavailableError: it could not be recorded; nothing was made.
     """
-    await check_credential(parts, caller, Level.READ, "decisions", key_scope="evaluate")
+    await check_credential(parts, caller, Level.EXECUTE, "decisions", key_scope="evaluate")
     denial = read_denial(parts.binding_key, wish.token, caller.user_id, _question(wish.evaluation))
     if denial is None:
         raise InvalidBindingError("the binding token is not of a denial of this question to you")
@@ -167,8 +167,11 @@ async def cancel_access_request(parts: Parts, caller: Caller, task_id: str, reas
 
     Raises:
         UnknownTaskError: there is none of that id, or it is another's.
+        DeniedError: the credential is there to look alone.
         TaskStateError: it was answered, or others asked for the same.
     """
+    show_access_request(parts, caller, task_id)
+    await check_credential(parts, caller, Level.EXECUTE, "decisions", key_scope="evaluate")
     standing = show_access_request(parts, caller, task_id)
     task = standing.task
     # INVARIANT: taken back before its record is awaited: refusing waits for nothing.

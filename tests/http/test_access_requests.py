@@ -269,6 +269,20 @@ def test_who_asked_takes_it_back(home: "Home") -> None:
     refused(sam(home).post(f"{PATH}/{told['task']['id']}/cancel", {}), 409, "invalid_task_state")
 
 
+def test_a_socket_set_to_read_takes_nothing_back(make_home: "MakeHome") -> None:
+    home = make_home()
+    name = home.parts.owner
+    home.rules(RULES.replace("user:sam,   document, can_read", f"user:{name}, document, can_read"))
+    question = {**QUESTION, "subject": {"type": "user", "id": name}}
+    told = asked(home.person(name, "evaluate"), question)
+    home.close()
+    (home.folder / "hearthgate.toml").write_text('[http]\nsocket = "read"\n')
+    home.open()
+    assert home.owner.get(f"{PATH}/{told['task']['id']}").json()["task"]["status"] == "pending"
+    assert home.owner.post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 403
+    assert home.person(name, "evaluate").post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 200
+
+
 def test_asking_and_taking_back_for_ever_leaves_no_more_than_a_bound(
     home: "Home", monkeypatch: pytest.MonkeyPatch
 ) -> None:
