@@ -128,10 +128,11 @@ def _told(call: Call, folder: Path, manifest: Mapping[str, Any]) -> list[Mapping
 
 def _replace(path: Path, text: str) -> None:
     """Write a file that is whole, or as it was."""
+    mode = path.stat(follow_symlinks=False).st_mode & 0o777
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".new-", delete=False) as file:
         file.write(text)
         file.flush()
+        # SECURITY: of this very file, for by its name another one may be found where the folder is somebody else's.
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
-    fresh = Path(file.name)
-    fresh.chmod(path.stat().st_mode & 0o777)
-    fresh.replace(path)
+    Path(file.name).replace(path)
