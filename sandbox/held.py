@@ -67,7 +67,7 @@ class Cell:
         """Let every process of the cell go on."""
         self._signal(pause.RESUME)
 
-    def _signal(self, which: signal.Signals) -> None:
+    def _signal(self, which: int) -> None:
         with self._lock:
             if self._handle is not None:
                 with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 
 from sandbox.errors import SandboxError
 from sandbox.held import LINE_BYTES, Birth, Cell, Ending, is_readable
-from sandbox.spec import Spec
+from sandbox.spec import MAX_ORDER_BYTES, Spec
 
 __all__ = ["Birth", "Cell", "Ending", "Launcher"]
 
@@ -55,11 +55,12 @@ class Launcher:
             SandboxError: a barrier could not be raised; nothing ran.
         """
         deadline = time.monotonic() + timeout_s
+        order = _written(spec)
         ours, theirs = _ends()
         birth = Birth(ours, has_door=spec.relay)
         try:
             try:
-                self._order(spec, theirs)
+                self._order(order, theirs)
             finally:
                 _close_all(theirs)
             if not is_readable(birth.status, deadline):
@@ -71,7 +72,8 @@ class Launcher:
 
     def order(self, spec: Spec) -> Birth | None:
         """Order a cell without waiting for anything; None where that is not possible now: `spawn` waits."""
-        if not self._lock.acquire(blocking=False):
+        order = spec.to_json().encode()
+        if len(order) > MAX_ORDER_BYTES or not self._lock.acquire(blocking=False):
             return None
         try:
             if self._control is None or not self.is_running:
@@ -79,7 +81,7 @@ class Launcher:
             ours, theirs = _ends()
             try:
                 descriptors = [each.fileno() for each in theirs]
-                socket.send_fds(self._control, [spec.to_json().encode()], descriptors, socket.MSG_DONTWAIT)
+                socket.send_fds(self._control, [order], descriptors, socket.MSG_DONTWAIT)
             except OSError:
                 _close_all(ours)
                 return None
@@ -105,8 +107,7 @@ class Launcher:
         """The process that a host's own watchdog may look at."""
         return None if self._process is None else self._process.pid
 
-    def _order(self, spec: Spec, theirs: tuple[socket.socket, ...]) -> None:
-        order = spec.to_json().encode()
+    def _order(self, order: bytes, theirs: tuple[socket.socket, ...]) -> None:
         descriptors = [each.fileno() for each in theirs]
         with self._lock:
             control = self._ensure_running()
@@ -186,6 +187,15 @@ class Launcher:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def _written(spec: Spec) -> bytes:
+    # SECURITY: one that is not taken for its size would look like a zygote that takes none, which is ended with all.
+    order = spec.to_json().encode()
+    if len(order) > MAX_ORDER_BYTES:
+        told = f"too large: {len(order)} bytes, {MAX_ORDER_BYTES} at most"
+        raise SandboxError("spec", told, fix="fewer or shorter words and paths")
+    return order
 
 
 def _ends() -> tuple[tuple[socket.socket, socket.socket, socket.socket], tuple[socket.socket, ...]]:

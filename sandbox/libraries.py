@@ -12,14 +12,14 @@ from collections.abc import Iterable
 
 # Terminals, windows and old databases: of no use where there is no terminal, and much to map.
 _UNWANTED = ("_tkinter", "readline", "_curses", "_dbm", "_gdbm", "nis", "ossaudiodev", "spwd", "_test", "_xx", "xx")
-_FOR_THREADS = ("libgcc_s.so.1",)  # glibc loads it when a thread ends
+FOR_THREADS = ("libgcc_s.so.1",)  # glibc loads it when a thread ends
 # What a wheel for Linux may expect of any system and the standard library does not.
-_FOR_PACKAGES = ("libstdc++.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
+FOR_PACKAGES = ("libstdc++.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 
 
 def preload() -> None:
     """Map every library that an extension module of the standard library needs."""
-    for path in (*_needed(), *_FOR_THREADS, *_FOR_PACKAGES):
+    for path in (*_needed(), *FOR_THREADS, *FOR_PACKAGES):
         try:
             ctypes.CDLL(path)
         except OSError:
@@ -45,9 +45,18 @@ def _needed() -> list[str]:
 
 
 def _extension_modules() -> list[str]:
-    folders = [each for each in sys.path if os.path.basename(each) == "lib-dynload"]
-    paths = (path for folder in folders for path in sorted(glob.glob(os.path.join(folder, "*.so"))))
-    return [path for path in paths if not os.path.basename(path).startswith(_UNWANTED)]
+    return [os.path.join(folder, name) for folder in module_folders() for name in modules_in(folder)]
+
+
+def module_folders() -> list[str]:
+    """Name the folders of this interpreter that hold the extension modules of its standard library."""
+    return [each for each in sys.path if os.path.basename(each) == "lib-dynload"]
+
+
+def modules_in(folder: str) -> list[str]:
+    """Name the extension modules in a folder that are of use in a cell."""
+    names = sorted(map(os.path.basename, glob.glob(os.path.join(glob.escape(folder), "*.so"))))
+    return [name for name in names if not name.startswith(_UNWANTED)]
 
 
 def _mapped_after(modules: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 
+from sandbox import libraries
 from sandbox.errors import SandboxError
 from sandbox.spec import Program, SpecError, is_reserved
 
@@ -18,8 +19,10 @@ _BARRIER = "program"
 _ELSEWHERE = "/program"
 
 
-def find_program(path: str, arguments: Sequence[str] = ()) -> Program:
+def find_program(path: str, arguments: Sequence[str] = (), *, modules: str | None = None) -> Program:
     """Give the program at a path of the host, whoever trusts it names it, with all that it is linked against.
+
+    `modules`: a folder of extension modules of Python, where it is an interpreter that loads them while it runs.
 
     Raises:
         SandboxError: there is none, or it is not one that this host's linker starts.
@@ -35,7 +38,7 @@ def find_program(path: str, arguments: Sequence[str] = ()) -> Program:
     place = f"{_ELSEWHERE}/{os.path.basename(real)}" if is_reserved(real) else real
     files = {place: real}
     if linker is not None:
-        files |= {each: os.path.realpath(each) for each in (linker, *_mapped(linker, real))}
+        files |= {each: os.path.realpath(each) for each in (linker, *_mapped(linker, real, modules))}
     executables = (place,) if linker is None else (place, linker)
     try:
         return Program(argv=(place, *arguments), executables=executables, files=tuple(files.items()))
@@ -59,15 +62,26 @@ def _linker(path: str) -> str | None:
     return None
 
 
-def _mapped(linker: str, path: str) -> list[str]:
-    try:
-        listed = subprocess.run(  # noqa: S603  # the host's own linker, and a program that the operator named
-            [linker, "--list", path], env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=_LINKER_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SandboxError(_BARRIER, f"`{path}`: its linker `{linker}` does not say what it needs: {error}") from None
+def _mapped(linker: str, path: str, modules: str | None) -> list[str]:
+    listed = _listed(linker, path)
     if listed.returncode != 0 or "not found" in listed.stdout:
         missing = "; ".join(line.strip() for line in listed.stdout.splitlines() if "not found" in line)
         raise SandboxError(_BARRIER, f"`{path}` cannot be started: {missing or listed.stderr.strip()[:300]}")
-    return [place for place in _MAPPED.findall(listed.stdout) if os.path.exists(place)]
+    found = _MAPPED.findall(listed.stdout)
+    if modules is not None:
+        # WHY: by names alone, for the linker takes a blank in a path for its end. What is missing it passes over: then
+        # the module that needs it says so itself, by name.
+        names = (f"./{each}" for each in libraries.modules_in(modules))
+        later = " ".join((*names, *libraries.FOR_THREADS, *libraries.FOR_PACKAGES))
+        found += _MAPPED.findall(_listed(linker, path, "--preload", later, within=modules).stdout)
+    return [place for place in dict.fromkeys(found) if os.path.exists(place)]
+
+
+def _listed(linker: str, path: str, *options: str, within: str = "/") -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(  # noqa: S603  # the host's own linker, and a program that the operator named
+            [linker, *options, "--list", path], env={}, cwd=within, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=_LINKER_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(_BARRIER, f"`{path}`: its linker `{linker}` does not say what it needs: {error}") from None

@@ -14,9 +14,8 @@ from sandbox.backends import outside
 from sandbox.backends.loader import Loader
 from sandbox.errors import SandboxError
 from sandbox.meter import Meter
-from sandbox.spec import NATIVE, Spec, SpecError
+from sandbox.spec import MAX_ORDER_BYTES, NATIVE, Spec, SpecError
 
-MAX_ORDER_BYTES = 128 << 10
 _ORDER_DESCRIPTORS = 3
 _SETUP_S = 10.0
 _GRACE_S = 1.0

@@ -1,14 +1,17 @@
 """Lets everything in a cell stand still between calls, so that what stays of one call does nothing before the next.
 
-Whoever holds the cell tells its trusted init, the only one that goes on. None of the others can undo it, for none of
-them runs; the kernel stops a process that is being forked too.
+Whoever holds the cell tells its trusted init, the only one that goes on. None of the others runs, and none of them
+could have it undone before or meanwhile: what wakes a process is refused to all that a program is made of
+(`sandbox.seccomp`). The kernel stops a process that is being forked too.
 """
 
 import contextlib
 import os
 import signal
 
-PAUSE, RESUME = signal.SIGUSR1, signal.SIGUSR2
+# None that programs have a use for; the second is taken after the first where both have come.
+PAUSE, RESUME = int(signal.SIGRTMAX) - 2, int(signal.SIGRTMAX) - 1
+WAKING = (int(signal.SIGCONT), PAUSE, RESUME)  # which no process of a program may send
 _EVERYBODY_ELSE = -1  # in the pid namespace, for its first process
 
 

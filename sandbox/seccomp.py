@@ -4,10 +4,11 @@ import csv
 import ctypes
 import errno
 import os
+import signal
 import termios
 from collections.abc import Callable, Mapping
 
-from sandbox import bpf, kernel, notify
+from sandbox import bpf, kernel, notify, pause
 from sandbox.errors import SandboxError
 
 _TABLE = os.path.join(os.path.dirname(__file__), "seccomp.csv")
@@ -26,6 +27,16 @@ _FAST_OPEN = 0x2000_0000
 _IOCTLS = (termios.TCGETS, termios.TIOCGWINSZ, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
 _SOCKET_OPTIONS = (2, 7, 8, 9, 13, 20, 21)  # address again, buffers, keeping alive, lingering, time-outs
 _TCP_OPTIONS = (1, 4, 5, 6, 12, 18)  # no delay, how to keep alive, quick answers, how long to try
+_EXIT_SIGNAL, _SET_SIGNAL = 0xFF, 10  # of `clone`: how its parent is told of the end; of `fcntl`: how of a descriptor
+# The calls that send a signal, each with the argument that is its number.
+_SENDING = {
+    "kill": 1,
+    "tkill": 1,
+    "tgkill": 2,
+    "rt_sigqueueinfo": 1,
+    "rt_tgsigqueueinfo": 2,
+    "pidfd_send_signal": 1,
+}
 _PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)  # read-only ones, a thread's name, the name of a memory area
 
 _ALLOW = (bpf.answer(bpf.ALLOW),)
@@ -42,7 +53,8 @@ def build_filter(
 
     With `single_process` no child can be made; with `relay` there are TCP sockets that connect, and none that listen.
     With `asks` the words of a refusal that is told are another filter's (`sandbox.notify`); without that one the call
-    fails all the same, as one that there is not. With `programs` one may be started: which, is for other barriers.
+    fails all the same, as one that there is not. With `programs` one may be started: which, is for other barriers; and
+    none of its processes can have another woken, for what stands still between calls must go on standing.
     """
     return bpf.assemble(
         (
@@ -88,6 +100,7 @@ def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool, progr
             blocks |= {table["socket"][0]: _asked_socket(), table["connect"][0]: _ASKED}
     if programs:
         blocks |= {number: _ALLOW for number, name in notify.PROGRAMS[machine].items() if name == "execve"}
+        blocks |= _without_waking(read_table(machine), single_process=single_process)
     starts: list[tuple[int, bpf.Block]] = [(0, _REFUSE)]
     for number in range(max(blocks) + 2):
         block = blocks.get(number, _REFUSE)
@@ -96,6 +109,29 @@ def _rules(machine: str, *, single_process: bool, relay: bool, asks: bool, progr
     if machine == "x86_64":
         starts.append((X32_BIT, (bpf.answer(bpf.KILL_PROCESS),)))
     return bpf.choose(starts)
+
+
+def _without_waking(table: Mapping[str, tuple[int, str]], *, single_process: bool) -> dict[int, bpf.Block]:
+    """Refuse each way in which the kernel would let a process go on that was told to stand still.
+
+    By a signal of another process, of a clock, of a descriptor; by the end of a child; by the end of who led its group.
+    """
+    blocks = {name: _but(argument, pause.WAKING) for name, argument in _SENDING.items()}
+    blocks |= {"timer_create": _REFUSE, "setpgid": _REFUSE, "fcntl": _but(1, (_SET_SIGNAL,))}
+    if not single_process:
+        told = [each for number in (0, signal.SIGCHLD) for each in bpf.when_equal(number, _ALLOW)]
+        within = (bpf.load(bpf.low_word_of(0)), bpf.mask(_EXIT_SIGNAL), *told, *_REFUSE)
+        outside = (bpf.load(bpf.low_word_of(0)), bpf.mask(_NEW_NAMESPACES))
+        blocks["clone"] = (*outside, *bpf.when_equal(0, within), *_REFUSE)
+    return {table[name][0]: block for name, block in blocks.items() if name in table}
+
+
+def _but(argument: int, values: tuple[int, ...]) -> bpf.Block:
+    return (
+        bpf.load(bpf.low_word_of(argument)),
+        *(each for value in values for each in bpf.when_equal(value, _REFUSE)),
+        *_ALLOW,
+    )
 
 
 def _asked_socket() -> bpf.Block:

@@ -13,7 +13,7 @@ _ENTRY_POINT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\.py")
 _MAX_ID = 0xFFFF_FFFE  # the highest is what the kernel says for "unchanged"
 _MAX_BYTES = 1 << 50
 _MAX_IDENTITY = (1 << 64) - 1
-_MAX_MOUNTS = 64
+MAX_MOUNTS = 64
 _MAX_FILES = 256
 _MAX_WORDS = 64
 _MAX_WORD = 4096
@@ -22,6 +22,7 @@ PRISTINE, FORK, SHARED = "pristine", "fork", "shared"
 _MODES = (PRISTINE, FORK, SHARED)
 NATIVE, BWRAP, RUNSC = "native", "bwrap", "runsc"
 BACKENDS = (NATIVE, BWRAP, RUNSC)
+MAX_ORDER_BYTES = 128 << 10  # of a specification, as it is sent to who makes the cell
 LOADER = "/loader"  # where a cell that another program makes sees its interpreter
 _RESERVED = ("/proc", "/sys", "/dev", LOADER, "/packages", "/plugin", "/run", "/scratch", "/trust")
 
@@ -150,8 +151,8 @@ class Spec:
         _check_type("require_cgroup", self.require_cgroup, bool)
         if self.backend not in BACKENDS:
             raise SpecError(f"backend `{str(self.backend)[:40]}`: {', '.join(BACKENDS)}")
-        if len(self.mounts) > _MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):
-            raise SpecError(f"mounts: at most {_MAX_MOUNTS}, each a mount")
+        if len(self.mounts) > MAX_MOUNTS or not all(isinstance(each, Mount) for each in self.mounts):
+            raise SpecError(f"mounts: at most {MAX_MOUNTS}, each a mount")
         self._check_program()
         # SECURITY: a target inside another mount would be looked up through folders that a plugin may have written.
         for mount in self.mounts:

@@ -146,7 +146,7 @@ class Server:
             found: dict[str, Mapping[str, Any]] = {}
             for tool in self._listed():
                 name = tool.get("name")
-                if not isinstance(name, str) or name in found or len(found) >= _MAX_TOOLS:
+                if not isinstance(name, str) or not name or name in found or len(found) >= _MAX_TOOLS:
                     raise LostServerError(f"it lists a tool without a name, one twice, or more than {_MAX_TOOLS}")
                 found[name] = tool
             self._tools = found

@@ -99,6 +99,7 @@ def _told(call: Call, folder: Path, manifest: Mapping[str, Any]) -> list[Mapping
     from gateway.registry.folder import read_plugin_folder, store_snapshot
     from gateway.registry.packages import build_packages, packages_path
     from gateway.registry.server_tools import wanted_files
+    from gateway.resources.views import own_place
 
     try:
         named = read_settings(call.home()).sandbox.programs
@@ -121,17 +122,17 @@ def _told(call: Call, folder: Path, manifest: Mapping[str, Any]) -> list[Mapping
             content = next((data for path, _, data in read.files if path == lock), b"")
             build_packages(lock, content, store)
             packages = packages_path(store, content)
-        return list_tools(
-            str(manifest["plugin_id"]), snapshot, program, stand_ins(nothing, wanted_files(manifest)), packages
-        )
+        wanted = [each for each in wanted_files(manifest) if own_place(each) is None]
+        return list_tools(str(manifest["plugin_id"]), snapshot, program, stand_ins(nothing, wanted, program), packages)
 
 
 def _replace(path: Path, text: str) -> None:
     """Write a file that is whole, or as it was."""
+    mode = path.stat(follow_symlinks=False).st_mode & 0o777
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".new-", delete=False) as file:
         file.write(text)
         file.flush()
+        # SECURITY: of this very file, for by its name another one may be found where the folder is somebody else's.
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
-    fresh = Path(file.name)
-    fresh.chmod(path.stat().st_mode & 0o777)
-    fresh.replace(path)
+    Path(file.name).replace(path)

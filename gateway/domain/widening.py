@@ -44,6 +44,8 @@ def _number(value: float) -> str:
 def _wider(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
     yield from _wider_sandbox(before, after)
     yield from _other_server(before, after)
+    if before.name != after.name:
+        yield "name", f"`{after.name[:80]}`, it was `{before.name[:80]}`"
     for event, function in after.hooks.items():
         if before.hooks.get(event) != function:
             yield "lifecycle_hooks", f"{event}: `{function}`"
@@ -91,6 +93,8 @@ def _wider_capability(before: Capability | None, after: Capability) -> Iterator[
     # SECURITY: callers, and models among them, choose a capability by these words.
     if before.description != after.description:
         yield "capability", f"`{after.name}` is described otherwise"
+    if before.input_schema != after.input_schema:
+        yield "capability", f"`{after.name}` takes other parameters, or describes them otherwise"
     if (before.tool, before.definition) != (after.tool, after.definition):
         yield "capability", f"`{after.name}` is another tool, or one that is defined otherwise"
     gone = set(before.requires) - set(after.requires)

@@ -9,7 +9,8 @@ from pathlib import Path
 import certifi
 
 from gateway.domain.manifest import Manifest, Runtime
-from sandbox.spec import Limits, Mount, Program, Spec
+from gateway.errors import HostCannotKeepError
+from sandbox.spec import Limits, Mount, Program, Spec, SpecError
 
 _FIRST_UID = 0x6000_0000  # far above every person's and every container range in common use
 _UIDS = 0x0FFF_FFFF
@@ -18,6 +19,7 @@ _DEFAULT_TIMEOUT_S = 30.0
 _DEFAULT_MEMORY_MB = 256
 _DEFAULT_SCRATCH_MB = 32
 SERVERS_OPEN_FILES = 1024
+_WAY_OUT = "name other folders in the manifest's `file_access`"
 _NO_CODE = "main.py"  # of a server nothing of this name is read
 
 
@@ -53,7 +55,28 @@ def confine(
     relay: bool = False,
     program: Program | None = None,
 ) -> Spec:
-    """Say how a plugin's calls are confined; with `relay` there is a way out, with `program` that answers them."""
+    """Say how a plugin's calls are confined; with `relay` there is a way out, with `program` that answers them.
+
+    Raises:
+        HostCannotKeepError: what it is shown leaves no room for what a cell has of its own.
+    """
+    try:
+        return _spec(manifest, snapshot, caps, showings, relay=relay, program=program)
+    except SpecError as error:
+        raise HostCannotKeepError(
+            f"no cell can be made for `{manifest.plugin_id}`: {error}", way_out=_WAY_OUT
+        ) from None
+
+
+def _spec(
+    manifest: Manifest,
+    snapshot: Path,
+    caps: Caps,
+    showings: Sequence[Showing],
+    *,
+    relay: bool,
+    program: Program | None,
+) -> Spec:
     asked = manifest.limits
     return Spec(
         plugin_id=manifest.plugin_id,

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.domain.manifest import OWN_PROGRAM
 from gateway.errors import HostCannotKeepError
 from sandbox.errors import SandboxError
+from sandbox.libraries import module_folders
 from sandbox.linked import find_program
 from sandbox.spec import Program
 
@@ -38,7 +39,8 @@ class Programs:
             version = (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
             known = self._found.get(tuple(command))
             if known is None or known[0] != version or not all(Path(file).exists() for _, file in known[1].files):
-                known = (version, find_program(path, command[1:]))
+                modules = next(iter(module_folders()), None) if command[0] == OWN_PROGRAM else None
+                known = (version, find_program(path, command[1:], modules=modules))
                 self._found[tuple(command)] = known
         except SandboxError as error:
             raise HostCannotKeepError(error.detail, way_out=error.fix or None) from None

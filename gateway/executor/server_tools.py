@@ -12,7 +12,7 @@ from gateway.executor.confine import SERVERS_OPEN_FILES, Showing, host_uid
 from sandbox import frames
 from sandbox.errors import ProtocolError, SandboxError
 from sandbox.launcher import Cell, Launcher
-from sandbox.spec import Limits, Mount, Program, Spec, SpecError
+from sandbox.spec import MAX_MOUNTS, Limits, Mount, Program, Spec, SpecError
 from sandbox.stdio import TOOLS
 
 _ASKING_S = 30.0
@@ -20,17 +20,24 @@ _MEMORY_BYTES = 512 << 20
 _OUTPUT_BYTES = 4 << 10
 
 
-def stand_ins(nothing: Path, paths: Sequence[str], taken: Sequence[str] = ()) -> tuple[Showing, ...]:
-    """Show an empty folder wherever a server expects one that it may not see, for most end where one is missing."""
+def stand_ins(
+    nothing: Path, paths: Sequence[str], program: Program, shown: Sequence[Showing] = ()
+) -> tuple[Showing, ...]:
+    """Show an empty folder wherever a server expects one that it may not see, for most end where one is missing.
+
+    None where it would hide what is `shown` or what the program is made of, and no more than a cell has room for.
+    """
     there, source = nothing.stat(), str(nothing.resolve())
-    places = [*taken]
+    taken = [*program.places, *(each.target for each in shown)]
     found: list[Showing] = []
     for path in sorted(paths):
-        if any(_overlap(path, other) for other in places):
+        if len(shown) + len(found) == MAX_MOUNTS:
+            break
+        if any(_overlap(path, other) for other in taken):
             continue
         with contextlib.suppress(SpecError):
             Mount(source=source, target=path)
-            places.append(path)
+            taken.append(path)
             found.append(Showing(source=source, target=path, identity=(there.st_dev, there.st_ino), writable=False))
     return tuple(found)
 

@@ -49,6 +49,7 @@ _MAX_REASON_CHARS = 500
 _QUEUE_RETRY_S = 60
 _ASK_AGAIN = "ask again whether it is allowed"
 _CANCELLED = "cancelled by who asked"
+_KEY_USED = "the idempotency key was used for another request"
 _OF_CALL: Mapping[ApprovalState, TaskStatus] = {
     ApprovalState.PENDING: TaskStatus.PENDING,
     ApprovalState.APPROVED: TaskStatus.APPROVED,
@@ -128,7 +129,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
         ConflictError: a person denied the same a short while ago.
         LogUnavailableError: it could not be recorded; nothing was made.
     """
-    await check_credential(parts, caller, Level.READ, "decisions", key_scope="evaluate")
+    await check_credential(parts, caller, Level.EXECUTE, "decisions", key_scope="evaluate")
     denial = read_denial(parts.binding_key, wish.token, caller.user_id, _question(wish.evaluation))
     if denial is None:
         raise InvalidBindingError("the binding token is not of a denial of this question to you")
@@ -136,7 +137,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
     if wish.idempotency_key is not None:
         known = parts.registry.access_requests.of_key(caller.user_id, wish.idempotency_key)
         if known is not None and known.body_sha256 != body:
-            raise DuplicateRequestError("the idempotency key was used for another request")
+            raise DuplicateRequestError(_KEY_USED)
         if known is not None:
             return _standing(parts, known)
     if parts.now() >= denial.expires_at:
@@ -166,8 +167,11 @@ async def cancel_access_request(parts: Parts, caller: Caller, task_id: str, reas
 
     Raises:
         UnknownTaskError: there is none of that id, or it is another's.
+        DeniedError: the credential is there to look alone.
         TaskStateError: it was answered, or others asked for the same.
     """
+    show_access_request(parts, caller, task_id)
+    await check_credential(parts, caller, Level.EXECUTE, "decisions", key_scope="evaluate")
     standing = show_access_request(parts, caller, task_id)
     task = standing.task
     # INVARIANT: taken back before its record is awaited: refusing waits for nothing.
@@ -272,6 +276,8 @@ def _keep(parts: Parts, caller: Caller, wish: Wish, denial: Denial, answered_by:
     kept, key = parts.registry.access_requests, wish.idempotency_key
     # INVARIANT: looked for again, for the same may have been sent twice at once.
     known = kept.of_answer(caller.user_id, answered_by) if key is None else kept.of_key(caller.user_id, key)
+    if known is not None and key is not None and known.body_sha256 != body:
+        raise DuplicateRequestError(_KEY_USED)
     if known is not None:
         return known
     task = AccessTask(

@@ -169,13 +169,15 @@ class Run:
 
     async def _run(self, sight: Sight) -> RunResult:
         backend = backend_of(self.parts, self.plugin)
+        program = await find_program(self.parts, self.plugin.manifest, backend)
+        stand_ins = empty_in_place(self.parts, self.plugin.manifest, program, sight.showings)
         spec = confine(
             self.plugin.manifest,
             snapshot_path(self.parts.snapshots, self.plugin.digest or ""),
             self.parts.caps,
             relay=needs_relay(self.parts, self.plugin),
-            showings=(*sight.showings, *empty_in_place(self.parts, self.plugin.manifest, sight.showings)),
-            program=await find_program(self.parts, self.plugin.manifest, backend),
+            showings=(*sight.showings, *stand_ins),
+            program=program,
         )
         spec = replace(spec, packages=packages_of(self.parts, self.plugin), backend=backend)
         timeout_s = spec.limits.timeout_s

@@ -18,6 +18,7 @@ from gateway.flows.event import event
 from gateway.flows.lifecycle import find
 from gateway.flows.parts import Parts
 from gateway.registry.plugins import Plugin
+from gateway.resources.views import own_place
 from sandbox.spec import NATIVE, Program
 from sandbox.stdio import CALL, definition_digest
 
@@ -65,13 +66,15 @@ def as_asked(capability: Capability, arguments: Mapping[str, Json]) -> tuple[str
     return CALL, {"tool": capability.tool, "arguments": dict(arguments), "pinned": pinned}
 
 
-def empty_in_place(parts: Parts, manifest: Manifest, shown: Sequence[Showing]) -> tuple[Showing, ...]:
-    """Show a server an empty folder for each that it expects and may not see."""
-    if not is_server(manifest) or not manifest.file_access:
+def empty_in_place(
+    parts: Parts, manifest: Manifest, program: Program | None, shown: Sequence[Showing]
+) -> tuple[Showing, ...]:
+    """Show a server, which runs in `program`, an empty folder for each that it expects and may not see."""
+    if program is None or not manifest.file_access:
         return ()
     nothing = parts.home / "data" / _NOTHING_THERE
     nothing.mkdir(mode=0o755, exist_ok=True)
-    return stand_ins(nothing, manifest.file_access, [each.target for each in shown])
+    return stand_ins(nothing, [each for each in manifest.file_access if own_place(each) is None], program, shown)
 
 
 def check_definitions(manifest: Manifest, told: Json) -> None:

@@ -12,6 +12,7 @@ from gateway.registry.store import transaction
 
 MOST_PENDING = 100  # of one plugin
 PENDING_FOR = timedelta(days=1)
+MOST_ENDED = 1000  # of one asker: those that ended without an answer
 DENIED_FOR = timedelta(hours=1)  # a call that was denied is not put before a person again
 _KEPT_FOR = timedelta(days=30)
 _VOID = "UPDATE call_approval SET state='void', decided_at=?, decision_reason=?, args=NULL WHERE id=?"
@@ -84,6 +85,13 @@ class CallApprovals:
             connection.execute(
                 "DELETE FROM call_approval WHERE state NOT IN ('pending', 'approved') AND requested_at < ?",
                 (timestamp(at - _KEPT_FOR),),
+            )
+            # SECURITY: who asks and takes it back, for ever, fills nothing but a place of their own.
+            connection.execute(
+                "DELETE FROM call_approval WHERE by_user=?1 AND state IN ('expired', 'void') AND id NOT IN"
+                " (SELECT id FROM call_approval WHERE by_user=?1 AND state IN ('expired', 'void')"
+                " ORDER BY id DESC LIMIT ?2)",
+                (approval.by_user, MOST_ENDED),
             )
             connection.execute(
                 f"INSERT INTO call_approval({','.join(_COLUMNS)}) VALUES({marks})",

@@ -223,7 +223,9 @@ class _Reading:
         for name, each in named.items():
             place = f"{here}{more}.{name}"
             fits = SERVER_PARAMETER.fullmatch if self._is_server else _IDENTIFIER.match
-            if not fits(name) or name in {"ctx", "action", "batch"}:
+            # WHY: a server gets no `ctx`, so one of its tools may take something of that name.
+            taken = {"action", "batch"} if self._is_server else {"ctx", "action", "batch"}
+            if not fits(name) or name in taken:
                 self.wrong(place, "not a parameter's name")
             yield name, Parameter(shape=self._shape(place, each), needed=name in needed)
 

@@ -25,7 +25,8 @@ def listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Text = Annotated[str, Field(max_length=2000)]
+MAX_TEXT_CHARS = 2000
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
 

@@ -1,5 +1,6 @@
 """What a manifest must say of an MCP server, and may not say of one, or of anything else."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ from gateway.registry.manifest_file import ManifestFile
 
 _PROGRAM = re.compile(PROGRAM_NAME)
 _DEFINITION = re.compile(r"sha256:[0-9a-f]{64}")
-_MOST_WORDS, _LONGEST_WORD = 64, 4096
+_MOST_WORDS, _LONGEST_WORD, _MOST_BYTES = 64, 4096, 32 << 10
 
 
 def server_faults(file: ManifestFile) -> Iterator[tuple[str, str]]:
@@ -64,5 +65,7 @@ def _of_command(file: ManifestFile) -> Iterator[tuple[str, str]]:
             yield f"command[{index}]", f"at most {_LONGEST_WORD} characters, without NUL"
     if len(file.command) > _MOST_WORDS:
         yield "command", f"{_MOST_WORDS} words at most"
+    if len(json.dumps(file.command)) > _MOST_BYTES:
+        yield "command", f"at most {_MOST_BYTES >> 10} KiB, as JSON: put what is longer into a file beside the manifest"
     if file.requirements is not None and file.command[0] != OWN_PROGRAM:
         yield "requirements", f"packages are for `{OWN_PROGRAM}`"

@@ -1,8 +1,9 @@
 """Tools as an MCP server tells of them, taken into a manifest: their words, their schema, and what names both."""
 
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.domain.manifest import SERVER_PARAMETER
@@ -10,11 +11,12 @@ from gateway.domain.permission import Kind
 from gateway.domain.request import Json
 from gateway.domain.shape import KEYWORDS, parse_shape
 from gateway.errors import MalformedError
-from gateway.registry.manifest_conditions import manifest_scope
+from gateway.registry.manifest_conditions import MAX_TEXT_CHARS, manifest_scope
 from sandbox.stdio import definition_digest
 
 _UNFIT = re.compile(r"[^a-z0-9]+")
-_DESCRIPTION_CHARS = 4000
+_DESCRIPTION_CHARS = MAX_TEXT_CHARS
+_CUT = " [...]"
 _PAYLOADS_OWN = frozenset({"action", "batch"})
 _OF_SCHEMAS = frozenset({"additionalProperties", "propertyNames", "items", "not"})
 _OF_SCHEMA_LISTS = frozenset({"prefixItems", "anyOf", "oneOf", "allOf"})
@@ -34,8 +36,8 @@ def with_tools(manifest: Mapping[str, Any], told: Sequence[Mapping[str, Any]], w
     for name in wanted:
         if name not in known:
             raise MalformedError(f"the server has no tool `{name[:80]}`", way_out=f"it has {', '.join(sorted(known))}")
-        made = _capability(name, known[name])
         before = next((each for each in capabilities if (each.get("tool") or each.get("name")) == name), None)
+        made = _capability(name, known[name], {str(each.get("name")) for each in capabilities})
         if before is None:
             capabilities.append({**made, "requires": []})
         else:
@@ -65,16 +67,27 @@ def wanted_files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _capability(name: str, tool: Mapping[str, Any]) -> dict[str, Any]:
-    plain = _UNFIT.sub("_", name.lower()).strip("_")
-    fitting = plain if plain[:1].isalpha() else f"tool_{plain}"
+def _capability(name: str, tool: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    fitting = _fitting_name(name, taken)
     return {
         "name": fitting,
         **({} if fitting == name else {"tool": name}),
-        "description": str(tool.get("description") or tool.get("title") or "")[:_DESCRIPTION_CHARS],
+        "description": _words(str(tool.get("description") or tool.get("title") or "")),
         "parameters": _parameters(name, tool.get("inputSchema")),
         "definition": definition_digest(tool),
     }
+
+
+def _fitting_name(name: str, taken: Collection[str]) -> str:
+    """Give the name of a capability for a tool: like its own, and no other's."""
+    plain = _UNFIT.sub("_", name.lower()).strip("_")
+    fitting = plain if plain[:1].isalpha() else f"tool_{plain}".rstrip("_")
+    numbers = (f"{fitting}_{number}" for number in itertools.count(2))
+    return fitting if fitting not in taken else next(each for each in numbers if each not in taken)
+
+
+def _words(text: str) -> str:
+    return text if len(text) <= _DESCRIPTION_CHARS else text[: _DESCRIPTION_CHARS - len(_CUT)] + _CUT
 
 
 def _parameters(name: str, schema: object) -> dict[str, Any]:
@@ -89,7 +102,7 @@ def _parameters(name: str, schema: object) -> dict[str, Any]:
                 raise MalformedError(f"`{name[:80]}` needs a parameter `{each[:80]}`, which no payload can hold")
             continue
         kept[each] = _shape(part)
-    return {"type": "object", "properties": kept, "required": [each for each in required if each in kept]}
+    return {"type": "object", "properties": kept, "required": [each for each in kept if each in required]}
 
 
 def _shape(schema: Json) -> Json:

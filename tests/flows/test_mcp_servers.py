@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from sandbox.linked import find_program
 from sandbox.stdio import definition_digest
 from tests.conftest import Home, MakeHome
 
@@ -147,6 +149,12 @@ def test_a_server_that_ended_is_started_anew_by_the_next_call(home: Home) -> Non
     assert home.owner.get("/v1/plugins/server").json()["cells_waiting"] == 1
 
 
+def test_a_server_in_python_has_its_standard_library(home: Home) -> None:
+    install(home)
+    for name in ("ctypes", "sqlite3", "ssl", "zlib"):
+        assert done(home, f"__import__({name!r}).__name__") == name
+
+
 def test_it_may_open_all_its_modules_at_once(home: Home) -> None:
     install(home)
     assert done(home, "len([open('/dev/null') for _ in range(900)])") == "900"
@@ -246,12 +254,31 @@ def test_it_sees_what_was_granted_and_an_empty_folder_in_place_of_the_rest(home:
     assert "FileNotFoundError" in run(home, read)["error"]
 
 
+def test_what_it_names_beside_its_program_or_in_plenty_hinders_no_call(home: Home, tmp_path: Path) -> None:
+    interpreter = Path(sys.executable).resolve()
+    plenty = [str(tmp_path / f"folder{number}") for number in range(100)]
+    install(home, sandbox_config={"file_access": [str(interpreter.parent), "/lib/x86_64-linux-gnu", *plenty]})
+    assert done(home, f"os.listdir({plenty[0]!r})") == "[]"
+    assert done(home, "os.path.exists(sys.executable)") == "True"
+
+
+def test_a_folder_that_would_hide_its_program_is_an_error_that_says_so(home: Home) -> None:
+    hidden = Path(find_program(sys.executable).executables[-1]).parent
+    install(home, wants=(f"file_read {hidden.resolve()}",), sandbox_config={"file_access": [str(hidden)]})
+    payload = {"payload": {"action": "do", "words": "1"}}
+    answer = home.person("alice", "execute").post("/v1/plugins/server/execute", payload)
+    assert answer.status_code == 503, answer.text
+    assert f"`{hidden}` would hide a file of the program" in answer.text
+    assert home.records(event_type="execution_failed")[-1]["details"]["outcome"] == "refused"
+
+
 @pytest.mark.parametrize(
     ("manifest", "place"),
     [
         ({"command": []}, "command"),
         ({"command": ["/usr/bin/python3", "server.py"]}, "command[0]"),
         ({"command": ["python", "x\0"]}, "command[1]"),
+        ({"command": ["python", *["x" * 2000] * 17]}, "command"),
         ({"capabilities": []}, "capabilities"),
         ({"capabilities": [{"name": "do"}]}, "capabilities[0].definition"),
         ({"capabilities": [MAPPED, {**MAPPED, "name": "again", "tool": "do"}]}, "capabilities[1].tool"),

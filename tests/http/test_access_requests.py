@@ -9,6 +9,7 @@ import pytest
 
 from gateway.domain.decision import timestamp
 from gateway.flows.access_request import REQUESTABLE_FOR
+from gateway.registry import call_approvals
 
 if TYPE_CHECKING:
     import httpx
@@ -268,6 +269,37 @@ def test_who_asked_takes_it_back(home: "Home") -> None:
     refused(sam(home).post(f"{PATH}/{told['task']['id']}/cancel", {}), 409, "invalid_task_state")
 
 
+def test_a_socket_set_to_read_takes_nothing_back(make_home: "MakeHome") -> None:
+    home = make_home()
+    name = home.parts.owner
+    home.rules(RULES.replace("user:sam,   document, can_read", f"user:{name}, document, can_read"))
+    question = {**QUESTION, "subject": {"type": "user", "id": name}}
+    told = asked(home.person(name, "evaluate"), question)
+    home.close()
+    (home.folder / "hearthgate.toml").write_text('[http]\nsocket = "read"\n')
+    home.open()
+    assert home.owner.get(f"{PATH}/{told['task']['id']}").json()["task"]["status"] == "pending"
+    assert home.owner.post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 403
+    assert home.person(name, "evaluate").post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 200
+
+
+def test_asking_and_taking_back_for_ever_leaves_no_more_than_a_bound(
+    home: "Home", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_approvals, "MOST_ENDED", 5)
+    kim = home.person("kim", "evaluate")
+    other = asked(kim)
+    kim.post(f"{PATH}/{other['task']['id']}/cancel", {})
+    for _ in range(12):
+        told = asked(sam(home))
+        assert sam(home).post(f"{PATH}/{told['task']['id']}/cancel", {}).status_code == 200
+    kept = home.owner.get("/v1/call-approvals").json()["approvals"]
+    assert len([each for each in kept if each["asked_by"] == "sam"]) <= 6
+    assert task(sam(home), told)["task"]["status"] == "cancelled"
+    # Who asks for ever pushes out nothing of others.
+    assert task(kim, other)["task"]["status"] == "cancelled"
+
+
 def test_the_approval_of_a_question_dies_with_its_rules(home: "Home") -> None:
     asked(sam(home))
     (waits,) = home.owner.get("/v1/call-approvals", status="pending").json()["approvals"]
@@ -306,3 +338,39 @@ def test_several_in_one_are_refused_and_the_rest_of_the_profile_is_passed_over(h
     body = submission(explained(sam(home)), callback={"url": "https://example.com"}, client={"id": "x"})
     assert ask(sam(home), {**body, "items": []}).status_code == 400
     assert ask(sam(home), body).status_code == 202
+
+
+ROSA = "rosalind-k"
+OF_ALL = """\
+p, doc-read,  group:users, document, can_read, *,        approval, allow, a person looks at it
+p, pep-asks,  user:kim,    gateway,  execute,  decisions/*, -,     allow, kim's program asks for everybody
+p, pep-looks, user:kim,    gateway,  read,     decisions/*, -,     allow, and looks
+p, plug-asks, user:kim,    gateway,  admin,    plugins/puppet, -,  allow, kim runs puppet
+"""
+
+
+def test_nothing_of_an_erased_person_is_left_of_what_was_asked(make_home: "MakeHome") -> None:
+    home = make_home(rules=OF_ALL)
+    home.install("puppet")
+    rosa, kim = home.person(ROSA, "evaluate"), home.person("kim", "evaluate", "admin")
+    of_rosa = {**QUESTION, "subject": {"type": "user", "id": ROSA}, "context": {"place": f"at {ROSA}'s"}}
+    own = ask(rosa, submission(explained(rosa, of_rosa), of_rosa), f"key of {ROSA}").json()
+    about = {**QUESTION, "subject": {"type": "user", "id": "kim"}, "resource": {"type": "document", "id": f"on/{ROSA}"}}
+    about["context"] = {"place": f"a home\n{ROSA}\t{ROSA}", "é": f"é\n{ROSA}"}
+    by_others = [
+        ask(kim, submission(explained(kim, question), question), f"{ROSA} {number}").json()
+        for number, question in enumerate((of_rosa, about))
+    ]
+    wanted = submission(explained(kim, PUPPETS), PUPPETS)
+    wanted["context"]["business_justification"] = f"{ROSA} wants it"
+    by_others.append(ask(kim, wanted).json())
+    assert [each["task"]["status"] for each in (own, *by_others)] == ["pending"] * 4
+    assert any(ROSA.encode() in data for data in home.contents().values())
+    done = home.owner.post("/v1/audit/erase", {"user": ROSA, "reason": "asked by letter"})
+    assert done.status_code == 200, done.text
+    home.close()
+    assert [str(file) for file, data in home.contents().items() if ROSA.encode() in data] == []
+    home.open()
+    assert rosa.get(f"{PATH}/{own['task']['id']}").status_code == 401
+    refused(kim.get(f"{PATH}/{by_others[0]['task']['id']}"), 404, "unknown_task")
+    assert [task(kim, each)["task"]["status"] for each in by_others[1:]] == ["pending"] * 2

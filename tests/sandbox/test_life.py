@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from sandbox import frames
 from sandbox.errors import SandboxError
 from sandbox.launcher import Cell, Launcher
-from sandbox.spec import Limits, Spec
+from sandbox.spec import Limits, Program, Spec
 
 SOON_S = 15.0
 DEEDS = Path(__file__).parent.parent / "testdata" / "sandbox" / "deeds.py"
@@ -258,6 +259,22 @@ def test_a_zygote_that_stands_still_is_ended_and_replaced(deeds: Spec, monkeypat
         with launcher.spawn(deeds) as cell:
             send(cell, "leave_orphans", count=1)
             assert frames.read_frame(cell.channel) is not None
+
+
+@pytest.mark.parametrize("size", [2500, 4000])
+def test_an_order_that_is_too_large_is_refused_and_ends_nobody(deeds: Spec, size: int) -> None:
+    words = tuple("x" * size for _ in range(60))
+    program = Program(argv=("/bin/x", *words), executables=("/bin/x",), files=(("/bin/x", "/bin/x"),))
+    with Launcher() as launcher, launcher.spawn(deeds) as cell:
+        keeper = launcher.zygote_pid
+        vast = replace(deeds, program=program)
+        assert launcher.order(vast) is None
+        with pytest.raises(SandboxError, match="too large"):
+            launcher.spawn(vast)
+        assert launcher.zygote_pid == keeper
+        assert cell.ending is None
+        with launcher.spawn(deeds) as other:
+            other.kill()
 
 
 def test_an_interpreter_that_cannot_run_is_an_error() -> None:

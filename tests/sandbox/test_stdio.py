@@ -4,22 +4,27 @@
 import json
 import os
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox import frames
+from sandbox import frames, pause
 from sandbox.errors import SandboxError
+from sandbox.kernel import machine
 from sandbox.launcher import Cell, Launcher
+from sandbox.libraries import module_folders, modules_in
 from sandbox.linked import find_program
+from sandbox.seccomp import read_table
 from sandbox.spec import Limits, Spec, SpecError
 from sandbox.stdio import CALL, TOOLS, definition_digest
 from tests.sandbox.conftest import CELL_UID, TESTDATA, Host
@@ -61,11 +66,12 @@ def served(launcher: Launcher, tmp_path: Path) -> Serve:
     """Serve with a mode of the server that tests are made with."""
     code = tmp_path / "code"
     code.mkdir(mode=0o755)
-    Path(shutil.copy(TESTDATA / "server.py", code)).chmod(0o644)
+    for name in ("server.py", "waking.py"):
+        Path(shutil.copy(TESTDATA / name, code)).chmod(0o644)
 
     @contextmanager
     def serve(mode: str = "honest", **spec: Any) -> Iterator[Served]:
-        program = find_program(os.path.realpath(sys.executable), ["server.py", mode])
+        program = find_program(os.path.realpath(sys.executable), ["server.py", mode], modules=module_folders()[0])
         whole: dict[str, Any] = {"plugin_id": "server", "code": str(code), "uid": CELL_UID, "program": program, **spec}
         whole.setdefault("require_cgroup", os.getuid() == 0)
         with launcher.spawn(Spec(**{"isolation": "shared", "lifetime_s": 60.0, **whole})) as cell:
@@ -101,6 +107,16 @@ DEEDS = {
     "see the environment of who started it": "os.environ['HEARTH_SECRET']",
     "see other processes": "[each for each in os.listdir('/proc') if each.isdecimal() and int(each) != os.getpid()][0]",
     "look into who speaks for it": "open('/proc/%d/mem' % os.getppid(), 'rb')",
+    "wake what stands still": "os.kill(os.getpid(), 18)",
+    "wake it through a thread": "__import__('signal').pthread_kill(__import__('threading').get_ident(), 18)",
+    "wake it by a handle": "__import__('signal').pidfd_send_signal(os.pidfd_open(os.getpid()), 18)",
+    "send what its init obeys": "(lambda signals: (signals.signal({resume}, signals.SIG_IGN),"
+    " os.kill(os.getpid(), {resume})))(__import__('signal'))",
+    "set a clock that would wake it": "__import__('ctypes').CDLL(None).timer_create(0, {event!r}, bytes(8)) and 1 / 0",
+    "have a descriptor wake it": "__import__('fcntl').fcntl(0, 10, 18)",
+    "have a child's end wake it": "(lambda pid: pid > 0 or (os._exit(0) if pid == 0 else 1 / 0))"
+    "(__import__('ctypes').CDLL(None).syscall({clone}, 18, 0, 0, 0, 0))",
+    "leave its group": "os.setpgid(0, 0)",
     "make a namespace": "__import__('ctypes').CDLL(None, use_errno=True).unshare(0x10000000) == 0 or 1 / 0",
 }
 
@@ -111,8 +127,16 @@ def test_it_can_do_no_more_than_a_plugin_can(host: Host, name: str) -> None:
     copy = Path(shutil.copy("/bin/true", host.folder / "copy"))
     copy.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        known = {"secret": host.secret_file, "true": "/bin/true", "copy": str(copy), "port": listening.getsockname()[1]}
-        program = find_program(host.interpreter, ["server.py"])
+        known = {
+            "secret": host.secret_file,
+            "true": "/bin/true",
+            "copy": str(copy),
+            "port": listening.getsockname()[1],
+            "event": struct.pack("=QiiI44x", 0, signal.SIGCONT, 0, 0),
+            "resume": int(pause.RESUME),
+            "clone": read_table(machine())["clone"][0],
+        }
+        program = find_program(host.interpreter, ["server.py"], modules=_modules_of(host.interpreter))
         words = DEEDS[name].format(**known, code="/plugin")
         told = host.call(
             CALL,
@@ -127,6 +151,14 @@ def test_it_can_do_no_more_than_a_plugin_can(host: Host, name: str) -> None:
         assert "SyntaxError" not in inside["by"]
         outside = _unconfined(host, code, DEEDS[name].format(**known, code=code))
         assert outside["done"], (name, outside)
+
+
+def _modules_of(interpreter: str) -> str:
+    """Name the folder of an interpreter's extension modules."""
+    asked = "import sys; print(next(each for each in sys.path if each.endswith('lib-dynload')))"
+    return subprocess.run(
+        [interpreter, "-I", "-S", "-c", asked], capture_output=True, text=True, timeout=SOON_S, check=True
+    ).stdout.strip()
 
 
 def _unconfined(host: Host, code: str, words: str) -> dict[str, Any]:
@@ -147,6 +179,13 @@ def _unconfined(host: Host, code: str, words: str) -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(json.loads(done.stdout.splitlines()[-1])["result"]["content"][0]["text"])
     return found
+
+
+def test_it_has_all_of_its_interpreters_library(served: Serve) -> None:
+    with served() as server:
+        for name in modules_in(module_folders()[0]):
+            told = server.tried(f"__import__({name.partition('.')[0]!r})")
+            assert told["done"], (name, told)
 
 
 def test_what_it_says_beside_its_messages_is_printed(served: Serve) -> None:
@@ -225,6 +264,28 @@ def _ticks_after(server: Served) -> int:
     while ticks <= first + 20 and time.monotonic() < deadline:
         ticks = int(server.tried("TICKS[0]")["by"])
     return ticks
+
+
+@pytest.mark.parametrize("way", ["clock", "others", "descriptor", "init"])
+def test_it_stands_still_whatever_it_does_to_be_woken(served: Serve, way: str) -> None:
+    with served("busy") as server:
+        told = server.tried(f"__import__('waking').{way}()")
+        assert told["done"], told
+        for _ in range(5):
+            before = int(server.tried("TICKS[0]")["by"])
+            server.cell.pause()
+            frozen_s = 0.4
+            _read_for(server.cell.output, frozen_s)
+            server.cell.resume()
+            assert int(server.tried("TICKS[0]")["by"]) < before + 25
+
+
+def _read_for(output: socket.socket, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        output.settimeout(left_s)
+        with suppress(TimeoutError):
+            output.recv(1 << 16)
 
 
 def test_a_paused_cell_answers_nothing_and_can_be_ended(served: Serve) -> None:

@@ -31,11 +31,27 @@ def as_tool(tool: Tool, reach: Reach) -> types.Tool:
         name=tool.name,
         title=clean(f"{tool.plugin.manifest.name}: {tool.capability.name}")[:200],
         description=description or None,
-        input_schema=tool.capability.input_schema,
+        input_schema=_visible(tool.capability.input_schema),
         annotations=types.ToolAnnotations(
             read_only_hint=reach.reads_only, destructive_hint=not reach.reads_only, open_world_hint=reach.abroad
         ),
     )
+
+
+def _visible(schema: Mapping[str, Json]) -> dict[str, Any]:
+    """Give a schema in which nothing is hidden from who looks at it, in its words or its names."""
+    return {clean(name): _visible_value(value) for name, value in schema.items()}
+
+
+def _visible_value(value: Json) -> Any:  # noqa: ANN401 (any JSON value)
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [_visible_value(each) for each in value]
+        case dict():
+            return _visible(value)
+    return value
 
 
 def as_result(execution: Execution) -> types.CallToolResult:

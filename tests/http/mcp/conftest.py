@@ -74,6 +74,8 @@ def look(ctx):
     return len(ctx.vault.list("user_data/diary"))
 """
 NEEDS = [{"permission": "vault_read", "scope": "user_data/diary"}]
+# To a person it is "What.", to a model that reads each character more.
+ODD = {"type": "string", "title": "a\u200bb", "description": "What.\U000e0052\U000e0065\U000e0061\U000e0064"}
 MANIFEST = {
     "name": "Demo",
     "requested_permissions": [
@@ -91,7 +93,7 @@ MANIFEST = {
         {"name": "wait", "description": "Takes its time.", "parameters": {"for_s": "number"}},
         {"name": "fail", "description": "Fails."},
         {"name": "picture", "description": "Shows."},
-        {"name": "say", "description": "Says odd things.", "parameters": {"what": "string"}, "return_type": "any"},
+        {"name": "say", "description": "Says odd things.", "parameters": {"what": ODD}, "return_type": "any"},
         {"name": "diary", "description": "Counts.", "requires": NEEDS},
         {"name": "plead", "description": "Counts.", "parameters": {"scope": "string"}, "idempotent": True},
         {"name": "look", "description": "Counts.", "idempotent": True},

@@ -1,6 +1,7 @@
 """Through `/mcp` a caller sees the tools that are theirs, and a call is the same call as over HTTP."""
 
 import asyncio
+import unicodedata
 from typing import Any
 
 import httpx
@@ -18,6 +19,15 @@ def test_a_member_sees_every_tool_in_a_lasting_order(served: Served, mode: str) 
     assert [each.name for each in tools] == TOOLS
     assert tools[0].input_schema["required"] == ["a", "b"]
     assert tools[0].input_schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_word_reaches_a_model_that_a_person_cannot_see(served: Served, mode: str) -> None:
+    told = {each.name: each for each in served.tools(mode, served.key("alice"))}
+    what = told["demo__say"].input_schema["properties"]["what"]
+    assert what == {"type": "string", "title": "a\\u200bb", "description": "What.\\ue0052\\ue0065\\ue0061\\ue0064"}
+    for each in told.values():
+        assert not [char for char in str(each.model_dump()) if unicodedata.category(char) in {"Cc", "Cf"}]
 
 
 @pytest.mark.parametrize("mode", MODES)
