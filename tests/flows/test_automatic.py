@@ -141,6 +141,17 @@ def test_what_is_asked_for_later_is_granted_at_once_where_it_is_covered(home: "H
     assert told == ["policy", "policy"]
 
 
+def test_wishes_at_once_do_not_each_count_as_if_they_were_alone(home: "Home") -> None:
+    autos(home, entry("vault_read", "notes/*", tier="low"))
+    home.install("puppet")
+    body = {"plugin_id": "puppet", "permissions": []}
+    asked = [{**body, "permissions": [{**NOTES, "scope": f"notes/{each}"}]} for each in "abcde"]
+    coming = [home.owner.start("POST", "/v1/permission-requests", each) for each in asked]
+    answers = [each.result(20).json()["status"] for each in coming]
+    assert sorted(answers) == ["approved", "pending", "pending", "pending", "pending"]
+    assert home.grants.count("vault") == 1
+
+
 def test_a_condition_of_the_request_stays_with_what_is_granted(home: "Home") -> None:
     home.install("puppet")
     request_more(home, {**NOTES, "conditions": {"user_consent": True}})
