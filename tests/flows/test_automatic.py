@@ -253,6 +253,23 @@ def test_registering_anew_does_not_ask_again_what_was_denied(home: "Home") -> No
     home.register("puppet", requested_permissions=[MORE])
 
 
+def test_a_no_outlives_the_plugin_that_was_uninstalled_to_ask_again(home: "Home") -> None:
+    began = datetime.now(UTC)
+    for _ in range(2):
+        home.at(began)
+        home.register("puppet", requested_permissions=[MORE])
+        (asked,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+        assert home.owner.post(f"/v1/permission-requests/{asked['id']}/deny", {"reason": "no"}).status_code == 200
+        assert home.owner.post("/v1/plugins/puppet/uninstall", {"reason": ""}).status_code in {200, 204}
+        again = home.owner.post("/v1/plugins", {"folder": "puppet"})
+        assert (again.status_code, "again_at" in again.json()) == (409, True)
+        home.reopen()
+        began += timedelta(minutes=61)
+    home.at(began)
+    home.install("puppet", wants=("vault_read diary",))
+    assert effect(home, scope="diary/x") == "allow"
+
+
 def test_a_request_tells_what_comes_with_it_and_what_the_capabilities_need(home: "Home") -> None:
     needs = [{"permission": "vault_read", "scope": "diary/a"}, {"permission": "core_read", "scope": "x"}]
     home.register(
