@@ -32,23 +32,27 @@ _MASKS = (
     (re.compile(r"\bhg_([0-9a-f]{8})_[A-Za-z0-9_-]{10,}"), rf"hg_\1_{_MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), rf"\1 {_MASK}"),
     (re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)\b([\"']?\s*[:=]\s*).*"), rf"\1\2{_MASK}"),
-    (
-        re.compile(
-            r"(?i)\b([\w-]*(?:api[_-]?key|secret|token|passw(?:or)?d|passphrase)[\w-]*[\"']?\s*[:=]\s*)[^\s,;}]+"
-        ),
-        rf"\1{_MASK}",
-    ),
     (re.compile(r"://[^/\s@]+@"), f"://{_MASK}@"),
-    (re.compile(r"(://[^\s?`'\"]*)\?[^\s`'\"]*"), rf"\1?{_MASK}"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL), _MASK),
 )
+# SECURITY: whoever chose the text, a word and a URL are begun to be looked at once, and never from within.
+_SAID = re.compile(
+    r"(?i)(?<![\w-])(?=[\w-]*?(?:api[_-]?key|secret|token|passw(?:or)?d|passphrase))"
+    r"([\w-]++[\"']?\s*+[:=]\s*+)[^\s,;}]+"
+)
+_URL = re.compile(r"(://[^\s?`'\"]*+)(\?[^\s`'\"]*+)?")
+_MAX_CHARS = 16_384  # of a line
 
 
 def masked(text: str) -> str:
-    """Give a text without what looks like a secret."""
+    """Give a text without what looks like a secret, in time that its length bounds."""
     for pattern, instead in _MASKS:
         text = pattern.sub(instead, text)
-    return text
+    return _URL.sub(_without_query, _SAID.sub(rf"\1{_MASK}", text))
+
+
+def _without_query(found: re.Match[str]) -> str:
+    return found[1] if found[2] is None else f"{found[1]}?{_MASK}"
 
 
 def described(error: BaseException) -> str:
@@ -129,7 +133,8 @@ def _part(record: logging.LogRecord) -> str:
 
 def _one_line(text: str) -> str:
     # SECURITY: a text of a plugin or a file must not pass for a second line, or repaint a terminal.
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in masked(text))
+    told = "".join(char if char.isprintable() else repr(char)[1:-1] for char in masked(text))
+    return told if len(told) <= _MAX_CHARS else f"{told[:_MAX_CHARS]}... ({len(told) - _MAX_CHARS} characters more)"
 
 
 def _frames(record: logging.LogRecord) -> list[str]:

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -43,6 +45,10 @@ def as_it_was() -> Iterator[None]:
         f"GET https://a.test/path?key={CANARY} went wrong",
         f"https://user:{CANARY}@a.test/",
         f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----",
+        f"a=b&api_key={CANARY}",
+        f"it said token=token={CANARY}",
+        f"--client-secret={CANARY}",
+        f"ws://a://b?{CANARY}",
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str) -> None:
@@ -61,6 +67,25 @@ def test_what_looks_like_a_secret_is_masked(text: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    "word", ["token-", "api_key_", "a-", "://a", "secret ", "token=", "://a?", "-----BEGIN ", "hg_"]
+)
+def test_nobody_holds_the_gateway_up_by_what_it_tells(word: str) -> None:
+    # WHY: a process of its own, for what matches for hours cannot be interrupted.
+    command = [sys.executable, "-c", "import sys; from gateway.own_log import masked; masked(sys.stdin.read())"]
+    subprocess.run(command, input=word * (120_000 // len(word)), text=True, timeout=30, check=True)
+
+
+def test_a_line_is_no_longer_than_people_read_and_masked_before_it_is_cut() -> None:
+    stream = io.StringIO()
+    set_up_own_log("info", "text", stream)
+    OWN.warning("%s", "x" * 16_370 + f" token={CANARY} " + "y " * 500_000)
+    told = stream.getvalue()
+    assert len(told) < 17_000
+    assert told.endswith(" characters more)\n")
+    assert CANARY[:4] not in told
 
 
 def test_the_id_of_a_key_is_kept_for_it_tells_which_to_revoke() -> None:

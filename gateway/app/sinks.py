@@ -114,9 +114,9 @@ async def keep_delivering(home: Path) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.app.sinks", str(home), stdin=asyncio.subprocess.PIPE
-        )
+        # SECURITY: `-P`, for a folder that the gateway was started in is no place to take code from.
+        command = (sys.executable, "-P", "-m", "gateway.app.sinks", str(home))
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         try:
             status = await process.wait()
         except asyncio.CancelledError:

@@ -28,7 +28,8 @@ def serving(home: Path, log: Path) -> Iterator[str]:
         UnavailableError: it did not become ready; `log` has what it printed.
 
     """
-    command = [sys.executable, "-m", "gateway.cli", "serve", "--home", str(home), "--listen", "127.0.0.1:0"]
+    # SECURITY: `-P`, as for every process of the gateway: the folder it was started in is no place to take code from.
+    command = [sys.executable, "-P", "-m", "gateway.cli", "serve", "--home", str(home), "--listen", "127.0.0.1:0"]
     with log.open("wb") as output:
         # WHY: a session of its own, so that Ctrl-C reaches this process first, which then stops that one in order.
         process = subprocess.Popen(  # noqa: S603 (our own program, no word of it from outside)

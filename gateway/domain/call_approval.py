@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from gateway.domain.decision import timestamp
+from gateway.domain.names import same_person
 from gateway.domain.request import Json
 
 
@@ -63,6 +64,10 @@ class CallApproval:
     def is_own(self, user_id: str) -> bool:
         """Tell whether the call is this user's: made on their behalf, or with their credential."""
         return user_id in {self.user_id, self.by_user}
+
+    def may_be_own(self, user_id: str) -> bool:
+        """Tell whether it may be the call of this user, who would approve it."""
+        return same_person(user_id, self.user_id) or same_person(user_id, self.by_user)
 
 
 def as_json(approval: CallApproval) -> dict[str, Json]:

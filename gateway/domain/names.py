@@ -76,6 +76,14 @@ def user_subject(user_id: UserId) -> Subject:
     return Subject(f"user:{user_id}")
 
 
+def same_person(one: str | None, other: str | None) -> bool:
+    """Tell whether two user ids may be one person's: they are spelt alike, capitals aside.
+
+    SECURITY: an issuer of tokens may spell a person as the person did; where two people are needed, that makes no two.
+    """
+    return one is not None and other is not None and one.casefold() == other.casefold()
+
+
 def split_subject(subject: str) -> tuple[str, str]:
     """Give the prefix and the name of a namespaced subject; the prefix is empty if there is none."""
     prefix, colon, name = subject.partition(":")

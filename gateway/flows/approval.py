@@ -7,7 +7,7 @@ from dataclasses import replace
 from gateway.domain.caller import Caller
 from gateway.domain.lifecycle import State, Verb
 from gateway.domain.manifest import RequestedPermission
-from gateway.domain.names import PluginId
+from gateway.domain.names import PluginId, same_person
 from gateway.domain.permission import Kind, Level, Permission
 from gateway.domain.record import Record
 from gateway.domain.request import Json
@@ -103,7 +103,7 @@ def check_four_eyes(parts: Parts, caller: Caller, asked_by: str, wanted: Sequenc
     """
     policy = parts.policy.get()
     needs = [str(each.permission) for each in wanted if policy is None or policy.approval.four_eyes(each.permission)]
-    if needs and caller.user_id == asked_by:
+    if needs and same_person(caller.user_id, asked_by):
         raise DeniedError(
             f"{', '.join(sorted(set(needs)))}: a second person must approve what `{asked_by}` asked for",
             way_out="another user with a key of scope approve can; approval.toml says what needs two",

@@ -16,6 +16,7 @@ from gateway.flows.parts import Parts
 from gateway.flows.plugin_risk import assessed, requested_risk
 from gateway.flows.read_generation import Read, read_generation
 from gateway.flows.reload_plugin import numbered, take_generation
+from gateway.flows.review import who_brought
 from gateway.flows.switch_generation import Following, check_follows, failed_event
 from gateway.registry.requests import PermissionRequest, RequestState
 
@@ -64,8 +65,8 @@ async def _following(parts: Parts, caller: Caller, request: PermissionRequest, r
             f"`{plugin.id}` asks for more than it did then, for it holds less by now",
             way_out=f"deny this, and `hearthgate plugin reload {plugin.id}`",
         )
-    check_four_eyes(parts, caller, request.requested_by, difference.asked)
-    check_four_eyes(parts, caller, plugin.registered_by, difference.asked)
+    for asked_by in sorted({request.requested_by, plugin.registered_by, *who_brought(parts, plugin, read.digest)}):
+        check_four_eyes(parts, caller, asked_by, difference.asked)
     approved = approval_event(parts, caller, replace(request, permissions=difference.asked), reason)
     facts = assessed(read.manifest, requested_risk(parts, read.manifest))
     risk = event(parts, caller, "risk_assessment", plugin.id, facts)

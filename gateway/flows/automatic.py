@@ -119,14 +119,25 @@ def still_covered(parts: Parts, plugin: Plugin, waiting: Sequence[RequestedPermi
     return [*waiting]
 
 
-async def grant_now(parts: Parts, caller: Caller, plugin_id: PluginId, found: Split) -> PermissionRequest | None:
-    """Grant what the policy approves to a plugin that a person has approved; None: it could not, so a person is asked.
+async def grant_now(
+    parts: Parts, caller: Caller, plugin_id: PluginId, asked: Sequence[RequestedPermission]
+) -> tuple[PermissionRequest | None, tuple[RequestedPermission, ...]]:
+    """Grant what the policy approves to a plugin that a person has approved.
+
+    Gives the request that the policy approved, None if it approved none or it could not be granted, and what is left
+    for a person.
 
     Raises:
         LogUnavailableError: it could not be recorded, and is not granted.
     """
+    left = tuple(asked)
+    if not _covered(parts, plugin_id, left).covered:
+        return None, left
     async with parts.editing:
-        generation = _generation(parts, plugin_id)
+        # SECURITY: judged by what is in force now, for what is asked for at once counts together.
+        found, generation = _covered(parts, plugin_id, left), _generation(parts, plugin_id)
+        if not found.covered:
+            return None, left
         request, record = approved_by_policy(parts, caller, plugin_id, found)
 
         def noted() -> None:
@@ -148,9 +159,16 @@ async def grant_now(parts: Parts, caller: Caller, plugin_id: PluginId, found: Sp
             raise
         except HearthgateError as error:
             _log.warning("what approval.toml grants %s could not be granted, a person is asked: %s", plugin_id, error)
-            return None
+            return None, left
         await refresh_memberships(parts, by=caller.user_id, why=f"{plugin_id} was granted more")
-        return request
+        return request, found.rest
+
+
+def _covered(parts: Parts, plugin_id: PluginId, asked: Sequence[RequestedPermission]) -> Split:
+    plugin = parts.registry.plugins.get(plugin_id)
+    if plugin is None or plugin.state not in _ALIVE:
+        return Split(rest=tuple(asked))
+    return split(parts, plugin_id, asked, reviewed_first=plugin.manifest.code_review_required)
 
 
 def _generation(parts: Parts, plugin_id: PluginId) -> int | None:

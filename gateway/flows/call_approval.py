@@ -116,7 +116,7 @@ async def _answerable(parts: Parts, caller: Caller, approval_id: str) -> CallApp
 
 async def _check_not_own(parts: Parts, caller: Caller, approval: CallApproval) -> None:
     policy = parts.policy.get()
-    if not approval.is_own(caller.user_id) or (policy is not None and policy.approval.own_call_approval):
+    if not approval.may_be_own(caller.user_id) or (policy is not None and policy.approval.own_call_approval):
         return
     await parts.log.append(
         Record(

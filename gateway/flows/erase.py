@@ -12,7 +12,7 @@ from gateway.audit.erase import Erased, Survey, acts, survey
 from gateway.audit.naming import Mentions
 from gateway.audit.query import LogReader
 from gateway.domain.caller import Caller
-from gateway.domain.names import UserId
+from gateway.domain.names import UserId, same_person
 from gateway.domain.permission import Level
 from gateway.domain.record import Record, Resolution
 from gateway.domain.request import Json
@@ -82,7 +82,7 @@ async def erase_user(parts: Parts, caller: Caller, wish: ErasureWish) -> dict[st
             if _needs_two(parts):
                 await _tell_asked(parts, caller, erasure)
                 return erasure.as_json()
-        elif erasure.event_id is None and _needs_two(parts) and caller.user_id == erasure.asked_by:
+        elif erasure.event_id is None and _needs_two(parts) and same_person(caller.user_id, erasure.asked_by):
             raise DeniedError(
                 "a second person must confirm an erasure",
                 way_out="approval.toml says so",
@@ -114,7 +114,7 @@ async def resume_erasures(parts: Parts) -> None:
 
 
 async def _not_oneself(parts: Parts, caller: Caller, user_id: UserId) -> None:
-    if user_id not in {caller.user_id, caller.on_behalf}:
+    if not (same_person(user_id, caller.user_id) or same_person(user_id, caller.on_behalf)):
         return
     # SECURITY: nobody takes their own traces away, nor has the owner do it in their name.
     await parts.log.append(

@@ -18,7 +18,7 @@ from gateway.errors import ConflictError, IllegalTransitionError, NotFoundError
 from gateway.flows.approval import approval_event, approve, check_four_eyes
 from gateway.flows.approve_update import approve_update
 from gateway.flows.authorize import authorize
-from gateway.flows.automatic import grant_now, split
+from gateway.flows.automatic import grant_now
 from gateway.flows.cool_down import check_cool_down
 from gateway.flows.event import event, waiting
 from gateway.flows.grants import Giving, give_grants, take_grants
@@ -65,13 +65,9 @@ async def request_permissions(parts: Parts, caller: Caller, wanted: Wanted) -> P
     await authorize(parts, caller, Level.ADMIN, f"plugins/{wanted.plugin_id}", key_scope="admin")
     plugin = _not_revoked(parts, wanted.plugin_id)
     check_cool_down(parts, plugin.id, wanted.permissions)
-    permissions = wanted.permissions
-    if plugin.state in {State.ACTIVE, State.SUSPENDED}:
-        found = split(parts, plugin.id, permissions, reviewed_first=plugin.manifest.code_review_required)
-        granted = await grant_now(parts, caller, plugin.id, found) if found.covered else None
-        if granted is not None and not found.rest:
-            return granted
-        permissions = permissions if granted is None else found.rest
+    granted, permissions = await grant_now(parts, caller, plugin.id, wanted.permissions)
+    if granted is not None and not permissions:
+        return granted
     request = PermissionRequest(
         id=parts.new_id(),
         plugin_id=plugin.id,

@@ -122,13 +122,15 @@ class Plugins:
         self._plugins[plugin.id] = plugin
 
     def forget(self, plugin: Plugin) -> None:
-        """Delete a plugin with its consents and requests; the same id later inherits nothing."""
+        """Delete a plugin with its consents and requests; the same id later inherits nothing but the noes."""
         there = self._plugins.get(plugin.id)
         if there is None or there.registration != plugin.registration:
             return
         with transaction(self._connection) as connection:
-            for table in ("plugin", "permission_request", "consent", "switching"):
+            for table in ("plugin", "consent", "switching"):
                 connection.execute(f"DELETE FROM {table} WHERE plugin_id=?", (plugin.id,))  # noqa: S608 (names above)
+            # SECURITY: what a person denied stays denied for a while, and is not asked by being installed again.
+            connection.execute("DELETE FROM permission_request WHERE plugin_id=? AND state<>'denied'", (plugin.id,))
         del self._plugins[plugin.id]
 
 

@@ -106,6 +106,14 @@ class PermissionRequests:
         )
         return tuple(_from_row(row) for row in rows)
 
+    def brought(self, plugin_id: str, digest: str | None) -> frozenset[str]:
+        """Name everybody who ever asked for a generation of this very content, whatever became of that."""
+        return frozenset(
+            each.requested_by
+            for each in self.find(plugin_id=plugin_id)
+            if each.held_back is not None and each.held_back.digest == digest
+        )
+
     def add(self, request: PermissionRequest) -> None:
         """Write a new one."""
         with transaction(self._connection) as connection:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from gateway.domain.cell import spell_cell
 from gateway.domain.request import Json
 from gateway.traffic.query import Row
 
@@ -14,7 +15,6 @@ COLUMNS = (
     *("bytes_out", "bytes_in", "outcome", "problem", "decision_id", "execution_id"),
 )
 MEDIA = {"jsonl": "application/jsonl", "csv": "text/csv"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _LINES = 500  # of one piece
 
 
@@ -46,6 +46,5 @@ def _csv_lines(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _cell(value: Json) -> str:
-    text = "" if value is None else str(value)
-    # SECURITY: a plugin chooses hosts and paths; what begins like a formula would be run by who opens the file.
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+    # SECURITY: a plugin chooses hosts and paths; what looks like a formula would be run by who opens the file.
+    return spell_cell(value) if isinstance(value, str) else "" if value is None else str(value)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -122,3 +124,31 @@ def test_a_sink_begins_with_what_is_kept_tells_what_is_not_and_shows_its_key_to_
     assert [text for text in shown if CANARY in text] == []
     assert [path for path, held in home.contents().items() if CANARY.encode() in held] == []
     assert CANARY in key.read_text()
+
+
+def test_no_process_of_the_gateway_takes_code_from_the_folder_that_it_was_started_in(
+    make_home: "MakeHome", tmp_path: Path
+) -> None:
+    copied, ran = tmp_path / "copy.jsonl", tmp_path / "ran"
+    settings = f'[[log.sink]]\nname = "copy"\nkind = "file"\npath = "{copied}"\nbegin = "start"\n'
+    home = make_home(settings=settings, opened=False)
+    folder = tmp_path / "an-authors-folder"
+    folder.mkdir()
+    for name in ("gateway", "httpx", "json", "logging", "msgspec", "sqlite3", "typing"):
+        (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\n")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "gateway.cli",
+        "serve",
+        "--home",
+        str(home.folder),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    with (tmp_path / "said").open("wb") as said, subprocess.Popen(command, cwd=folder, stdout=said, stderr=said) as it:
+        until(lambda: ran.exists() or (copied.exists() and copied.stat().st_size))
+        it.terminate()
+    assert not ran.exists(), ran.read_text()
+    assert b"started" in copied.read_bytes()

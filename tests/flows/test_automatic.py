@@ -141,6 +141,17 @@ def test_what_is_asked_for_later_is_granted_at_once_where_it_is_covered(home: "H
     assert told == ["policy", "policy"]
 
 
+def test_wishes_at_once_do_not_each_count_as_if_they_were_alone(home: "Home") -> None:
+    autos(home, entry("vault_read", "notes/*", tier="low"))
+    home.install("puppet")
+    body = {"plugin_id": "puppet", "permissions": []}
+    asked = [{**body, "permissions": [{**NOTES, "scope": f"notes/{each}"}]} for each in "abcde"]
+    coming = [home.owner.start("POST", "/v1/permission-requests", each) for each in asked]
+    answers = [each.result(20).json()["status"] for each in coming]
+    assert sorted(answers) == ["approved", "pending", "pending", "pending", "pending"]
+    assert home.grants.count("vault") == 1
+
+
 def test_a_condition_of_the_request_stays_with_what_is_granted(home: "Home") -> None:
     home.install("puppet")
     request_more(home, {**NOTES, "conditions": {"user_consent": True}})
@@ -240,6 +251,23 @@ def test_registering_anew_does_not_ask_again_what_was_denied(home: "Home") -> No
     home.register("puppet", requested_permissions=[{**MORE, "scope": "elsewhere"}])
     home.at(began + timedelta(minutes=61))
     home.register("puppet", requested_permissions=[MORE])
+
+
+def test_a_no_outlives_the_plugin_that_was_uninstalled_to_ask_again(home: "Home") -> None:
+    began = datetime.now(UTC)
+    for _ in range(2):
+        home.at(began)
+        home.register("puppet", requested_permissions=[MORE])
+        (asked,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+        assert home.owner.post(f"/v1/permission-requests/{asked['id']}/deny", {"reason": "no"}).status_code == 200
+        assert home.owner.post("/v1/plugins/puppet/uninstall", {"reason": ""}).status_code in {200, 204}
+        again = home.owner.post("/v1/plugins", {"folder": "puppet"})
+        assert (again.status_code, "again_at" in again.json()) == (409, True)
+        home.reopen()
+        began += timedelta(minutes=61)
+    home.at(began)
+    home.install("puppet", wants=("vault_read diary",))
+    assert effect(home, scope="diary/x") == "allow"
 
 
 def test_a_request_tells_what_comes_with_it_and_what_the_capabilities_need(home: "Home") -> None:

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from gateway.domain.caller import Caller
+from gateway.domain.names import UserId
+from gateway.domain.reloading import Trigger
+from gateway.flows.reload_plugin import reload_changed
 from gateway.registry.inspection.bandit_scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -51,8 +55,9 @@ def test_nobody_without_the_right_to_approve_reviews(home: "Home", who: str) -> 
     assert review(by, digest).status_code in {401, 403}
 
 
-def test_whom_the_manifest_names_as_its_author_cannot_review_it(home: "Home") -> None:
-    digest = home.register("looked", GOOD, code_review_required=True, author="Bob")["digest"]
+@pytest.mark.parametrize("author", ["Bob", " bob ", "Baker <bob>", "Alice, Bob and others"])
+def test_whom_the_manifest_names_as_its_author_cannot_review_it(home: "Home", author: str) -> None:
+    digest = home.register("looked", GOOD, code_review_required=True, author=author)["digest"]
     assert review(home.person("bob", "approve"), digest).status_code == 403
 
 
@@ -221,7 +226,53 @@ def test_who_brings_an_update_does_not_open_its_gate(home: "Home") -> None:
     assert approve(home).status_code == 200
     told = reload(home, GOOD.replace("1", "2"), bob)["reload"]
     assert told["outcome"] == "held_back"
-    assert review(bob, told["new_digest"]).status_code == 200
+    refused = review(bob, told["new_digest"])
+    assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
     answer = bob.post(f"/v1/permission-requests/{told['request_id']}/approve", {"reason": "mine"})
     assert answer.status_code == 409, answer.text
     assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
+
+
+def watched(home: "Home") -> str:
+    """Let the folder's watch find what is there, as it does when a file was saved."""
+    owner = Caller(user_id=UserId(home.parts.owner), owner=True)
+    done = home.do(reload_changed(home.parts, owner, "looked", "saved", Trigger.WATCH))
+    found: str = done.outcome.value
+    return found
+
+
+def test_who_brought_an_update_once_does_not_open_its_gate_by_having_the_watch_bring_it(home: "Home") -> None:
+    first = home.register("looked", GOOD, code_review_required=True)["digest"]
+    bob, frank = home.person("bob", "approve", "admin"), home.person("frank", "approve")
+    roles = home.folder / "policies" / "roles.csv"
+    roles.write_text(roles.read_text() + "g, user:frank, role:approver\n")
+    home.put_in_force()
+    assert review(frank, first).status_code == 200
+    assert approve(home).status_code == 200
+    digest = reload(home, GOOD.replace("1", "2"), bob)["reload"]["new_digest"]
+    (request,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    assert review(bob, digest).status_code == 403
+    assert bob.post(f"/v1/permission-requests/{request['id']}/deny", {"reason": "a slip"}).status_code == 200
+    assert watched(home) in {"held_back", "denied"}
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
+    reload(home, GOOD.replace("1", "2"))  # the owner brings the same: bob stays who brought it first
+    assert review(bob, digest).status_code == 403
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 1
+    assert review(frank, digest).status_code == 200
+    assert watched(home) == "reloaded"
+    assert home.owner.post("/v1/plugins/looked/execute", {"payload": {}}).json()["output"] == 2
+
+
+def test_an_admin_right_that_one_person_asked_for_is_not_approved_by_them_as_anothers_wish(home: "Home") -> None:
+    home.install("looked", GOOD)
+    bob = home.person("bob", "approve", "admin")
+    home.write_plugin("looked", GOOD, requested_permissions=[{"permission": "core_admin", "scope": "x"}])
+    bob.post("/v1/plugins/looked/reload", {"reason": ""})
+    (mine,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    assert mine["requested_by"] == "bob"
+    assert bob.post(f"/v1/permission-requests/{mine['id']}/deny", {"reason": "a slip"}).status_code == 200
+    home.owner.post("/v1/plugins/looked/reload", {"reason": "the folder says so"})
+    (anew,) = home.owner.get("/v1/permission-requests", status="pending").json()["requests"]
+    assert anew["requested_by"] != "bob"
+    refused = bob.post(f"/v1/permission-requests/{anew['id']}/approve", {"reason": "fine"})
+    assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")

@@ -3,7 +3,7 @@
 from gateway.audit import canonical
 from gateway.audit.formats.common import PRODUCT, VERSION, milliseconds, risk_level, sentence
 from gateway.audit.formats.redaction import Row
-from gateway.audit.formats.spelling import spell_controls
+from gateway.domain.spelling import spell_controls
 
 _SEVERITY = {1: 2, 2: 5, 3: 8, 4: 10}
 _VIOLATION = "permission_violation"

@@ -11,14 +11,9 @@ from typing import Any
 
 from gateway.audit.formats.flat import BOOLEANS, COLUMNS, INTEGERS, JSON, cells
 from gateway.audit.formats.redaction import Row
-from gateway.audit.formats.spelling import read_controls, spell_controls
+from gateway.domain.cell import spell_cell
 
-# SECURITY: a cell is a formula that begins with one of these; behind a delimiter too, for there another program may
-# begin a cell. Full-width signs count for some.
-_FORMULA = re.compile("(^|[,;|\"])([ \u00a0\u3000]*'*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
-_GUARDED = re.compile("(^|[,;|\"])([ \u00a0\u3000]*)'('*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
-_PLACED = re.compile("(^|[,;|\"])([ \u00a0\u3000]*)('*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
-# The same inside JSON, where a sign can be escaped and the text stays JSON; a bare negative number is left as it is.
+# SECURITY: inside JSON a sign can be escaped and the text stays JSON; a bare negative number is left as it is.
 _IN_JSON = re.compile(
     "(?<=[,;|\"])([ \u00a0\u3000]*'*)([=+@\uff1d\uff0b\uff0d\uff20]|-(?!\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?[,\\]}]))"
 )
@@ -28,16 +23,6 @@ _BOOLEANS_AT = [at for at, name in enumerate(COLUMNS) if name in BOOLEANS]
 _JSON_AT = [at for at, name in enumerate(COLUMNS) if name in JSON]
 _TEXTS_AT = [at for at, name in enumerate(COLUMNS) if name not in _OWN | BOOLEANS | JSON | INTEGERS]
 _MAX_CACHED = 200
-
-
-def guard(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would run."""
-    return _PLACED.sub(r"\1\2'\3", text) if _FORMULA.search(text) else text
-
-
-def read_cell(text: str) -> str:
-    """Give back the text of a cell that is not JSON."""
-    return read_controls(_GUARDED.sub(r"\1\2\3", text))
 
 
 def _guard_json(text: str) -> str:
@@ -67,7 +52,7 @@ def _cells(row: Row) -> list[Any]:
     for at in _TEXTS_AT:
         text = made[at]
         if text:
-            made[at] = _spell_kept(text) if len(text) <= _MAX_CACHED else _spell(text)
+            made[at] = _spell_kept(text) if len(text) <= _MAX_CACHED else spell_cell(text)
     for at in _JSON_AT:
         if made[at] is not None:
             made[at] = _guard_json(_ascii_controls(made[at]))
@@ -77,11 +62,7 @@ def _cells(row: Row) -> list[Any]:
     return made
 
 
-def _spell(text: str) -> str:
-    return guard(spell_controls(text))
-
-
-_spell_kept = lru_cache(8192)(_spell)
+_spell_kept = lru_cache(8192)(spell_cell)
 
 
 def _ascii_controls(text: str) -> str:

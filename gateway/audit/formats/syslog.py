@@ -6,7 +6,7 @@ import socket
 from gateway.audit import canonical
 from gateway.audit.formats.common import risk_level, sentence
 from gateway.audit.formats.redaction import Row
-from gateway.audit.formats.spelling import spell_controls
+from gateway.domain.spelling import spell_controls
 
 _LOG_AUDIT = 13
 _CRITICAL, _WARNING, _NOTICE, _INFORMATIONAL = 2, 4, 5, 6

@@ -78,6 +78,9 @@ class Delivery:
                 self._tell(error.message)
         except OSError:
             pass  # WHY: its position cannot be kept, so nothing moved; the gateway tells of a disk that is full
+        except Exception as error:  # noqa: BLE001 (a delivery that ended would be missed by nobody)
+            with suppress(HearthgateError, OSError):
+                self._tell(f"the records cannot be spelt ({type(error).__name__})")
         return _pause(1)
 
     def _tell(self, why: str) -> None:
@@ -103,13 +106,22 @@ class Delivery:
         if batch.first_seq > position.position + 1:
             position = self._missed(position, position.position + 1, batch.first_seq - 1)
         try:
-            if batch.messages:
-                self._target.send(batch)
+            self._send(batch)
         except UndeliveredError as error:
             return self._failed(position, batch, error)
         moved = replace(position, position=batch.last_seq, sent=position.sent + len(batch.messages), failures=0)
         self.place.write(moved)
         return 0.0
+
+    def _send(self, batch: Batch) -> None:
+        try:
+            if batch.messages:
+                self._target.send(batch)
+        except UndeliveredError:
+            raise
+        except Exception as error:  # noqa: BLE001 (nothing that a receiver answers ends a delivery)
+            # SECURITY: by its kind alone, for its words may be a record's.
+            raise UndeliveredError(f"it cannot be sent ({type(error).__name__})") from None
 
     def _begin(self) -> Position:
         last = self._reader.extent()[1]
@@ -156,8 +168,8 @@ class Delivery:
             batch = self._read(each.first_seq - 1, each.last_seq, each.last_seq - each.first_seq + 1)
             kept = each.last_seq + 1 if batch is None else batch.first_seq
             try:
-                if batch is not None and batch.messages:
-                    self._target.send(batch)
+                if batch is not None:
+                    self._send(batch)
             except UndeliveredError as error:
                 self.place.put_aside(replace(each, error=str(error), at=timestamp(self._now())), *asked[at + 1 :])
                 break

@@ -14,6 +14,7 @@ from gateway.audit.sinks.sink import Sink, Webhook
 
 _CONNECT_S, _ANSWER_S = 5.0, 10.0
 _MAX_RETRY_AFTER_S = 300
+_MAX_DIGITS = 18
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 _BATCHED = "cloudevents"
@@ -61,8 +62,7 @@ class WebhookTarget:
             return
         if status in _REDIRECTS:
             raise UndeliveredError(f"the endpoint answered {status}: redirects are not followed")
-        seconds = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0
-        raise UndeliveredError(f"the endpoint answered {status}", retry_after_s=min(seconds, _MAX_RETRY_AFTER_S))
+        raise UndeliveredError(f"the endpoint answered {status}", retry_after_s=_seconds(retry_after))
 
     def _request(self, batch: Batch) -> tuple[bytes, dict[str, str]]:
         if self._sink.form.name == _BATCHED:
@@ -94,3 +94,10 @@ class WebhookTarget:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _seconds(retry_after: str) -> int:
+    """Give how long an endpoint wants to be left alone, within bounds."""
+    digits = retry_after if retry_after.isascii() and retry_after.isdigit() else "0"
+    # SECURITY: an endless number takes endless time to read.
+    return min(int(digits[:_MAX_DIGITS]), _MAX_RETRY_AFTER_S)

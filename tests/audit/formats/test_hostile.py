@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from gateway.audit import canonical
-from gateway.audit.formats.comma import read_cell
-from gateway.audit.formats.spelling import read_controls
+from gateway.domain.cell import read_cell
 from gateway.domain.record import Record
+from gateway.domain.spelling import read_controls
 
 HOSTILE: dict[str, Any] = {
     "newlines": "one\ntwo\r\nthree",

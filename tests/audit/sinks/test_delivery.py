@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import socket
 import ssl
 import threading
@@ -92,6 +93,11 @@ def write(open_log: Callable[[], DecisionLog]) -> Callable[..., None]:
 def webhook(url: str, **more: Any) -> Sink:  # noqa: ANN401 # any member of a sink
     target = Webhook(url=url, key=lambda: KEY)
     return Sink(**{"name": "siem", "target": target, "form": FORMATS["jsonl"], "from_start": True, **more})
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.001)
 
 
 @pytest.fixture
@@ -324,6 +330,83 @@ def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
             Batch(first_seq=1, last_seq=1, messages=[b"x\n"])
         )
     assert (tmp_path / "victim").read_text() == "keep"
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a link to a large file", "another's file"])
+def test_a_file_that_somebody_else_put_there_gets_nothing_and_stays(tmp_path: Path, what: str) -> None:
+    path, victim = tmp_path / "out", tmp_path / "victim"
+    victim.write_bytes(b"x" * 200)
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a link to a large file":
+        path.symlink_to(victim)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root can make a file another's")
+        path.write_bytes(b"")
+        os.chown(path, 65534, 65534)
+    before = path.lstat()
+    with pytest.raises(UndeliveredError):
+        FileTarget(LogFile(path=path, max_bytes=100, keep=1)).send(
+            Batch(first_seq=1, last_seq=1, messages=[b"x" * 50 + b"\n"])
+        )
+    assert path.lstat() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "victim"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (503, {"retry-after": "9" * 5000}),
+        (503, {"retry-after": "-1"}),
+        (302, {"location": "http://[::1/" + "%" * 9}),
+        (204, {"set-cookie": "a" * 5000}),
+    ],
+    ids=["an endless number", "a negative number", "a place that is none", "a great cookie"],
+)
+def test_nothing_that_an_endpoint_answers_ends_a_delivery(
+    folder: Path,
+    receiver: Receiver,
+    write: Callable[..., None],
+    record: Callable[..., Record],
+    deliver: Callable[[Sink], Delivery],
+    answer: tuple[int, dict[str, str]],
+) -> None:
+    write(record(), record())
+    receiver.answers = [answer]
+    to = deliver(webhook(receiver.url, batch_rows=1, attempts=2))
+    assert to.step() <= 300
+    all_of(to)
+    assert set(seqs(receiver)) == {1, 2}
+    position = Place(folder, "siem").read()
+    assert position is not None
+    assert position.put_aside == 0
+
+
+def test_a_fault_of_sending_is_told_by_its_kind_and_puts_its_batch_aside(  # one fixture each
+    folder: Path,
+    receiver: Receiver,
+    write: Callable[..., None],
+    record: Callable[..., Record],
+    deliver: Callable[[Sink], Delivery],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.001)
+    write(record(), record())
+    to = deliver(webhook(receiver.url, batch_rows=1, attempts=1))
+
+    def break_once(_batch: Batch) -> None:
+        monkeypatch.undo()
+        raise LookupError("canary words")
+
+    monkeypatch.setattr(to._target, "send", break_once)
+    to.step()
+    all_of(to)
+    position = Place(folder, "siem").read()
+    assert position is not None
+    assert (position.position, position.put_aside, seqs(receiver)) == (2, 1, [2])
+    assert position.last_error == "it cannot be sent (LookupError)"
 
 
 def test_what_was_dropped_before_it_was_taken_is_counted_and_named(
