@@ -8,23 +8,20 @@ Source: Model Context Protocol, revision 2025-11-25 (lifecycle, stdio transport,
 import hashlib
 import json
 import os
-import select
-import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from sandbox import frames, kernel
 from sandbox.channel import Cancelled, Channel
+from sandbox.conversation import Conversation, LostServerError, ServerError
 from sandbox.runtime import checked, failure
 from sandbox.spec import Program
 
 TOOLS, CALL = "(tools)", "(call)"  # no functions' names: to tell the program's tools, and to call one of them
 PROTOCOL = "2025-11-25"
-MAX_LINE_BYTES = 8 << 20
 _MAX_TOOLS, _MAX_PAGES = 1000, 100
-_READ_BYTES = 64 << 10
-_LAST_WORDS_S = 0.5
+_LEVEL_CHARS, _NOTE_CHARS = 16, 1500
 _NOT_OFFERED = -32601
 _NOT_DEFINING = frozenset({"_meta", "icons"})  # what is shown to people alone
 _ENVIRONMENT = {
@@ -34,14 +31,6 @@ _ENVIRONMENT = {
     "PYTHONPATH": "/packages",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-
-
-class ServerError(Exception):
-    """The program answered with an error, or with what is no result of a tool."""
-
-
-class LostServerError(ServerError):
-    """The program ended, or what it says is no conversation any more: nothing further can be asked of it."""
 
 
 def start(program: Program, confine: Callable[[], None]) -> "Server":
@@ -55,7 +44,7 @@ def start(program: Program, confine: Callable[[], None]) -> "Server":
     for end in (their_in, their_out):
         os.close(end)
     os.set_blocking(to_it, False)
-    return Server(pid, to_it, from_it)
+    return Server(Conversation(pid, to_it, from_it))
 
 
 def _become(program: Program, ends: tuple[int, int], confine: Callable[[], None]) -> NoReturn:
@@ -92,7 +81,7 @@ def serve_calls(sock: socket.socket, server: "Server", *, most: int | None) -> i
         try:
             answer = checked({"t": "result", "value": _answer(call[0], sock, channel, server)})
         except BaseException as error:  # noqa: BLE001  # whatever went wrong is an answer
-            answer = {**failure(error), "last": isinstance(error, LostServerError)}
+            answer = {**failure(error), "last": isinstance(error, LostServerError) or not server.is_ready}
         channel.finish(answer)
         if most is not None:
             most -= 1
@@ -115,16 +104,18 @@ def _answer(call: Mapping[str, Any], sock: socket.socket, channel: Channel, serv
 class Server:
     """The program, and what it said of its tools."""
 
-    def __init__(self, pid: int, to_it: int, from_it: int) -> None:
-        self._pid = pid
-        self._to_it = to_it
-        self._from_it = from_it
-        self._pending = bytearray()
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
         self._asked = 0
         self._is_ready = False
+        self._tells_changes = False
         self._tools: dict[str, Mapping[str, Any]] | None = None
-        self._sock: socket.socket | None = None
         self._channel: Channel | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it has said what it offers; one that was interrupted before cannot be asked anew."""
+        return self._is_ready
 
     def speaking(self, sock: socket.socket, channel: Channel) -> "_Speaking":
         """Speak, within the block, about one call: its cancellation is heard, and progress is passed on."""
@@ -132,17 +123,18 @@ class Server:
 
     def attend(self, sock: socket.socket | None, channel: Channel | None) -> None:
         """Take the call that is spoken about from now on."""
-        self._sock, self._channel = sock, channel
+        self._channel = channel
+        self._conversation.attend(sock)
 
     def tools(self) -> Mapping[str, Mapping[str, Any]]:
-        """Give the definitions of its tools by name, asked for anew where it said that they changed.
+        """Give the definitions of its tools by name, asked for anew unless it would say that they changed and did not.
 
         Raises:
             ServerError: it does not say them, or one of them twice.
         """
         self._begin()
         self._take_what_is_there()
-        if self._tools is None:
+        if self._tools is None or not self._tells_changes:
             found: dict[str, Mapping[str, Any]] = {}
             for tool in self._listed():
                 name = tool.get("name")
@@ -169,9 +161,11 @@ class Server:
             return
         client = {"name": "hearthgate", "version": "1"}
         told = self._ask("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client})
-        if not isinstance(told.get("capabilities"), dict) or "tools" not in told["capabilities"]:
+        offered = told.get("capabilities")
+        if not isinstance(offered, dict) or "tools" not in offered:
             raise LostServerError("it offers no tools")
-        self._send({"method": "notifications/initialized"})
+        self._tells_changes = isinstance(offered["tools"], dict) and offered["tools"].get("listChanged") is True
+        self._conversation.send({"method": "notifications/initialized"})
         self._is_ready = True
 
     def _listed(self) -> Iterator[Mapping[str, Any]]:
@@ -190,21 +184,21 @@ class Server:
     def _ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         self._asked += 1
         number = self._asked
-        self._send({"id": number, "method": method, "params": params})
+        self._conversation.send({"id": number, "method": method, "params": params})
         try:
             while True:
-                message = self._receive()
+                message = self._conversation.receive()
                 if message.get("id") == number and "method" not in message:
                     return _result(message)
                 self._hear(message, number)
         except Cancelled:
-            self._send({"method": "notifications/cancelled", "params": {"requestId": number}})
+            self._conversation.send({"method": "notifications/cancelled", "params": {"requestId": number}}, wait=False)
             raise
 
     def _take_what_is_there(self) -> None:
         """Hear what it said when nobody listened."""
-        while (line := self._line(wait=False)) is not None:
-            self._hear(_message(line), None)
+        while (message := self._conversation.heard()) is not None:
+            self._hear(message, None)
 
     def _hear(self, message: Mapping[str, Any], asked: int | None) -> None:
         method, number = message.get("method"), message.get("id")
@@ -215,71 +209,18 @@ class Server:
         elif method == "notifications/progress" and params.get("progressToken") == asked:
             self._tell_progress(params)
         elif method == "notifications/message" and self._channel is not None:
-            self._channel.send({"t": "log", "level": str(params.get("level")), "message": str(params.get("data"))})
+            level, words = str(params.get("level"))[:_LEVEL_CHARS], str(params.get("data"))[:_NOTE_CHARS]
+            self._channel.send({"t": "log", "level": level, "message": words})
         elif isinstance(method, str) and number is not None:
             # WHY: nothing of a companion is offered to a program, not its models, its folders or its people.
             refusal = {"code": _NOT_OFFERED, "message": "not offered"}
-            self._send({"id": number, **({"result": {}} if method == "ping" else {"error": refusal})})
+            self._conversation.send({"id": number, **({"result": {}} if method == "ping" else {"error": refusal})})
 
     def _tell_progress(self, params: Mapping[str, Any]) -> None:
-        done, whole = params.get("progress"), params.get("total")
-        known = isinstance(done, int | float) and isinstance(whole, int | float) and whole > 0
-        fraction = min(1.0, max(0.0, done / whole)) if known else None  # type: ignore[operator]  # numbers, if known
         if self._channel is not None:
-            self._channel.send({"t": "progress", "fraction": fraction, "message": str(params.get("message", ""))})
-
-    def _receive(self) -> Mapping[str, Any]:
-        line = self._line(wait=True)
-        if line is None:
-            raise LostServerError(f"it ended {_how(self._pid)} before it answered")
-        return _message(line)
-
-    def _line(self, *, wait: bool) -> bytes | None:
-        """Give its next line; None where it ended, or where there is none and nobody waits."""
-        while (end := self._pending.find(b"\n")) < 0:
-            if len(self._pending) > MAX_LINE_BYTES:
-                raise LostServerError(f"it wrote a line of more than {MAX_LINE_BYTES} bytes")
-            if not self._await(self._from_it, select.POLLIN, wait=wait):
-                return None
-            data = os.read(self._from_it, _READ_BYTES)
-            if not data:
-                return None
-            self._pending += data
-        line = bytes(self._pending[:end])
-        del self._pending[: end + 1]
-        return line
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        view = memoryview(text)
-        while view:
-            self._await(self._to_it, select.POLLOUT, wait=True)
-            try:
-                view = view[os.write(self._to_it, view) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                raise LostServerError(f"it ended {_how(self._pid)}, or closed its input") from None
-
-    def _await(self, descriptor: int, event: int, *, wait: bool) -> bool:
-        """Wait until it can be spoken with; tells whether it can."""
-        poller = select.poll()
-        poller.register(descriptor, event)
-        if self._sock is not None:
-            poller.register(self._sock, select.POLLIN)
-        while True:
-            ready = dict(poller.poll(None if wait else 0))
-            if self._sock is not None and self._sock.fileno() in ready:
-                self._hear_gateway(self._sock)
-            if descriptor in ready:
-                return True
-            if not wait:
-                return False
-
-    def _hear_gateway(self, sock: socket.socket) -> None:
-        frame = frames.read_frame(sock)
-        if frame is None or frame[0].get("t") == "cancel":
-            raise Cancelled
+            fraction = _fraction(params.get("progress"), params.get("total"))
+            message = str(params.get("message", ""))[:_NOTE_CHARS]
+            self._channel.send({"t": "progress", "fraction": fraction, "message": message})
 
 
 class _Speaking:
@@ -295,13 +236,6 @@ class _Speaking:
         self._server.attend(None, None)
 
 
-def _message(line: bytes) -> Mapping[str, Any]:
-    try:
-        return frames.decode_header(line)
-    except frames.ProtocolError as error:
-        raise LostServerError(f"it wrote a line that is no message: {error}") from None
-
-
 def _result(message: Mapping[str, Any]) -> Mapping[str, Any]:
     error, result = message.get("error"), message.get("result")
     if isinstance(error, dict):
@@ -311,15 +245,13 @@ def _result(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return result
 
 
-def _how(pid: int) -> str:
-    """Say how it ended, if it did."""
+def _fraction(done: object, whole: object) -> float | None:
+    """Say how much is done of the whole, if it is said in numbers."""
+    if not isinstance(done, int | float) or not isinstance(whole, int | float) or whole <= 0:
+        return None
+    if done <= 0 or done >= whole:
+        return float(done > 0)
     try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended == 0 and select.select([os.pidfd_open(pid)], [], [], _LAST_WORDS_S)[0]:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-    except OSError:
-        return "(nobody knows how)"
-    if ended == 0:
-        return "its output"
-    code = os.waitstatus_to_exitcode(status)
-    return f"with exit status {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"
+        return done / whole
+    except OverflowError:
+        return None

@@ -234,6 +234,50 @@ def test_a_call_that_nobody_waits_for_is_given_up_while_the_server_is_silent(ser
         assert frame[0]["type"] == "Cancelled"
 
 
+def cancelled(server: Served, **asked: Any) -> dict[str, Any]:
+    """Give up a call that is not answered within a second; gives what is told of it."""
+    with pytest.raises(TimeoutError):
+        server.do(patience_s=1.0, **asked)
+    frames.write_frame(server.cell.channel, {"t": "cancel", "call": "c"})
+    server.cell.channel.settimeout(SOON_S)
+    frame = frames.read_said(server.cell.channel)
+    assert frame is not None
+    assert frame[0]["type"] == "Cancelled"
+    return frame[0]
+
+
+def test_what_was_given_up_half_said_spoils_no_later_call(served: Serve) -> None:
+    with served("deaf") as server:
+        told = cancelled(server, words="'" + "x" * (800 << 10) + "'", pinned={"do": definition_digest(DO)})
+        assert not told["last"]
+        assert server.tried("6 * 7")["by"] == "42"
+
+
+def test_a_server_that_was_given_up_before_it_was_ready_is_asked_nothing_more(served: Serve) -> None:
+    with served("lazy") as server:
+        assert cancelled(server, words="1")["last"] is True
+    # Its twin: one that is ready answers on.
+    with served("silent") as server:
+        assert cancelled(server, words="1")["last"] is False
+
+
+def test_many_words_beside_an_answer_cost_no_answer(served: Serve) -> None:
+    with served("loud") as server:
+        assert server.tried("6 * 7")["by"] == "42"
+        (log, huge, half) = server.notes
+        assert log["level"] == "info" * 4
+        assert log["message"].startswith("{'all': 'xxx")
+        assert (huge["fraction"], half["fraction"]) == (1.0, 0.5)
+        assert max(len(json.dumps(each)) for each in server.notes) < 2000
+
+
+def test_a_server_that_does_not_tell_of_changes_is_asked_before_each_call(served: Serve) -> None:
+    with served("secretive") as server:
+        pinned = {"do": definition_digest(DO)}
+        assert server.do("1", pinned)["value"]["result"]["content"]
+        assert list(server.do("1", pinned)["value"]) == ["changed"]
+
+
 def test_a_tool_that_is_defined_otherwise_than_it_was_pinned_is_not_called(served: Serve) -> None:
     with served("fickle") as server:
         pinned = {"do": definition_digest(DO)}
