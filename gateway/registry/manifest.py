@@ -119,6 +119,9 @@ class _Reading:
             parse_plugin_id(file.plugin_id)
         except MalformedError as error:
             self.wrong("plugin_id", str(error))
+        # SECURITY: who approves a plugin looks for it by this name.
+        if not any(char.isprintable() and not char.isspace() for char in file.name):
+            self.wrong("name", "there is nothing in it that a person can see")
         self._check_versions()
         for event, function in file.lifecycle_hooks.items():
             if not _IDENTIFIER.match(function):

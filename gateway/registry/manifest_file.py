@@ -154,7 +154,7 @@ class ManifestFile(Part):
             json_schema_extra={"pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "minLength": 2, "maxLength": 64},
         ),
     ]
-    name: Annotated[Text, Field(description="The name that people read.")]
+    name: Annotated[Text, Field(description="The name that people read.", json_schema_extra={"pattern": r"\S"})]
     version: Annotated[Text, Field(description="A version of semver.org, as 1.0.0.", json_schema_extra=_VERSION)]
     description: Annotated[Text, Field(description="What it is for.")] = ""
     author: Annotated[Text, Field(description="Who wrote it.")] = ""
