@@ -168,6 +168,13 @@ def test_findings_are_given_as_sarif(home: "Home") -> None:
     assert home.owner.get("/v1/plugins/looked/scan", form="xml").status_code == 400
 
 
+def test_a_secret_in_the_code_is_found_and_not_repeated(home: "Home") -> None:
+    home.register("looked", f'password = "hunter2hunter2"\n{GOOD}\ndef log_in(password="hunter3hunter3"): ...\n')
+    told = home.owner.post("/v1/plugins/looked/scan", {}).json()
+    assert {each["rule"] for each in told["findings"]} == {"B105", "B107"}
+    assert all(each["text"] == "Possible hardcoded password" for each in told["findings"])
+
+
 def test_the_place_of_a_finding_is_a_uri_whatever_the_file_is_called(home: "Home") -> None:
     home.write_plugin("looked", GOOD)
     name = "sub/an: odd #name%41é.py"
