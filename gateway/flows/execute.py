@@ -27,7 +27,8 @@ from gateway.flows.exact import exact_step
 from gateway.flows.parts import Parts
 from gateway.flows.plan import Step, plan
 from gateway.flows.record import record_decisions
-from gateway.flows.run import GIVEN_UP, NOTHING_USED, CallPlugin, Run
+from gateway.flows.run import GIVEN_UP, CallPlugin, Run
+from gateway.flows.run_record import NOTHING_USED
 from gateway.flows.server_call import (
     check_unchanged,
 )

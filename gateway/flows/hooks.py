@@ -26,7 +26,7 @@ from gateway.flows.call import Asks, Call
 from gateway.flows.execute import run_plugin
 from gateway.flows.isolation import backend_of
 from gateway.flows.parts import Parts
-from gateway.flows.run import EVENT_OF
+from gateway.flows.run_record import EVENT_OF
 from gateway.flows.use_resource import asking_as
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin

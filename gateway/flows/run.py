@@ -1,7 +1,6 @@
 """To run one step of a call: decided, recorded, confined, and its end recorded."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,26 +11,18 @@ from msgspec import structs
 from gateway.domain.decision import Decision
 from gateway.domain.isolation import Isolation
 from gateway.domain.names import plugin_subject
-from gateway.domain.outcome import Outcome, RunResult, Usage
+from gateway.domain.outcome import Outcome, RunResult
 from gateway.domain.permission import Kind, Level
-from gateway.domain.record import Record, Resolution
+from gateway.domain.record import Record
 from gateway.domain.request import AccessRequest, Json
-from gateway.errors import (
-    HearthgateError,
-    HostCannotKeepError,
-    LogUnavailableError,
-    OutcomeUnknownError,
-    OverloadedError,
-)
-from gateway.executor.broker import Job, json_size
+from gateway.errors import HostCannotKeepError, OverloadedError
+from gateway.executor.broker import Job
 from gateway.executor.confine import confine
 from gateway.executor.egress import Passing
 from gateway.flows.adopt_code import packages_of
 from gateway.flows.asking import Asking
 from gateway.flows.authorize import denied
-from gateway.flows.benchmark_recorded import note_run
 from gateway.flows.call import Asks, Call, Execution
-from gateway.flows.conduct import PROTOCOL, count_try
 from gateway.flows.decide import Context, decide
 from gateway.flows.egress import carrying_as, needs_relay
 from gateway.flows.isolation import backend_of, isolation_of
@@ -39,36 +30,18 @@ from gateway.flows.keep_written import keep_written
 from gateway.flows.parts import Parts
 from gateway.flows.plan import Step
 from gateway.flows.record import record_decisions
-from gateway.flows.server_call import (
-    as_asked,
-    empty_in_place,
-    find_program,
-    is_server,
-    take_answer,
-)
+from gateway.flows.run_record import NOTHING_USED, RunRecord
+from gateway.flows.server_call import as_asked, empty_in_place, find_program, is_server, take_answer
 from gateway.flows.show_files import Sight, find_sight, watch_sight
 from gateway.flows.still_allowed import still_allowed
-from gateway.flows.tell import tell
 from gateway.flows.use_resource import asking_as
-from gateway.flows.without_texts import without_texts
 from gateway.registry.folder import snapshot_path
 from gateway.registry.plugins import Plugin
 from sandbox.disk import Disk
 from sandbox.spec import Spec
 
 GIVEN_UP = "its caller gave it up"
-_log = logging.getLogger("hearthgate.execute")
 CallPlugin = Callable[[Call, Context], Awaitable[Execution]]
-_NO_MEMBERS: Mapping[str, Json] = {}
-NOTHING_USED = Usage(wall_s=0.0)
-EVENT_OF: Mapping[Outcome, tuple[str, Resolution]] = {
-    Outcome.RETURNED: ("execution_completed", Resolution.COMPLETED),
-    Outcome.FAILED: ("execution_failed", Resolution.FAILED),
-    Outcome.KILLED: ("execution_failed", Resolution.KILLED),
-    Outcome.REFUSED: ("execution_failed", Resolution.REFUSED),
-    Outcome.TIMED_OUT: ("execution_timeout", Resolution.TIMED_OUT),
-    Outcome.UNKNOWN: ("execution_failed", Resolution.UNKNOWN),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +72,35 @@ class Run:
             recorded = await record_decisions(parts, recorded, self.context)
             raise denied(next(each for each in recorded if not each.allowed))
         sight = await find_sight(parts, self.plugin, self.call, self.context)
-        intent = self._record("execution_started", Resolution.PENDING, {"function": self.step.function})
-        await self._begin([*recorded, *sight.decisions], intent)
+        record = RunRecord(
+            parts,
+            self.call,
+            self.plugin,
+            function=self.step.function,
+            arguments=self.step.arguments,
+            execution_id=self.execution_id,
+            trial=self.trial,
+        )
+        intent = record.beginning()
+        await self._begin(record, [*recorded, *sight.decisions], intent)
         # INVARIANT: from here the intent is durable; every way on ends in a record that names it.
         try:
             result = self._stopped([*decisions, *sight.decisions]) or await self._run(sight)
             if self.plugin.manifest.file_access:
                 result = replace(result, files={**sight.as_json(), **(result.files or {})})
         except (HostCannotKeepError, OverloadedError) as error:
-            _log.error("execution %s of %s did not run: %s", self.execution_id, self.plugin.id, error)
-            await self._close(intent, RunResult(outcome=Outcome.REFUSED, error=error.message, usage=NOTHING_USED))
+            await record.refused(intent, error)
             error.decision_id = decisions[0].decision_id
             raise
         except BaseException:
-            await self._close(
+            await record.end(
                 intent, RunResult(outcome=Outcome.UNKNOWN, error="the call was given up", usage=NOTHING_USED)
             )
             raise
-        await self._close(intent, result, decisions[0])
+        await record.end(intent, result, decisions[0])
         return result, decisions[0]
 
-    async def _begin(self, decisions: list[Decision], intent: Record) -> None:
+    async def _begin(self, record: RunRecord, decisions: list[Decision], intent: Record) -> None:
         """Record that it begins; who is cancelled meanwhile goes on only when that is recorded, or not."""
         recording = asyncio.ensure_future(record_decisions(self.parts, decisions, self.context, intent))
         try:
@@ -129,10 +110,8 @@ class Run:
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([recording])
             if recording.exception() is None:
-                await self._close(
-                    intent,
-                    RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=NOTHING_USED, from_outside=True),
-                )
+                given_up = RunResult(outcome=Outcome.KILLED, error=GIVEN_UP, usage=NOTHING_USED, from_outside=True)
+                await record.end(intent, given_up)
             raise
 
     def _plugin_decisions(self) -> list[Decision]:
@@ -238,94 +217,3 @@ class Run:
             return result
         wrong = f"`{capability.name}` returned something that is not of type {capability.return_type.spelt}: {fault}"
         return replace(result, outcome=Outcome.FAILED, output=None, error=wrong)
-
-    def _tell(self, result: RunResult) -> None:
-        # SECURITY: outcome and ids alone, for what an error says may be a user's words.
-        level = logging.DEBUG if result.success else logging.WARNING
-        if _log.isEnabledFor(level):
-            outcome = (self.plugin.id, result.outcome.value, result.usage.wall_s)
-            more = "" if result.success else f": `hearthgate audit search {self.execution_id}` tells more"
-            _log.log(level, "execution %s of %s %s after %.3f s%s", self.execution_id, *outcome, more)
-
-    async def _close(self, intent: Record, result: RunResult, decision: Decision | None = None) -> None:
-        event_type, resolution = EVENT_OF[result.outcome]
-        self._tell(result)
-        details: dict[str, Json] = {
-            "function": self.step.function,
-            "outcome": result.outcome.value,
-            "success": result.success,
-            "execution_time": result.usage.wall_s,
-            "output_size": json_size(result.output) if result.success else 0,
-            "usage": result.usage.as_json(),
-            "asks": list(result.asks),
-            "isolation": result.isolation.value,
-            "backend": result.backend,
-            **({"from_outside": True} if result.from_outside else {}),
-        }
-        # WHY: personal, for the words of a plugin's exception may be a user's.
-        personal: dict[str, Json] = (
-            {} if result.error is None else {"error": without_texts(result.error, self.step.arguments)}
-        )
-        if result.files is not None:
-            personal["files"] = result.files
-        try:
-            # WHY: what cannot be recorded now is recorded later, so that no call seems to run for ever.
-            await tell(self.parts, self._record(event_type, resolution, details, personal, ref=intent.event_id))
-        except LogUnavailableError as error:
-            raise OutcomeUnknownError(
-                "the call ran, but how it ended could not be recorded",
-                way_out="do not repeat it blindly",
-                decision_id=None if decision is None else decision.decision_id,
-            ) from error
-        if not self.trial:
-            note_run(self.parts, self.plugin, result)
-            self.parts.meter.ran(self.plugin.id, result.outcome, result.isolation, result.usage.wall_s)
-            self._tell_span(result)
-        if result.broke_protocol:
-            await self._count_against()
-
-    def _tell_span(self, result: RunResult) -> None:
-        if self.parts.spans is not None:
-            more = {
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": str(self.plugin.id),
-                "hearthgate.outcome": result.outcome.value,
-                "hearthgate.isolation": result.isolation.value,
-            }
-            self.parts.spans.took(f"execute_tool {self.plugin.id}", result.usage.wall_s, more)
-
-    async def _count_against(self) -> None:
-        try:
-            await count_try(self.parts, self.plugin, f"protocol {self.execution_id}", weight=PROTOCOL)
-        except HearthgateError as error:
-            # WHY: the call is over and its end is recorded; what comes of that must not be taken for its end.
-            _log.error("what %s did was not counted: %s", self.plugin.id, error)  # no fault of this code
-
-    def _record(
-        self,
-        event_type: str,
-        resolution: Resolution,
-        details: Mapping[str, Json],
-        personal: Mapping[str, Json] = _NO_MEMBERS,
-        *,
-        ref: str | None = None,
-    ) -> Record:
-        return Record(
-            event_id=self.parts.event_id(),
-            at=self.parts.now(),
-            event_type=event_type,
-            resolution=resolution,
-            plugin_id=self.plugin.id,
-            user_id=self.call.user,
-            details={
-                "execution_id": self.execution_id,
-                "generation": self.plugin.generation,
-                "digest": self.plugin.digest,
-                "chain": list(self.call.chain),
-                **({"trial": True} if self.trial else {}),
-                **details,
-            },
-            personal=personal,
-            trace_id=self.call.trace_id,
-            ref=ref,
-        )
