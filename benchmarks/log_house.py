@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -36,6 +37,7 @@ class SwitchedOff:
 
     def __init__(self) -> None:
         self._numbers = count(1)
+        self.listeners: dict[str, list[Callable[[Record], None]]] = {}  # nobody is told, for nothing is durable
 
     async def append(self, *records: Record, sign: bool = False) -> tuple[int, ...]:  # noqa: ARG002 (as a log has it)
         """Give the records numbers and forget them."""

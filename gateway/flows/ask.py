@@ -4,6 +4,7 @@ Both are decided for each question, and recorded together. A right that stands i
 again by the same rules without conditions, is not written again for an hour: the answer names the decision that did.
 """
 
+import re
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -17,6 +18,9 @@ from gateway.flows.authorize import authorize, check_credential, denied, is_know
 from gateway.flows.decide import Context, decide, name
 from gateway.flows.parts import Parts
 from gateway.flows.record import record_together
+
+_SAFE = ":@+-._~"
+_PLAIN = re.compile(f"[A-Za-z0-9{re.escape(_SAFE)}]*")  # as most are: nothing to quote
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -77,7 +81,9 @@ def _asks_of_self(caller: Caller, request: AccessRequest) -> bool:
 def ask_scope(subject: str | None) -> str:
     """Name, as a scope of the gateway, whom a question is about; None is everybody."""
     # WHY: ids of other types are any text, and scopes are paths; those of ours stay as they are.
-    return "decisions" if subject is None else f"decisions/{quote(subject, safe=':@+-._~')}"
+    if subject is None:
+        return "decisions"
+    return f"decisions/{subject if _PLAIN.fullmatch(subject) else quote(subject, safe=_SAFE)}"
 
 
 def _right(request: AccessRequest, *, dry_run: bool) -> tuple[Level, str]:

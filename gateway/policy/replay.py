@@ -83,7 +83,17 @@ def kept_facts(facts: Facts, verdict: Verdict, rules: Sequence[Rule], sent: Sent
 
     Of what was sent only those attributes are kept that a rule asks for.
     """
+    found: dict[str, Json] = {
+        "risk": facts.risk,
+        "consent_id": facts.consent_id,
+        "approval_id": facts.approval_id,
+    }
+    # WHY: an empty member tells nothing, and every byte is kept for years.
+    if verdict.counters:
+        found["counters"] = dict(verdict.counters)
     conditional = [rule for rule in rules if rule.condition.terms]
+    if not conditional and not any(sent.values()):
+        return found
     asked = sorted({path[:2] for rule in conditional for path in attribute_paths(rule) if len(path) > 1})
     kept: dict[str, Json] = {}
     absent: list[Json] = []
@@ -96,14 +106,6 @@ def kept_facts(facts: Facts, verdict: Verdict, rules: Sequence[Rule], sent: Sent
             kept[f"{root}.{name}"] = values[name]
             unkept[root].discard(name)
     roots: list[Json] = [*sorted(root for root, names in unkept.items() if names)]
-    found: dict[str, Json] = {
-        "risk": facts.risk,
-        "consent_id": facts.consent_id,
-        "approval_id": facts.approval_id,
-    }
-    # WHY: an empty member tells nothing, and every byte is kept for years.
-    if verdict.counters:
-        found["counters"] = dict(verdict.counters)
     rates: dict[str, Json] = {
         rule.id: rule.condition.rate.per_s for rule in conditional if rule.condition.rate is not None
     }
