@@ -139,13 +139,15 @@ def ask(folder: Path, rows: int) -> None:
     reader, chance = LogReader(folder), random.Random(3)
     print(f"\n{'asked':34}{'found':>7}{'p50 ms':>9}{'p99 ms':>9}{'processor p50':>15}{'p99 ms':>9}")
     for name, wanted in filters(rows):
-        took, spent, found = [], [], 0
+        took: list[float] = []
+        spent: list[float] = []
+        found = 0
         for number in range(REPEATS):
             cursor = None if number % 2 == 0 else f"s{chance.randrange(rows // 10, rows)}"
-            began, busy = time.perf_counter(), time.thread_time()
+            began, worked = time.perf_counter(), time.thread_time()
             page = reader.find(wanted, limit=100, cursor=cursor)
             took.append((time.perf_counter() - began) * 1e3)
-            spent.append((time.thread_time() - busy) * 1e3)
+            spent.append((time.thread_time() - worked) * 1e3)
             found = max(found, len(page.rows))
         wall, busy = (f"{median(each):9.1f}{_p99(each):9.1f}" for each in (took, spent))
         print(f"{name:34}{found:7}{wall}      {busy}", flush=True)

@@ -26,10 +26,12 @@ from gateway.domain.caller import Caller
 from gateway.domain.manifest import RequestedPermission
 from gateway.domain.names import PLUGINS_GROUP, UserId
 from gateway.domain.permission import parse_permission
+from gateway.domain.request import Json
+from gateway.flows.approval import approve
 from gateway.flows.decide import decide
-from gateway.flows.lifecycle import approve, register
 from gateway.flows.parts import Parts
 from gateway.flows.permissions import Answer, Wanted, approve_request, request_permissions, revoke_permissions
+from gateway.flows.registration import register
 from gateway.flows.reload_policy import reload_policy
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.parse import parse_policy
@@ -40,7 +42,7 @@ ASKED = 2_000
 PERIOD_S = 0.001
 CASES = 100
 OWNER = Caller(user_id=UserId("bench"), owner=True)
-MANIFEST = {
+MANIFEST: dict[str, Json] = {
     "plugin_id": "bench", "name": "bench", "version": "1.0.0", "description": "asks for grants",
     "author": "bench", "requested_permissions": [],
 }  # fmt: skip
@@ -122,13 +124,13 @@ async def edits(parts: Parts, workload: Workload, size: int, rounds: int) -> Non
         await asyncio.sleep(1)
     file = parts.policies / "rules" / "50-bench.csv"
     for number in range(rounds):
-        words = [b"because of r1\n", b"because of another\n"][:: 1 if number % 2 == 0 else -1]
-        file.write_bytes(file.read_bytes().replace(*words))
+        one, other = [b"because of r1\n", b"because of another\n"][:: 1 if number % 2 == 0 else -1]
+        file.write_bytes(file.read_bytes().replace(one, other))
         took.append(await reloaded(parts))
-        file.write_bytes(file.read_bytes().replace(*words[::-1]))
+        file.write_bytes(file.read_bytes().replace(other, one))
         with deciding(parts, workload, asking["a thread"]):
             await reloaded(parts)
-        file.write_bytes(file.read_bytes().replace(*words))
+        file.write_bytes(file.read_bytes().replace(one, other))
         async with deciding_on_the_loop(parts, workload, asking["the loop"]):
             await reloaded(parts)
     tell(size, f"an edit of a file, {CASES} cases, in force", took)
@@ -199,10 +201,11 @@ async def grants(parts: Parts, workload: Workload, size: int, rounds: int) -> No
 @contextmanager
 def first_swap(parts: Parts) -> Iterator[list[float]]:
     """Note when sets come into force until the block ends."""
-    swap, at = parts.policy.swap, []
+    swap = parts.policy.swap
+    at: list[float] = []
 
-    def noting(policy: PolicySet) -> None:
-        swap(policy)
+    def noting(policy_set: PolicySet) -> None:
+        swap(policy_set)
         at.append(time.perf_counter())
 
     parts.policy.swap = noting  # type: ignore[method-assign] # only to look

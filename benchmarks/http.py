@@ -98,13 +98,14 @@ def measure(gate: Gate, rounds: int) -> None:
 
 def steadily(gate: Gate, wanted: float) -> Load:
     """Ask at a rate, or near it, by pausing before each request."""
-    pause_ms, found = max(1, round(CONNECTIONS / wanted * 1000)), None
-    for _ in range(_TRIES):
-        found = gate.load(CONNECTIONS, pause_ms)
+    pause_ms = max(1, round(CONNECTIONS / wanted * 1000))
+    found = gate.load(CONNECTIONS, pause_ms)
+    for _ in range(_TRIES - 1):
         # a connection is busy for 1/rate of all of them; what it was too fast or slow is its pause's to mend
         pause_ms = max(1, pause_ms + round(1000 * CONNECTIONS * (1 / wanted - 1 / found.rate)))
         if abs(found.rate / wanted - 1) < 0.03:
             break
+        found = gate.load(CONNECTIONS, pause_ms)
     return found
 
 

@@ -27,6 +27,7 @@ from gateway.http.application import build_asgi
 from gateway.http.doors import Refusals
 from gateway.http.mcp.door import McpDoor
 from gateway.http.server import Listeners, until_signalled
+from gateway.http.straight import StraightWay
 
 
 class SwitchedOff:
@@ -53,6 +54,8 @@ async def serve(home: Path, *, logged: bool) -> None:
         if not logged:
             parts = replace(parts, log=cast("DecisionLog", SwitchedOff()))
         asgi = build_asgi(parts, house.settings.http, Refusals(), McpDoor(parts, {}))
+        if not isinstance(asgi, StraightWay):
+            raise SystemExit("a gateway that tells a collector of spans is not what is measured")
         asgi.application.register(ask_typed)
         listeners = Listeners(asgi)
         _, port = listeners.listen_tcp("127.0.0.1", 0)

@@ -114,7 +114,7 @@ def _gateway(home: Path) -> Iterator[tuple[Callable[[str], None], int]]:
     for plugin_id, more in {"stays": {}, "pristine": {"isolation": "pristine"}}.items():
         folder = home / "plugins" / plugin_id
         shutil.copytree(_INSTALLED, folder, ignore=shutil.ignore_patterns(".installed", ".package-lock.json"))
-        manifest = {"plugin_id": plugin_id, "name": plugin_id, "version": "1.0.0", **more}
+        manifest: dict[str, Any] = {"plugin_id": plugin_id, "name": plugin_id, "version": "1.0.0", **more}
         manifest |= {"runtime": "mcp-stdio", "command": ["node", _INDEX]}
         (folder / "manifest.json").write_text(json.dumps(manifest))
         _cli(home, "plugin", "tools", str(folder), "--map", "echo")

@@ -102,4 +102,4 @@ def _port(serving: "subprocess.Popen[str]") -> int:
 
 def _cpu_s(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
