@@ -9,11 +9,11 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from gateway.domain.access_request import Denial, TaskStatus, Template, bind_denial, read_denial
+from gateway.domain.access_request import Denial, Template, bind_denial, read_denial
 from gateway.domain.call_approval import ApprovalState, CallApproval
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision, Reason, timestamp
@@ -31,6 +31,7 @@ from gateway.errors import (
     TaskStateError,
     UnknownTaskError,
 )
+from gateway.flows.access_standing import Standing, standing_of
 from gateway.flows.ask import authorize_question
 from gateway.flows.authorize import check_credential, is_known, judge_right
 from gateway.flows.decide import decide
@@ -41,30 +42,14 @@ from gateway.flows.permissions import Wanted, request_permissions
 from gateway.flows.record import record_together
 from gateway.flows.tell import tell
 from gateway.registry.access_requests import AccessTask
-from gateway.registry.requests import PermissionRequest, RequestState
+from gateway.registry.requests import RequestState
 
 REQUESTABLE_FOR = timedelta(minutes=10)
-_FOR_GOOD = timedelta(days=365)  # how long a grant without an end is told to last
 _MAX_REASON_CHARS = 500
 _QUEUE_RETRY_S = 60
 _ASK_AGAIN = "ask again whether it is allowed"
 _CANCELLED = "cancelled by who asked"
 _KEY_USED = "the idempotency key was used for another request"
-_OF_CALL: Mapping[ApprovalState, TaskStatus] = {
-    ApprovalState.PENDING: TaskStatus.PENDING,
-    ApprovalState.APPROVED: TaskStatus.APPROVED,
-    ApprovalState.USED: TaskStatus.APPROVED,
-    ApprovalState.DENIED: TaskStatus.DENIED,
-    ApprovalState.EXPIRED: TaskStatus.EXPIRED,
-    ApprovalState.VOID: TaskStatus.CANCELLED,
-}
-_OF_PERMISSION: Mapping[RequestState, TaskStatus] = {
-    RequestState.PENDING: TaskStatus.PENDING,
-    RequestState.APPROVED: TaskStatus.APPROVED,
-    RequestState.DENIED: TaskStatus.DENIED,
-    RequestState.EXPIRED: TaskStatus.EXPIRED,
-    RequestState.REVOKED: TaskStatus.CANCELLED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +70,6 @@ class Wish:
     reason: str = ""
     until: datetime | None = None
     idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where a request stands; `until` is when an approval ends."""
-
-    task: AccessTask
-    status: TaskStatus
-    expires_at: str | None = None  # of one that waits
-    approval_id: str | None = None
-    approved_at: str | None = None
-    until: str | None = None
 
 
 def offer(parts: Parts, caller: Caller, evaluation: Evaluation, decision: Decision) -> Offer | None:
@@ -139,7 +112,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
         if known is not None and known.body_sha256 != body:
             raise DuplicateRequestError(_KEY_USED)
         if known is not None:
-            return _standing(parts, known)
+            return standing_of(parts, known)
     if parts.now() >= denial.expires_at:
         raise ExpiredDenialError("the denial is over", way_out=_ASK_AGAIN)
     asked = structs.replace(wish.evaluation, context=_within(wish.evaluation.context, denial.members))
@@ -147,7 +120,7 @@ async def request_access(parts: Parts, caller: Caller, wish: Wish) -> Standing:
         answered_by = await _ask_for_call(parts, caller, asked)
     else:
         answered_by = await _ask_for_permission(parts, caller, asked, wish)
-    return _standing(parts, _keep(parts, caller, wish, denial, answered_by, body))
+    return standing_of(parts, _keep(parts, caller, wish, denial, answered_by, body))
 
 
 def show_access_request(parts: Parts, caller: Caller, task_id: str) -> Standing:
@@ -159,7 +132,7 @@ def show_access_request(parts: Parts, caller: Caller, task_id: str) -> Standing:
     task = parts.registry.access_requests.get(task_id)
     if task is None or task.user_id != caller.user_id or not caller.holds("evaluate") or not is_known(parts, caller):
         raise UnknownTaskError(f"there is no request `{task_id[:80]}`")
-    return _standing(parts, task)
+    return standing_of(parts, task)
 
 
 async def cancel_access_request(parts: Parts, caller: Caller, task_id: str, reason: str) -> Standing:
@@ -179,7 +152,7 @@ async def cancel_access_request(parts: Parts, caller: Caller, task_id: str, reas
     facts: dict[str, Json] = {"why": _CANCELLED, "answered_by": task.answered_by, "reason": reason}
     record = event(parts, caller, event_type, plugin_id, facts)
     await tell(parts, structs.replace(record, resolution=Resolution.DENIED))
-    return _standing(parts, task)
+    return standing_of(parts, task)
 
 
 def _take_back(parts: Parts, caller: Caller, standing: Standing) -> tuple[str, str | None]:
@@ -293,43 +266,6 @@ def _keep(parts: Parts, caller: Caller, wish: Wish, denial: Denial, answered_by:
     )
     kept.add(task, at=parts.now())
     return task
-
-
-def _standing(parts: Parts, task: AccessTask) -> Standing:
-    if task.template is Template.CALL:
-        approval = parts.registry.approvals.get(task.answered_by)
-        if approval is None:
-            raise UnknownTaskError("what answered the request is forgotten")
-        return _of_call(task, approval, parts.now())
-    request = parts.registry.requests.get(task.answered_by)
-    if request is None:
-        raise UnknownTaskError("what answered the request is forgotten")
-    return _of_permission(task, request)
-
-
-def _of_call(task: AccessTask, approval: CallApproval, at: datetime) -> Standing:
-    was_approved = approval.state in {ApprovalState.APPROVED, ApprovalState.USED}
-    over = approval.is_over(at) and not was_approved
-    status = TaskStatus.EXPIRED if over else _OF_CALL[approval.state]
-    if status is TaskStatus.APPROVED:
-        return _approved(task, approval.id, approval.decided_at, approval.expires_at)
-    return Standing(task=task, status=status, expires_at=approval.expires_at)
-
-
-def _of_permission(task: AccessTask, request: PermissionRequest) -> Standing:
-    status = _OF_PERMISSION[request.state]
-    if status is not TaskStatus.APPROVED:
-        return Standing(task=task, status=status)
-    given = request.permissions if request.given is None else request.given
-    ends = [each.condition for each in given if each.condition.startswith("until(") and ";" not in each.condition]
-    if ends:
-        return _approved(task, request.id, request.decided_at, ends[0].removeprefix("until(").removesuffix(")"))
-    decided = datetime.fromisoformat(request.decided_at or request.requested_at)
-    return _approved(task, request.id, request.decided_at, timestamp(decided.astimezone(UTC) + _FOR_GOOD))
-
-
-def _approved(task: AccessTask, approval_id: str, at: str | None, until: str) -> Standing:
-    return Standing(task=task, status=TaskStatus.APPROVED, approval_id=approval_id, approved_at=at, until=until)
 
 
 def _question(evaluation: Evaluation) -> dict[str, Json]:

@@ -10,14 +10,8 @@ from gateway.domain.access_request import TaskStatus
 from gateway.domain.caller import Caller
 from gateway.domain.decision import Decision, timestamp
 from gateway.errors import MalformedError
-from gateway.flows.access_request import (
-    Standing,
-    Wish,
-    cancel_access_request,
-    offer,
-    request_access,
-    show_access_request,
-)
+from gateway.flows.access_request import Wish, cancel_access_request, offer, request_access, show_access_request
+from gateway.flows.access_standing import Standing
 from gateway.flows.evaluate import Evaluation
 from gateway.flows.parts import Parts
 from gateway.http.authzen_bodies import AccessRequestBody, CancelBody, as_evaluation
