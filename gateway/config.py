@@ -153,7 +153,7 @@ class SandboxSettings(_Section):
 class PolicySettings(_Section):
     """How policy files are read."""
 
-    custom_model: Literal[False] = False
+    custom_model: bool = False
 
 
 class _SinkSettings(_Section):

@@ -48,7 +48,7 @@ def test_a_missing_file_and_the_shipped_one_mean_every_default(home: Path) -> No
         ("[sandbox]\nmax_cells = 0\n", "`sandbox.max_cells`"),
         ("[sandbox]\nmax_memory_mb = true\n", "`sandbox.max_memory_mb`"),
         ("[sandbox]\nmax_processes = 1000000\n", "`sandbox.max_processes`"),
-        ("[policy]\ncustom_model = true\n", "`policy.custom_model`"),
+        ('[policy]\ncustom_model = "yes"\n', "`policy.custom_model`"),
         ("[http\n", "not TOML"),
         ("http = 1\n", "`http`"),
         ('[http]\nlisten = "127.0.0.1:1"\nlisten = "127.0.0.1:2"\n', "not TOML"),

@@ -37,6 +37,14 @@ def test_the_examples_are_a_good_policy_that_passes_its_cases() -> None:
     assert [result for result in results if not result.passed] == []
 
 
+def test_the_own_model_of_the_page_is_one() -> None:
+    (own,) = re.findall(r"```ini own-model\n(.*?)```", PAGE, re.DOTALL)
+    shipped = read_policy_folder(starter_folder()).files["model.conf"].decode()
+    model = shipped[: shipped.index("[policy_effect]")] + own
+    parsed = parse_policy(with_files({"model.conf": model}), model=None)
+    assert (parsed.errors, parsed.model.is_shipped) == ((), False)
+
+
 def test_every_term_of_the_table_is_one() -> None:
     table = PAGE[PAGE.index("| term |") : PAGE.index("What cannot be told")]
     terms = [term for row in table.splitlines()[2:] for term in re.findall(r"`([^`]+)`", row.split(" | ")[0])]

@@ -142,6 +142,7 @@ def put_together(
         new_id=new_id,
         sinks=Sinks(home / "data", sinks_of(settings, home)),
         unconfined=frozenset(settings.sandbox.unconfined),
+        custom_model=settings.policy.custom_model,
         spans=_spans(settings, stack),
     )
 

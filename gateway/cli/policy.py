@@ -9,7 +9,7 @@ import typer
 from gateway.cli import policy_compare, policy_write
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_facts, print_table, print_text
-from gateway.cli.policy_folder import checked, known, read
+from gateway.cli.policy_folder import checked, known, model_of, read
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def explain(
 
 def _parsed(call: Call, folder: Path | None) -> "ParsedPolicy":
     folder = call.home() / "policies" if folder is None else folder
-    return checked(read(folder), known(call, folder))
+    return checked(read(folder), known(call, folder), model_of(call, folder))
 
 
 def _case(result: "CaseResult") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table, print_text
-from gateway.cli.policy_folder import built, in_force, known, parsed, read
+from gateway.cli.policy_folder import built, in_force, known, parsed, read, wanted_model
 from gateway.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def diff(call: Call, folder: Other) -> None:
 
     home = call.home()
     registry = known(call)
-    here, other = (parsed(read(each), each, registry) for each in (home / "policies", folder))
+    here, other = (parsed(read(each), each, registry, wanted_model(home)) for each in (home / "policies", folder))
     found = compare(here, other, active=() if registry is None else registry.active)
 
     def tell() -> None:
@@ -90,7 +90,7 @@ def impact(call: Call, folder: Other) -> None:
     Needs no gateway, and disturbs none. Exit 4 if a decision would be answered otherwise.
     """
     home = call.home()
-    edited = built(read(folder), folder, known(call))
+    edited = built(read(folder), folder, known(call), wanted_model(home))
     found = _replay(home / "data", in_force(home), edited)
     body = found.as_json()
 

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli.call import Call
-from gateway.errors import NoHomeError, PolicyBrokenError, UsageError
+from gateway.errors import HearthgateError, NoHomeError, PolicyBrokenError, UsageError
 
 if TYPE_CHECKING:
     from gateway.policy.engine import PolicySet
+    from gateway.policy.model import Model
     from gateway.policy.parse import ParsedPolicy
     from gateway.policy.text import PolicyText
     from gateway.registry.glance import Glance
@@ -43,26 +44,51 @@ def known(call: Call, folder: Path | None = None) -> "Glance | None":
         return None
 
 
-def checked(text: "PolicyText", registry: "Glance | None") -> "ParsedPolicy":
+def model_of(call: Call, folder: Path) -> "Model | None":
+    """Give the model that a folder's policy must have: as the home around it says, else as the one that is meant."""
+    from gateway.config import SETTINGS_FILE
+
+    if (folder.resolve().parent / SETTINGS_FILE).is_file():
+        return wanted_model(folder.resolve().parent)
+    try:
+        return wanted_model(call.home())
+    except NoHomeError:
+        from gateway.policy.model import SHIPPED_MODEL
+
+        return SHIPPED_MODEL
+
+
+def wanted_model(home: Path) -> "Model | None":
+    """Give the model that the policies of a home must have, None if their own file says it."""
+    from gateway.config import read_settings
+    from gateway.policy.model import SHIPPED_MODEL
+
+    try:
+        return None if read_settings(home).policy.custom_model else SHIPPED_MODEL
+    except HearthgateError:
+        return SHIPPED_MODEL
+
+
+def checked(text: "PolicyText", registry: "Glance | None", model: "Model | None") -> "ParsedPolicy":
     """Read a policy text with every check, that of its grants included where a registry is known."""
     from gateway.policy.parse import parse_policy
 
-    return parse_policy(text, grant_ids=None if registry is None else registry.grant_ids)
+    return parse_policy(text, model=model, grant_ids=None if registry is None else registry.grant_ids)
 
 
-def parsed(text: "PolicyText", folder: Path, registry: "Glance | None") -> "ParsedPolicy":
+def parsed(text: "PolicyText", folder: Path, registry: "Glance | None", model: "Model | None") -> "ParsedPolicy":
     """Read the policy of a text that comes from `folder`.
 
     Raises:
         PolicyBrokenError: it has errors.
     """
-    found = checked(text, registry)
+    found = checked(text, registry, model)
     if not found.ok:
         raise PolicyBrokenError(f"the policy files in {folder} have errors", problems=found.errors)
     return found
 
 
-def built(text: "PolicyText", folder: Path, registry: "Glance | None") -> "PolicySet":
+def built(text: "PolicyText", folder: Path, registry: "Glance | None", model: "Model | None") -> "PolicySet":
     """Build the policy of a text that comes from `folder`.
 
     Raises:
@@ -70,7 +96,7 @@ def built(text: "PolicyText", folder: Path, registry: "Glance | None") -> "Polic
     """
     from gateway.policy.engine import build_policy_set
 
-    return build_policy_set(parsed(text, folder, registry), memberships={}, generation=0)
+    return build_policy_set(parsed(text, folder, registry, model), memberships={}, generation=0)
 
 
 def in_force(home: Path) -> "PolicySet":
@@ -79,4 +105,4 @@ def in_force(home: Path) -> "PolicySet":
 
     # WHY: what is in force was checked when it came into force; a grant that was revoked since is on its way out.
     kept = PolicySets(home / "data" / "policy").in_force()
-    return built(kept or read(home / "policies"), home / "policies", None)
+    return built(kept or read(home / "policies"), home / "policies", None, wanted_model(home))

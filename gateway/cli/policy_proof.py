@@ -12,7 +12,7 @@ import typer
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table
 from gateway.cli.policy import Folder, app
-from gateway.cli.policy_folder import known, parsed, read
+from gateway.cli.policy_folder import known, model_of, parsed, read
 
 if TYPE_CHECKING:
     from gateway.domain.request import AccessRequest, Facts
@@ -92,7 +92,7 @@ def bench(
     policy, facts = _policy(call, folder), _facts()
     choose = random.Random(1).choice  # noqa: S311 (it must repeat, not surprise)
     asked = [draw_request(policy, choose) for _ in range(count)]
-    stock = build_stock(policy.rules, policy.roles, policy.calendars)
+    stock = build_stock(policy.rules, policy.roles, policy.calendars, policy.parsed.model)
     rows = [
         _measured("decisions, first asked", lambda request: policy.decide(request, facts), asked),
         _measured("decisions, asked again", lambda request: policy.decide(request, facts), asked),
@@ -121,7 +121,7 @@ def _policy(call: Call, folder: Path | None) -> "PolicySet":
 
     members = {} if folder is not None else call.ask("GET", "/v1/policy")["memberships"]
     folder = call.home() / "policies" if folder is None else folder
-    found = parsed(read(folder), folder, known(call, folder))
+    found = parsed(read(folder), folder, known(call, folder), model_of(call, folder))
     return build_policy_set(found, memberships={who: tuple(what) for who, what in members.items()}, generation=0)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_block, print_table, print_text
-from gateway.cli.policy_folder import checked, known, read
+from gateway.cli.policy_folder import checked, known, read, wanted_model
 from gateway.errors import ConflictError, PolicyBrokenError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def add(
     folder = call.home() / "policies"
     before = _read(folder)
     after = before.with_file(file, add_lines(before.files.get(file, b""), [line]))
-    found = checked(after, known(call))
+    found = checked(after, known(call), wanted_model(call.home()))
     if not found.ok:
         raise PolicyBrokenError("with this rule the policy has errors, so nothing was written", problems=found.errors)
     failed = [one for one in run_cases(build_policy_set(found, memberships={}, generation=0)) if not one.passed]

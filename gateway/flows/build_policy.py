@@ -12,6 +12,7 @@ from gateway.policy.case_file import Case
 from gateway.policy.cases import run_cases
 from gateway.policy.changes import with_grants
 from gateway.policy.engine import PolicySet, build_policy_set
+from gateway.policy.model import SHIPPED_MODEL, Model
 from gateway.policy.parse import GrantIds, ParsedPolicy, parse_policy
 from gateway.policy.pauses import Pause, never
 from gateway.policy.reach import check_reach
@@ -133,7 +134,16 @@ def _failing(
 
 def parse(parts: Parts, text: PolicyText, *, new_grants: frozenset[str] = frozenset()) -> ParsedPolicy:
     """Read a policy text, its grants checked against the registry."""
-    return parse_policy(text, grant_ids=_grant_ids(parts, new_grants), pause=breathe)
+    return parse_policy(text, model=wanted_model(parts), grant_ids=_grant_ids(parts, new_grants), pause=breathe)
+
+
+def wanted_model(parts: Parts) -> Model | None:
+    """Give the model that a policy must have, None if its own file says it."""
+    if not parts.custom_model:
+        return SHIPPED_MODEL
+    # SECURITY: what a rule means changes when the gateway starts, and never under those who work.
+    current = parts.policy.get()
+    return None if current is None else current.parsed.model
 
 
 def _grant_ids(parts: Parts, new_grants: frozenset[str]) -> GrantIds:

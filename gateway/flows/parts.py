@@ -114,6 +114,7 @@ class Parts:
     new_id: Callable[[], str]
     sinks: Sinks
     spans: Spans | None = None  # None: no collector is set
+    custom_model: bool = False  # whether the operator accepts a model of their own
     unconfined: frozenset[str] = frozenset()  # plugins whose `sandbox: false` the operator accepts
     editing: asyncio.Lock = field(default_factory=asyncio.Lock)
     announced: dict[str, tuple[str, str]] = field(default_factory=dict)  # a version of files to come: by whom, and why

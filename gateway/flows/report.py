@@ -173,7 +173,7 @@ def _rights(parts: Parts, version: str) -> list[Difference] | None:
     text = parts.registry.sets.read(version)
     if text is None:
         return None
-    parsed = parse_policy(text)
+    parsed = parse_policy(text, model=None)
     rules = tuple(rule for rule in parsed.rules if rule.kind in (*_DATA_KINDS, EVERY))
     about: ParsedPolicy = replace(parsed, rules=rules)
     found = compare(replace(about, rules=()), about).differences

@@ -80,6 +80,7 @@ class Sight:
 
 
 NOTHING_SEEN = Sight()
+_OWN_MODEL = "the model is the operator's own: `ctx.files` asks for each file"
 
 
 async def find_sight(parts: Parts, plugin: Plugin, call: Call, context: Context) -> Sight:
@@ -87,6 +88,9 @@ async def find_sight(parts: Parts, plugin: Plugin, call: Call, context: Context)
     policy = parts.policy.get()
     if policy is None or not plugin.manifest.file_access:
         return NOTHING_SEEN
+    if not policy.parsed.model.is_shipped:
+        # SECURITY: what such a model says of all that lies in a folder cannot be told from its rules.
+        return Sight(left_out=tuple((path, _OWN_MODEL) for path in plugin.manifest.file_access))
     views = await asyncio.to_thread(Views, parts.resources.files)
     looking = _Looking(parts, policy, (plugin.id, *call.chain), call, context, views)
     await asyncio.to_thread(views.learn, looking.denied_scopes())

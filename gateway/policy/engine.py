@@ -17,6 +17,7 @@ from gateway.policy.compiled import MOST_KEPT, Compiled
 from gateway.policy.encode import encode_field
 from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.entities import Entities, attributes_of
+from gateway.policy.own_model import OwnModel
 from gateway.policy.parse import ParsedPolicy
 from gateway.policy.pauses import Pause, never, paced
 from gateway.policy.roles import Roles, build_roles
@@ -44,10 +45,15 @@ class PolicySet:
     numbered: Sequence[Rule | None]  # the rules by the numbers the enforcer knows them by; None is gone
     judged: bool = False  # whether its cases were judged, and all hold
     _compiled: Compiled | None = field(init=False, repr=False, compare=False)
+    _own: OwnModel | None = field(init=False, repr=False, compare=False)
     _kept: dict[Question, Covering] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_compiled", self.enforcer.compiled())
+        model, own = self.parsed.model, None
+        if not model.is_shipped:
+            own = OwnModel(model, self.enforcer, [rule for rule in self.numbered if rule is not None], self.roles)
+        object.__setattr__(self, "_own", own)
+        object.__setattr__(self, "_compiled", self.enforcer.compiled() if own is None else None)
 
     @property
     def version(self) -> str:
@@ -102,8 +108,8 @@ class PolicySet:
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why stock Casbin answers each request beside us, slowly; None if the rules are compiled."""
-        return self.enforcer.fallback_reason
+        """Why each request is answered slowly, rule by rule; None if the rules are compiled."""
+        return self.enforcer.fallback_reason if self._own is None else "the model is the operator's own"
 
     def with_memberships(self, memberships: Mapping[str, tuple[str, ...]], generation: int) -> "PolicySet":
         """Give the same rules with other memberships; what the rules were compiled to is shared."""
@@ -187,6 +193,8 @@ class PolicySet:
         # SECURITY: whatever goes wrong while deciding is a deny.
         try:
             covering = self._covering((request.subject, request.kind, request.level, request.scope))
+            if self._own is not None:
+                return self._own.decide(request, facts, covering)
             if self._compiled is None:
                 return self._decide_beside_stock(request, facts, covering)
             return covering.judge(facts)
@@ -214,6 +222,8 @@ class PolicySet:
         if not is_canonical(kind, scope):
             raise MalformedError("a request for a scope that is not canonical")
         compiled, numbered = self._compiled, self.numbered
+        if self._own is not None:
+            return Covering(self._own.covering(question))
         if compiled is None:
             return Covering(self._scan(question))
         # WHY: None stands for the facts, which no lasting test of the shipped matcher reads.
@@ -268,8 +278,10 @@ def build_policy_set(
     if not parsed.ok:
         raise PolicyBrokenError("the policy has errors", problems=parsed.errors)
     roles = build_roles(parsed.memberships, memberships)
-    enforcer = build_enforcer([row_of(rule) for rule in paced(parsed.rules, pause)], roles, parsed.calendars)
-    enforcer.compiled(pause)
+    rows = [row_of(rule) for rule in paced(parsed.rules, pause)]
+    enforcer = build_enforcer(rows, roles, parsed.calendars, parsed.model)
+    if parsed.model.is_shipped:
+        enforcer.compiled(pause)
     return PolicySet(parsed=parsed, roles=roles, generation=generation, enforcer=enforcer, numbered=parsed.rules)
 
 

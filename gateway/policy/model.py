@@ -1,4 +1,6 @@
-"""The Casbin model that Hearthgate ships, and the check that a home still has it."""
+"""The Casbin model of a home: the shipped one, or one that its operator wrote and said so."""
+
+from dataclasses import dataclass
 
 from gateway.policy.problems import Problems
 
@@ -17,18 +19,41 @@ m = g(r.sub, p.sub) && kind(r.kind, p.kind) && level(r.kind, r.level, p.level, p
 """
 
 
-def check_model(file: str, data: bytes, problems: Problems) -> None:
-    """Note where a model differs from the shipped one in more than line ends, blank lines and comments."""
-    want = _lines(SHIPPED.encode())
-    have = _lines(data)
-    for number, line in have:
-        if line not in {wanted for _, wanted in want}:
-            problems.error(file, "not the shipped model: restore it, or set `[policy] custom_model = true`", number)
-            return
-    if [line for _, line in have] != [line for _, line in want]:
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as its file spells it; two that differ in line ends, blank lines and comments alone are the same."""
+
+    text: str = SHIPPED
+
+    def is_spelt(self, data: bytes) -> bool:
+        """Tell whether a file spells this model."""
+        return [line for _, line in lines_of(data)] == [line for _, line in lines_of(self.text.encode())]
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is the one that every home begins with."""
+        return self.is_spelt(SHIPPED.encode())
+
+
+SHIPPED_MODEL = Model()
+
+
+def check_model(file: str, data: bytes, model: Model, problems: Problems) -> None:
+    """Note where a file differs from the model that it must hold in more than line ends, blank lines and comments."""
+    if model.is_spelt(data):
+        return
+    wanted = {line for _, line in lines_of(model.text.encode())}
+    odd = next((number for number, line in lines_of(data) if line not in wanted), None)
+    if not model.is_shipped:
+        problems.error(file, "not the model in force: restore it, or start the gateway anew", odd or 1)
+    elif odd is None:
         problems.error(file, "not the shipped model: lines are missing, doubled or in another order", 1)
+    else:
+        own = "set `[policy] custom_model = true` and start the gateway anew"
+        problems.error(file, f"not the shipped model: restore it, or {own}", odd)
 
 
-def _lines(data: bytes) -> list[tuple[int, bytes]]:
+def lines_of(data: bytes) -> list[tuple[int, bytes]]:
+    """Give what a model's file says, line by line, each with its number."""
     numbered = ((number, line.strip()) for number, line in enumerate(data.split(b"\n"), 1))
     return [(number, line) for number, line in numbered if line and not line.startswith(b"#")]

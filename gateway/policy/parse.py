@@ -9,7 +9,8 @@ from gateway.policy.approval import ApprovalRules, parse_approval
 from gateway.policy.calendars import parse_calendars
 from gateway.policy.case_file import Case, parse_cases
 from gateway.policy.entities import Entities, parse_entities
-from gateway.policy.model import check_model
+from gateway.policy.model import SHIPPED_MODEL, Model, check_model
+from gateway.policy.own_model_file import read_own_model
 from gateway.policy.pauses import Pause, never
 from gateway.policy.problems import Problems
 from gateway.policy.risk_file import parse_risk
@@ -59,6 +60,7 @@ class ParsedPolicy:
     entities: Entities
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
+    model: Model = SHIPPED_MODEL
 
     @property
     def ok(self) -> bool:
@@ -76,14 +78,22 @@ class ParsedPolicy:
         return self.text.version
 
 
-def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: Pause = never) -> ParsedPolicy:
+def parse_policy(
+    text: PolicyText,
+    *,
+    model: Model | None = SHIPPED_MODEL,
+    grant_ids: GrantIds | None = None,
+    pause: Pause = never,
+) -> ParsedPolicy:
     """Read a whole policy; never raises for what is written in it.
 
+    `model` is the one that it must have; None leaves it to the policy's own file, which says what one may.
     `grant_ids` are the grants that the registry knows; None leaves the ids of grants.csv unchecked.
     `pause` is called again and again, so that a long reading keeps nobody from deciding.
     """
     problems = Problems()
     _check_files(text, problems)
+    model = _model(text, model, problems)
     calendars = parse_calendars(CONDITIONS, text.files.get(CONDITIONS, b""), problems)
     subjects: dict[str, str] = {}
     memberships = parse_roles(ROLES, text.files.get(ROLES, b""), problems, pause, known=subjects)
@@ -99,15 +109,24 @@ def parse_policy(text: PolicyText, *, grant_ids: GrantIds | None = None, pause: 
         entities=parse_entities(ENTITIES, text.files.get(ENTITIES, b""), problems),
         cases=parse_cases({path: text.files[path] for path in text.case_files}, problems),
         problems=problems.sorted(pause),
+        model=model,
     )
+
+
+def _model(text: PolicyText, wanted: Model | None, problems: Problems) -> Model:
+    data = text.files.get(MODEL)
+    if data is None:
+        return wanted or SHIPPED_MODEL
+    if wanted is None:
+        return read_own_model(MODEL, data, problems)
+    check_model(MODEL, data, wanted, problems)
+    return wanted
 
 
 def _check_files(text: PolicyText, problems: Problems) -> None:
     for path in REQUIRED:
         if path not in text.files:
             problems.error(path, "the file is missing: `hearthgate init` in an empty folder makes one to copy")
-    if MODEL in text.files:
-        check_model(MODEL, text.files[MODEL], problems)
     for path in text.files:
         known = path in KNOWN_FILES or is_rule_file(path) or is_case_file(path)
         if not known and not path.endswith(_NOTES):

@@ -38,7 +38,7 @@ class Difference:
 
 def differences(policy: PolicySet, requests: Iterable[AccessRequest], facts: Facts) -> Iterator[Difference]:
     """Ask stock Casbin and ours, and give where they differ."""
-    stock = build_stock(policy.rules, policy.roles, policy.calendars)
+    stock = build_stock(policy.rules, policy.roles, policy.calendars, policy.parsed.model)
     quiet = QuietFacts(
         at=facts.at, risk=facts.risk, consent_id=facts.consent_id, approval_id=facts.approval_id, used=facts.used,
         attributes=facts.attributes,

@@ -1,5 +1,6 @@
 """The only door to Casbin: enforcers built aside from rules and roles that were read strictly."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
@@ -14,13 +15,15 @@ from gateway.policy.encode import encode_field
 from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.fixed_roles import FixedRoles
 from gateway.policy.functions import RuleText, build_functions
-from gateway.policy.model import SHIPPED
+from gateway.policy.model import SHIPPED_MODEL, Model
 from gateway.policy.roles import Roles
 from gateway.policy.rule import Rule
 
 Row = tuple[str, ...]
 _CONDITION = 5
 _TRIES = 20
+_SILENT = logging.getLogger("hearthgate.casbin")
+_SILENT.setLevel(logging.CRITICAL + 1)
 
 
 class QuietFacts(Facts, frozen=True, kw_only=True):
@@ -39,9 +42,13 @@ def row_of(rule: Rule) -> Row:
     return rule.fields
 
 
-def build_enforcer(rows: list[Row], roles: Roles, calendars: Mapping[str, Hours]) -> GateEnforcer:
+def build_enforcer(
+    rows: list[Row], roles: Roles, calendars: Mapping[str, Hours], model: Model = SHIPPED_MODEL
+) -> GateEnforcer:
     """Give our enforcer over rules and roles; neither is ever loaded a second time, and the list becomes its own."""
-    enforcer = GateEnforcer(casbin.Enforcer.new_model(text=SHIPPED), opaque=(Facts, QuietFacts))
+    enforcer = GateEnforcer(casbin.Enforcer.new_model(text=model.text), opaque=(Facts, QuietFacts))
+    # SECURITY: Casbin prints who asks for what, which nobody's terminal or journal is for.
+    enforcer.logger = _SILENT
     _fill(enforcer, rows, calendars)
     set_roles(enforcer, roles)
     return enforcer
@@ -61,9 +68,11 @@ def set_roles(enforcer: GateEnforcer, roles: Roles) -> None:
     enforcer.model["g"]["g"].rm = fixed
 
 
-def build_stock(rules: Iterable[Rule], roles: Roles, calendars: Mapping[str, Hours]) -> casbin.Enforcer:
+def build_stock(
+    rules: Iterable[Rule], roles: Roles, calendars: Mapping[str, Hours], model: Model = SHIPPED_MODEL
+) -> casbin.Enforcer:
     """Give a stock `casbin.Enforcer` with Casbin's own role manager over the same rules, to compare with."""
-    enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=SHIPPED))
+    enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=model.text))
     _fill(enforcer, [list(row_of(rule)) for rule in rules], calendars)
     enforcer.model["g"]["g"].policy = [list(link) for link in roles.links()]
     enforcer.build_role_links()

@@ -1,0 +1,107 @@
+"""A model that an operator wrote: which rules cover a question under it, and what it answers.
+
+Casbin decides, and what is told of its answer is found by the same matcher with every condition taken to hold.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.domain.decision import Effect, Reason, Verdict
+from gateway.domain.request import AccessRequest, Facts
+from gateway.errors import MalformedError
+from gateway.policy.encode import encode_field
+from gateway.policy.enforcer import GateEnforcer
+from gateway.policy.expression import Evaluator, Unproven, evaluator
+from gateway.policy.functions import KNOWN_FUNCTIONS
+from gateway.policy.model import SHIPPED, Model, lines_of
+from gateway.policy.roles import Roles
+from gateway.policy.rule import Rule
+from gateway.policy.stock import QuietFacts, asked_values, row_of
+from gateway.policy.verdict import Covering
+
+_MAX_MATCHER_CHARS = 2000
+_SUBJECT, _KIND, _LEVEL, _SCOPE = range(4)
+Question = tuple[str, str, str, str]
+
+
+def own_matcher(text: str, linked: Callable[[str, str], bool]) -> Evaluator:
+    """Give a matcher as a function of a request's four values and a rule's row, every condition taken to hold.
+
+    Raises:
+        MalformedError: it says what is not known to mean here what it means in Casbin.
+    """
+    if len(text) > _MAX_MATCHER_CHARS or "#" in text:
+        raise MalformedError(f"at most {_MAX_MATCHER_CHARS} characters, without `#`")
+    definitions = [line.decode().partition("=")[2] for _, line in lines_of(SHIPPED.encode())]
+    asked, ruled = ([each.strip() for each in definitions[at].split(",")] for at in (1, 3))
+    names = [*(f"r_{each}" for each in asked), *(f"p_{each}" for each in ruled)]
+    # As Casbin spells it before it evaluates it.
+    spelt = re.sub(r"\b([rp])\.", r"\1_", text).replace("&&", " and ").replace("||", " or ")
+    functions: dict[str, Callable[..., Any]] = {name: known.function for name, known in KNOWN_FUNCTIONS.items()}
+    functions |= {"g": linked, "cond": lambda *_condition: True}
+    try:
+        parsed = ast.parse(re.sub(r"!(?!=)", "not ", spelt).strip(), mode="eval")
+        _refuse_facts(parsed)
+        return evaluator(parsed.body, {name: place for place, name in enumerate(names)}, functions)
+    except Unproven as error:
+        raise MalformedError(
+            f"{error}: it may call g, kind, level, scope and cond, compare texts, and join these"
+        ) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise MalformedError("it is no expression") from None
+
+
+def _refuse_facts(parsed: ast.Expression) -> None:
+    """Let the facts of a request be read by the condition alone, to which every rule is held."""
+    told = [each for each in ast.walk(parsed) if isinstance(each, ast.Name) and each.id == "r_ctx"]
+    joined = parsed.body.values if isinstance(parsed.body, ast.BoolOp) and isinstance(parsed.body.op, ast.And) else []
+    # SECURITY: a rule that is not held to its condition gives what nobody meant to give.
+    if len(told) != 1 or "cond(p_cond, p_eft, r_ctx)" not in map(ast.unparse, joined):
+        raise MalformedError("`... && cond(p.cond, p.eft, r.ctx)` stands in it, and `r.ctx` nowhere else")
+
+
+class OwnModel:
+    """Answers by an operator's model."""
+
+    __slots__ = ("_covers", "_enforcer", "_rows", "_rules")
+
+    def __init__(self, model: Model, enforcer: GateEnforcer, rules: Sequence[Rule], roles: Roles) -> None:
+        self._enforcer = enforcer
+        self._rules = tuple(rules)
+        self._rows = [tuple(row_of(rule)) for rule in rules]
+        definition = next(line for _, line in lines_of(model.text.encode()) if re.match(rb"m\s*=", line))
+        self._covers = own_matcher(
+            definition.decode().partition("=")[2].strip(), lambda subject, role: role in roles.closure(subject)
+        )
+
+    def covering(self, question: Question) -> tuple[Rule, ...]:
+        """Give the rules that speak on a question if their conditions hold, in their order."""
+        asked = (encode_field(question[_SUBJECT]), *question[_KIND:], None)
+        return tuple(rule for rule, row in zip(self._rules, self._rows, strict=True) if self._covers(asked + row))
+
+    def decide(self, request: AccessRequest, facts: Facts, covering: Covering) -> Verdict:
+        """Give Casbin's answer, explained."""
+        told = covering.judge(facts)
+        counted = told.counters
+        quiet = QuietFacts(
+            at=facts.at, risk=facts.risk, consent_id=facts.consent_id, approval_id=facts.approval_id,
+            used=lambda rule_id, rate: counted[rule_id] if rule_id in counted else facts.used(rule_id, rate),
+            attributes=facts.attributes,
+        )  # fmt: skip
+        allowed, row = self._enforcer.enforce_ex(*asked_values(request, quiet))
+        rule = next((each for each in covering.rules if row and each.id == row[0]), None)
+        if allowed is True and rule is not None and rule.effect is Effect.ALLOW:
+            # INVARIANT: one rule speaks, so that where it is held nothing else is left that would allow.
+            alone = Covering([rule]).judge(facts)
+            return replace(alone, near_misses=told.near_misses, counters=counted)
+        if allowed is not (told.effect is Effect.ALLOW) and allowed is True:
+            raise RuntimeError("an allow that no rule explains")
+        if allowed is (told.effect is Effect.ALLOW):
+            return told
+        ref = None if rule is None else rule.ref
+        reason = Reason.NO_RULE if ref is None else Reason.RULE
+        return replace(told, effect=Effect.DENY, reason=reason, rule=ref, charge=None)

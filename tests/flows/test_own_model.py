@@ -1,0 +1,100 @@
+"""A model of the operator's own: only where they say so, in force from a start to the next, and never a way around."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.conftest import Home
+
+OWN = 'm = (r.kind != "vault" || r.level == "read") && '
+
+
+def model(home: "Home") -> Path:
+    return home.folder / "policies" / "model.conf"
+
+
+def write_own(home: "Home", matcher: str = OWN) -> None:
+    text = model(home).read_text()
+    (model(home).parent / ".model.conf").write_text(text.replace("m = ", matcher))
+    (model(home).parent / ".model.conf").rename(model(home))
+
+
+def allow_own(home: "Home") -> None:
+    with (home.folder / "hearthgate.toml").open("a") as settings:
+        settings.write("\n[policy]\ncustom_model = true\n")
+
+
+def decided(home: "Home", level: str) -> dict[str, Any]:
+    asked = {"subject": "plugin:notes", "permission": f"vault_{level}", "scope": "notes/a", "user": "alice"}
+    answer = home.owner.post("/v1/decisions", asked)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_a_model_of_ones_own_is_an_error_until_the_settings_say_so(home: "Home") -> None:
+    write_own(home)
+    told = [str(each) for each in home.reload().problems]
+    assert any("model.conf:" in each and "custom_model = true" in each for each in told)
+    assert home.owner.get("/v1/policy").json()["in_force"] is True
+
+
+def test_it_decides_from_the_next_start_on_and_is_never_exchanged_meanwhile(home: "Home") -> None:
+    home.install("notes", wants=("vault_write notes",))
+    assert decided(home, "write")["effect"] == "allow"
+    allow_own(home)
+    write_own(home)
+    home.reopen()
+    assert (decided(home, "write")["effect"], decided(home, "read")["effect"]) == ("deny", "allow")
+    in_force = home.owner.get("/v1/policy").json()["version"]
+    write_own(home, "m = r.kind != 'vault' && ")
+    told = [str(each) for each in home.reload().problems]
+    assert any("model.conf:" in each and "start the gateway anew" in each for each in told)
+    assert home.owner.get("/v1/policy").json()["version"] == in_force
+    assert decided(home, "read")["effect"] == "allow"
+    home.reopen()
+    assert decided(home, "read")["effect"] == "deny"
+
+
+def test_taking_away_needs_no_model_that_is_sound(home: "Home") -> None:
+    allow_own(home)
+    write_own(home)
+    home.reopen()
+    home.install("notes", wants=("vault_read notes",))
+    assert decided(home, "read")["effect"] == "allow"
+    model(home).write_text("[matchers]\nm = true\n")
+    home.reopen()
+    assert decided(home, "read")["effect"] == "allow"
+    revoked = home.owner.post("/v1/plugins/notes/permissions/revoke", {"permission": "vault_read", "reason": "test"})
+    assert revoked.status_code == 200, revoked.text
+    assert decided(home, "read")["effect"] == "deny"
+
+
+def test_without_the_setting_nothing_of_it_is_left_in_force(home: "Home") -> None:
+    before = (home.folder / "hearthgate.toml").read_text()
+    allow_own(home)
+    write_own(home, "m = (g(r.sub, p.sub) || p.eft == 'allow') && ")
+    home.reopen()
+    assert home.owner.get("/v1/policy").json()["in_force"] is True
+    (home.folder / "hearthgate.toml").write_text(before)
+    home.reopen()
+    policy = home.owner.get("/v1/policy")
+    assert policy.status_code in {200, 403}
+    assert home.parts.policy.get() is None
+
+
+def test_under_it_a_folder_is_shown_to_no_cell(home: "Home", tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "note").write_text("hello")
+    wants = (f"file_read {shared}",)
+    code = "def execute(ctx, payload):\n    return open(payload['path']).read()\n"
+    home.install("reader", code, wants=wants, sandbox_config={"file_access": [str(shared)]})
+    payload = {"payload": {"path": str(shared / "note")}}
+    assert home.owner.post("/v1/plugins/reader/execute", payload).json()["output"] == "hello"
+    allow_own(home)
+    write_own(home)
+    home.reopen()
+    told = home.owner.post("/v1/plugins/reader/execute", payload).json()
+    assert told["success"] is False
+    assert "operator's own" in str(told["sandbox_result"]["files"]["left_out"])
