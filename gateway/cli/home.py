@@ -18,6 +18,7 @@ class Schema(StrEnum):
     """The shapes that are published as JSON Schema."""
 
     MANIFEST = "manifest"
+    POLICY_TEST = "policy-test"
     DECISION = "decision"
 
 
@@ -94,6 +95,10 @@ def schema(call: Call, shape: Annotated[Schema, typer.Argument(help="Which shape
         from gateway.registry.manifest_schema import manifest_schema
 
         body = manifest_schema()
+    elif shape is Schema.POLICY_TEST:
+        from gateway.policy.case_schema import case_schema
+
+        body = case_schema()
     else:
         from gateway.cli.decision_schema import decision_schema
 

@@ -46,8 +46,8 @@ def test_a_decision_has_every_member_of_its_schema() -> None:
     assert set(decision_schema()["properties"]) == set(decision())
 
 
-def test_both_shapes_are_printed_as_json_schema(hearthgate: Run) -> None:
-    for shape in ("manifest", "decision"):
+def test_every_shape_is_printed_as_json_schema(hearthgate: Run) -> None:
+    for shape in ("manifest", "policy-test", "decision"):
         left = hearthgate("schema", shape)
         assert left.returncode == 0, left.stderr
         assert json.loads(left.stdout)["$id"] == f"urn:hearthgate:schema:{shape}"
