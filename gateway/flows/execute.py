@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.executor.waiting import Waiting
 from gateway.flows.adopt_code import adopt_code
-from gateway.flows.authorize import check_credential, denied, judge_caller
+from gateway.flows.authorize import authorize, check_credential, denied, judge_caller
 from gateway.flows.call import Call, Execution
 from gateway.flows.decide import Context
 from gateway.flows.exact import exact_step
@@ -29,9 +29,7 @@ from gateway.flows.plan import Step, plan
 from gateway.flows.record import record_decisions
 from gateway.flows.run import GIVEN_UP, CallPlugin, Run
 from gateway.flows.run_record import NOTHING_USED
-from gateway.flows.server_call import (
-    check_unchanged,
-)
+from gateway.flows.server_call import check_unchanged
 from gateway.registry.plugins import Plugin
 
 
@@ -50,6 +48,8 @@ async def execute(parts: Parts, caller: Caller, call: Call) -> Execution:
     try:
         parse_plugin_id(call.plugin_id)
     except MalformedError:
+        # SECURITY: who may execute none learns of no id whether it is one.
+        await authorize(parts, caller, Level.EXECUTE, "plugins", key_scope="execute")
         raise NotFoundError(f"there is no plugin `{call.plugin_id[:80]}`") from None
     scope = f"plugins/{call.plugin_id}"
     await check_credential(parts, caller, Level.EXECUTE, scope, key_scope="execute")

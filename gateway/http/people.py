@@ -13,7 +13,7 @@ from gateway.domain.permission import Level, parse_permission
 from gateway.domain.quota import parse_quota
 from gateway.domain.scope import canonical_pattern
 from gateway.flows import consent, keys, lockdown
-from gateway.flows.authorize import authorize
+from gateway.flows.authorize import authorize, judge_right
 from gateway.flows.consent import ConsentWish
 from gateway.flows.parts import Parts
 from gateway.flows.without_consent import without_consent
@@ -28,8 +28,13 @@ async def list_consents(
     user_id: FromQuery[str | None] = None,
     plugin_id: FromQuery[str | None] = None,
 ) -> dict[str, Any]:
-    """List the consents of a user, with what needs none of that user, or the consents of all."""
+    """List the consents of a user, with what needs none of that user, or the consents of all.
+
+    Without `user_id` who may not see those of all gets their own.
+    """
     user = user_or_none(user_id)
+    if user is None and not judge_right(parts, caller, Level.READ, "consents").allowed:
+        user = caller.user_id
     await authorize(parts, caller, Level.READ, "consents" if user is None else f"consents/{user}")
     found = parts.registry.consents.find(user_id=user, plugin_id=plugin_id)
     told = {"consents": [each.as_json() for each in found]}

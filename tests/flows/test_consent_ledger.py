@@ -85,6 +85,14 @@ def test_it_tells_what_needs_no_consent_and_when_that_was_last_done_for_this_use
     assert home.person("bob", "consent").get("/v1/consents", user_id="alice").status_code == 403
 
 
+def test_who_may_not_see_those_of_all_is_shown_their_own(home: "Home") -> None:
+    consent(home)
+    alice, bob = (home.person(user, "consent").get("/v1/consents") for user in ("alice", "bob"))
+    assert [each["user_id"] for each in alice.json()["consents"]] == ["alice"]
+    assert (bob.status_code, bob.json()["consents"]) == (200, [])
+    assert home.person("carol", "evaluate").get("/v1/consents", user_id="alice").status_code == 403
+
+
 def test_the_last_use_of_one_that_was_used_up_is_told_too(home: "Home") -> None:
     consent(home, once=True)
     used = home.owner.post("/v1/decisions", ASK).json()

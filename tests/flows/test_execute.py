@@ -266,6 +266,15 @@ def test_an_unknown_plugin_is_not_found_by_who_may_execute(home: "Home", plugin_
     assert execute(home, {}, plugin_id).status_code == 404
 
 
+@pytest.mark.parametrize("plugin_id", ["absent", "UPPER", "a", "gateway"])
+def test_who_may_execute_none_learns_of_no_id_whether_it_is_one(home: "Home", plugin_id: str) -> None:
+    for scopes in (("evaluate",), ("execute",)):
+        stranger = home.person("mallory", *scopes)
+        told = stranger.post(f"/v1/plugins/{plugin_id}/execute", {"payload": {}})
+        assert told.status_code == 403
+    assert home.records(event_type="access_denied")
+
+
 def test_an_idempotency_key_runs_once_and_answers_twice(home: "Home") -> None:
     home.install("puppet", wants=("vault_read notes", "vault_write notes"))
     alice = home.person("alice", "execute")
