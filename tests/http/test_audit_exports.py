@@ -224,3 +224,22 @@ def test_a_file_is_never_written_over_without_being_told(saved: Any, tmp_path: P
         "out",
         "out.manifest.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/audit/export", {"format": "csv"}),
+        ("/v1/audit/export", {"format": "cef"}),
+        ("/v1/audit/export", {"format": "syslog"}),
+        ("/v1/audit/report", {"format": "html"}),
+        ("/v1/audit/checkpoint", {}),
+        ("/v1/traffic/export", {"format": "csv"}),
+        ("/metrics", {}),
+    ],
+)
+def test_a_text_tells_its_encoding_once(quiet_home: "Home", path: str, asked: dict[str, str]) -> None:
+    answer = quiet_home.owner.get(path, **asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/")
+    assert answer.headers["content-type"].count("charset=utf-8") == 1

@@ -44,7 +44,7 @@ class Format:
 
 _ALL = (
     Format(name=JSONL, media_type="application/jsonl", encoder=None),
-    Format(name="csv", media_type="text/csv; charset=utf-8; header=present", encoder=lambda _: CommaTable()),
+    Format(name="csv", media_type="text/csv; header=present", encoder=lambda _: CommaTable()),
     Format(
         name="parquet",
         media_type="application/vnd.apache.parquet",
@@ -52,14 +52,14 @@ _ALL = (
         in_lines=False,
     ),
     Format(name="ocsf", media_type="application/jsonl", encoder=lambda _: Lines(ocsf_lines)),
-    Format(name="cef", media_type="text/plain; charset=utf-8", encoder=lambda _: Lines(cef_line)),
+    Format(name="cef", media_type="text/plain", encoder=lambda _: Lines(cef_line)),
     Format(
         name="cloudevents",
         media_type="application/jsonl",
         encoder=lambda log: Lines(lambda row: cloud_event(row, log) + b"\n"),
     ),
     Format(name="opa", media_type="application/jsonl", encoder=lambda log: Lines(lambda row: opa_line(row, log))),
-    Format(name="syslog", media_type="text/plain; charset=utf-8", encoder=lambda _: Lines(syslog_line)),
+    Format(name="syslog", media_type="text/plain", encoder=lambda _: Lines(syslog_line)),
 )
 FORMATS = {each.name: each for each in _ALL}
 
