@@ -6,6 +6,7 @@ import typer
 
 from gateway.cli.call import Call, Reason, verb
 from gateway.cli.output import columns, print_table, print_text
+from gateway.errors import NotFoundError
 
 app = typer.Typer(help="The kill switch: on, off, list.", no_args_is_help=True)
 
@@ -24,10 +25,19 @@ def on(
 
 
 @verb(app, "off")
-def off(call: Call, lockdown_id: Annotated[str, typer.Argument(metavar="ID")], reason: Reason) -> None:
+def off(
+    call: Call,
+    named: Annotated[str, typer.Argument(metavar="ID|SCOPE", help="A lockdown's id, or all that lock this scope.")],
+    reason: Reason,
+) -> None:
     """Lift a lockdown."""
-    done = call.ask("DELETE", f"/v1/lockdown/{lockdown_id}", json={"reason": reason})
-    call.show(done, lambda: print_text(f"lifted {lockdown_id}"))
+    ids = [named]
+    if named == "all" or ":" in named:
+        ids = [each["id"] for each in call.ask("GET", "/v1/lockdown")["lockdowns"] if each["scope"] == named]
+    if not ids:
+        raise NotFoundError(f"nothing locks `{named[:80]}`", way_out="`hearthgate lockdown list` names what is locked")
+    done = [call.ask("DELETE", f"/v1/lockdown/{each}", json={"reason": reason}) for each in ids]
+    call.show(done[0] if len(done) == 1 else {"lifted": done}, lambda: print_text(*(f"lifted {each}" for each in ids)))
 
 
 @verb(app, "list")

@@ -89,6 +89,9 @@ def test_consents_keys_and_lockdowns_come_and_go(ask: Ask) -> None:
     denied = ask("plugin", "run", "notes", '{"action": "recall", "word": ""}', status=3)
     assert denied["type"].endswith("denied")
     ask("lockdown", "off", lockdown["id"], "--reason", "harmless")
+    ask("lockdown", "on", "plugin:notes", "--reason", "strange again")
+    assert ask("lockdown", "off", "plugin:notes", "--reason", "harmless again")["scope"] == "plugin:notes"
+    assert ask("lockdown", "list")["lockdowns"] == []
     assert ask("plugin", "run", "notes", '{"action": "recall", "word": ""}')["output"] == []
 
 
