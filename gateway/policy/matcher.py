@@ -64,7 +64,7 @@ def take_apart(text: str, words: Words) -> Matcher:
         Unproven: it says something that is not known to mean the same here.
 
     """
-    conjuncts = _conjuncts(_parse(text))
+    conjuncts = _conjuncts(parse_matcher(text))
     keys: list[Key] = []
     lasting: list[Test] = []
     texts: set[int] = set()
@@ -88,7 +88,13 @@ def take_apart(text: str, words: Words) -> Matcher:
 
 # WHY: kept, for CPython 3.11 may fail when two threads parse at once, and every set has the same few matchers.
 @lru_cache(maxsize=64)
-def _parse(text: str) -> ast.expr:
+def parse_matcher(text: str) -> ast.expr:
+    """Parse a matcher as Casbin holds it, its dots spelt `_`.
+
+    Raises:
+        Unproven: it is not one expression.
+
+    """
     # WHY: the same rewriting, as blind to quotes, that stock Casbin does before it parses.
     text = text.replace("&&", "and").replace("||", "or")
     text = re.sub(r"!(?!=)", "not ", text)

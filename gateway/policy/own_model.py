@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from casbin.util import escape_assertion
 from msgspec.structs import replace
 
 from gateway.domain.decision import Effect, Reason, Verdict
@@ -17,6 +18,7 @@ from gateway.policy.encode import encode_field
 from gateway.policy.enforcer import GateEnforcer
 from gateway.policy.expression import Evaluator, Unproven, evaluator
 from gateway.policy.functions import KNOWN_FUNCTIONS
+from gateway.policy.matcher import parse_matcher
 from gateway.policy.model import SHIPPED, Model, lines_of
 from gateway.policy.roles import Roles
 from gateway.policy.rule import Rule
@@ -39,26 +41,24 @@ def own_matcher(text: str, linked: Callable[[str, str], bool]) -> Evaluator:
     definitions = [line.decode().partition("=")[2] for _, line in lines_of(SHIPPED.encode())]
     asked, ruled = ([each.strip() for each in definitions[at].split(",")] for at in (1, 3))
     names = [*(f"r_{each}" for each in asked), *(f"p_{each}" for each in ruled)]
-    # As Casbin spells it before it evaluates it.
-    spelt = re.sub(r"\b([rp])\.", r"\1_", text).replace("&&", " and ").replace("||", " or ")
     functions: dict[str, Callable[..., Any]] = {name: known.function for name, known in KNOWN_FUNCTIONS.items()}
     functions |= {"g": linked, "cond": lambda *_condition: True}
     try:
-        parsed = ast.parse(re.sub(r"!(?!=)", "not ", spelt).strip(), mode="eval")
+        parsed = parse_matcher(escape_assertion(text))
         _refuse_facts(parsed)
-        return evaluator(parsed.body, {name: place for place, name in enumerate(names)}, functions)
+        return evaluator(parsed, {name: place for place, name in enumerate(names)}, functions)
     except Unproven as error:
         raise MalformedError(
             f"{error}: it may call g, kind, level, scope and cond, compare texts, and join these"
         ) from None
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (ValueError, RecursionError, MemoryError):
         raise MalformedError("it is no expression") from None
 
 
-def _refuse_facts(parsed: ast.Expression) -> None:
+def _refuse_facts(parsed: ast.expr) -> None:
     """Let the facts of a request be read by the condition alone, to which every rule is held."""
     told = [each for each in ast.walk(parsed) if isinstance(each, ast.Name) and each.id == "r_ctx"]
-    joined = parsed.body.values if isinstance(parsed.body, ast.BoolOp) and isinstance(parsed.body.op, ast.And) else []
+    joined = parsed.values if isinstance(parsed, ast.BoolOp) and isinstance(parsed.op, ast.And) else []
     # SECURITY: a rule that is not held to its condition gives what nobody meant to give.
     if len(told) != 1 or "cond(p_cond, p_eft, r_ctx)" not in map(ast.unparse, joined):
         raise MalformedError("`... && cond(p.cond, p.eft, r.ctx)` stands in it, and `r.ctx` nowhere else")

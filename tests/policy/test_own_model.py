@@ -86,7 +86,9 @@ WRONG = {
     "facts that are read beside it": (spelt(matcher=f"r.ctx == p.why && {COND}"), 10, "nowhere else"),
     "rules that are programs": (spelt(matcher=f"eval(p.why) && {COND}"), 10, "eval"),
     "a program": (spelt(matcher=f"__import__('os').system('id') && {COND}"), 10, "the matcher"),
-    "no expression": (spelt(matcher=f"r.sub == && {COND}"), 10, "no expression"),
+    "no expression": (spelt(matcher=f"r.sub == && {COND}"), 10, "cannot be parsed"),
+    "words that run together": (spelt(matcher=f"r.sub == p.sub&&{COND}"), 10, "the matcher"),
+    "a line that goes on": (spelt(matcher=f"r.sub == p.sub && {COND} \\"), 10, "the matcher"),
     "a remark within": (spelt(matcher=f"r.sub == p.sub && {COND} # always"), 10, "without `#`"),
     "no text": ("\x00\xff", 1, "is missing"),
 }
@@ -113,3 +115,34 @@ def test_nobody_prints_who_asks_for_what(
     _, policy = build_own(starter_text, spelt(ALLOW), ["plugin:notes, vault, read, diary, -, allow"])
     policy.decide(ask("plugin:notes", "vault", "read", "secret"), noon)
     assert "secret" not in "".join(capfd.readouterr())
+
+
+ODD = ["[matchers]", "\nm = true", "!", "||", "'", '"r.sub"', "\\\n", ";", "#", "[0]", "(" * 200, "g(", "r2.sub"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.integers(0, len(SHIPPED)),
+    length=st.integers(0, 40),
+    put=st.one_of(st.text(max_size=12), st.sampled_from(ODD)),
+)
+def test_whatever_a_model_says_it_is_refused_or_means_what_it_means_to_casbin(
+    starter_text: PolicyText, ask: Ask, noon: Facts, at: int, length: int, put: str
+) -> None:
+    model = SHIPPED[:at] + put + SHIPPED[at + length :]
+    rules = b"p, r, plugin:notes, vault, read, diary, -, allow, why"
+    kept = {name: starter_text.files[name] for name in ("conditions.toml", "risk.toml")}
+    text = {**kept, "model.conf": model.encode("utf-8", "replace"), "roles.csv": b"", "rules/1.csv": rules}
+    parsed = parse_policy(PolicyText(text), model=None)
+    if not parsed.ok:
+        assert any(each.place.file == "model.conf" for each in parsed.errors)
+        return
+    policy = build_policy_set(parsed, memberships={}, generation=1)
+    enforcer = stock_enforcer(parsed.text, parsed, {})
+    for subject in ("plugin:notes", "plugin:stranger"):
+        request = ask(subject, "vault", "read", "diary")
+        try:
+            theirs = stock_answer(enforcer, request, noon)
+        except Exception:  # noqa: BLE001 (whatever Casbin raises is a deny here)
+            theirs = False
+        assert (policy.decide(request, noon).effect is Effect.ALLOW) is theirs
