@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.call import Call, Reason, verb
 from gateway.cli.output import columns, note, print_facts, print_json, print_table, print_text
-from gateway.errors import MalformedError
+from gateway.errors import UsageError
 
 app = typer.Typer(help="Plugins: register, approve, run, suspend, revoke ...", no_args_is_help=True)
 
@@ -165,15 +165,13 @@ def payload_of(text: str) -> dict[str, Any]:
     """Take a payload from an argument, or from stdin where it is `-`.
 
     Raises:
-        MalformedError: it is no JSON object.
+        UsageError: it is no JSON object.
 
     """
     try:
         payload = json.loads(sys.stdin.read() if text == _STDIN else text)
     except ValueError as error:
-        raise MalformedError(
-            f"the payload is not JSON: {error}", way_out='quote it, as \'{"action": "today"}\''
-        ) from None
+        raise UsageError(f"the payload is not JSON: {error}", way_out='quote it, as \'{"action": "today"}\'') from None
     if not isinstance(payload, dict):
-        raise MalformedError("the payload is not a JSON object", way_out='as \'{"action": "today"}\'')
+        raise UsageError("the payload is not a JSON object", way_out='as \'{"action": "today"}\'')
     return payload

@@ -320,3 +320,10 @@ def test_a_plugin_is_reloaded_held_back_and_approved(ask: Ask, hearthgate: Run, 
     table = hearthgate("--home", home, "plugin", "reloads", "teller").stdout
     assert "Bug fix update" in table
     assert "SyntaxError" in table
+
+
+@pytest.mark.parametrize("payload", ["not json", "[1]"])
+def test_a_payload_that_is_none_is_wrong_usage(hearthgate: Run, payload: str) -> None:
+    left = hearthgate("plugin", "run", "notes", payload)
+    assert left.returncode == 2
+    assert "payload is not" in left.stderr
