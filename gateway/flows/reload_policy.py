@@ -164,7 +164,8 @@ async def activate(
     parts.registry.memory.note_policy(policy.version, policy.generation)
     with suppress(OSError):
         parts.registry.sets.note_in_force(policy.version)
-    await asyncio.to_thread(_tell_memberships, parts)
+    if before is None or before.memberships != policy.memberships:
+        await asyncio.to_thread(_tell_memberships, parts)
 
 
 def _tell_memberships(parts: Parts) -> None:

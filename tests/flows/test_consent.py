@@ -219,7 +219,7 @@ def test_nobody_withdraws_anothers_consent(home: "Home") -> None:
     assert home.person("bob", "consent").delete(f"/v1/consents/{consent['id']}").status_code == 403
     assert home.person("alice", "execute").delete(f"/v1/consents/{consent['id']}").status_code == 403
     assert home.person("bob", "consent").get("/v1/consents", user_id="alice").status_code == 403
-    assert home.person("bob", "consent").get("/v1/consents").status_code == 403
+    assert home.person("bob", "consent").get("/v1/consents").json()["consents"] == []
     assert ask(home) == "rule"
     assert home.owner.delete(f"/v1/consents/{consent['id']}").status_code == 200
 
