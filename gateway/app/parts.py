@@ -30,6 +30,7 @@ from gateway.flows.isolation import backends_used
 from gateway.flows.parts import Parts, Registry, Resources
 from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
+from gateway.policy_files import MembershipsFile
 from gateway.registry.access_requests import AccessRequests
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
@@ -106,6 +107,7 @@ def put_together(
         home=home,
         owner=owner_name(),
         policy=policy,
+        memberships=MembershipsFile(home / "data"),
         log=record[0],
         index=record[1],
         forgetting=[record[1].forget],

@@ -182,6 +182,7 @@ async def _carry_out(parts: Parts, erasure: Erasure) -> dict[str, Json]:
         part.read()
     await _end_calls(parts, erasure.user_id)
     await refresh_memberships(parts, by=erasure.begun_by or parts.owner, why="a person was erased")
+    _unname(parts)
     await tell_untold(parts)
     if parts.untold:
         raise LogUnavailableError("what is not recorded yet could name the person", retry_after_s=1)
@@ -247,6 +248,18 @@ async def _end_calls(parts: Parts, user: str) -> None:
         if loop.time() > deadline:
             raise UnavailableError("calls of the person do not end", way_out="try again")
         await asyncio.sleep(_POLL_S)
+
+
+def _unname(parts: Parts) -> None:
+    """See to it that the file of memberships names the person no longer."""
+    policy = parts.policy.get()
+    try:
+        parts.memberships.say({} if policy is None else policy.memberships)
+    except OSError as error:
+        raise UnavailableError(
+            f"data/memberships.csv may name the person, and cannot be written: {error.strerror}",
+            way_out="the erasure is finished at the next try, or start",
+        ) from None
 
 
 def _forget_kept(parts: Parts, user: str) -> int:

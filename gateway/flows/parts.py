@@ -22,7 +22,7 @@ from gateway.flows.reload_turns import ReloadTurns
 from gateway.flows.rights import Rights
 from gateway.meter import Meter
 from gateway.policy.current import CurrentPolicy
-from gateway.policy_files import KeptFiles
+from gateway.policy_files import KeptFiles, MembershipsFile
 from gateway.registry.access_requests import AccessRequests
 from gateway.registry.benchmarks import Benchmarks
 from gateway.registry.call_approvals import CallApprovals
@@ -97,6 +97,7 @@ class Parts:
     home: Path
     owner: str
     policy: CurrentPolicy
+    memberships: MembershipsFile  # what the set in force says of them, for others to read
     log: DecisionLog
     index: Following
     registry: Registry

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from gateway.policy.encode import drop_rules
 from gateway.policy.engine import PolicySet, build_policy_set
 from gateway.policy.text import GRANTS, PolicyText
 from gateway.policy_author import Author, author_of
-from gateway.policy_files import read_policy_folder, write_memberships
+from gateway.policy_files import read_policy_folder
 from gateway.registry.memory import LastPolicy
 
 _TOLD_PROBLEMS = 50
@@ -56,7 +56,7 @@ async def open_policy(parts: Parts, *, by: str) -> None:
     if same:
         parts.policy.swap(policy)
         settle(len(policy.rules))
-        await asyncio.to_thread(_tell_memberships, parts)
+        _tell_memberships(parts, policy)
     else:
         await activate(parts, policy, by=by, why="the gateway started")
 
@@ -77,7 +77,7 @@ async def _restore(parts: Parts, last: LastPolicy | None, *, by: str) -> None:
     policy = build_policy_set(parsed, memberships=facts, generation=generation)
     if same:
         parts.policy.swap(policy)
-        await asyncio.to_thread(_tell_memberships, parts)
+        _tell_memberships(parts, policy)
     else:
         await activate(parts, policy, by=by, why="the gateway started, and grants were revoked")
 
@@ -164,17 +164,13 @@ async def activate(
     parts.registry.memory.note_policy(policy.version, policy.generation)
     with suppress(OSError):
         parts.registry.sets.note_in_force(policy.version)
-    if before is None or before.memberships != policy.memberships:
-        await asyncio.to_thread(_tell_memberships, parts)
+    # INVARIANT: nothing is awaited once the set is in force, for what callers do next belongs to the same moment.
+    _tell_memberships(parts, policy)
 
 
-def _tell_memberships(parts: Parts) -> None:
-    def current() -> Mapping[str, Sequence[str]]:
-        policy = parts.policy.get()
-        return {} if policy is None else policy.memberships
-
+def _tell_memberships(parts: Parts, policy: PolicySet) -> None:
     try:
-        write_memberships(parts.home / "data", current)
+        parts.memberships.say(policy.memberships)
     except OSError as error:
         # WHY: as below; nothing here reads the file.
         _log.error("data/memberships.csv could not be written: %s", error)

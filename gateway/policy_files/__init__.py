@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from gateway.policy_files.kept import KeptFiles
-from gateway.policy_files.memberships import write_memberships
+from gateway.policy_files.memberships import MembershipsFile
 from gateway.policy_files.read import read_policy_folder
 from gateway.policy_files.write import finish_edit, write_grants, write_policy_file, write_policy_files, write_text
 
 __all__ = [
     "KeptFiles",
+    "MembershipsFile",
     "finish_edit",
     "read_policy_folder",
     "starter_folder",
     "write_grants",
-    "write_memberships",
     "write_policy_file",
     "write_policy_files",
     "write_text",

@@ -398,3 +398,16 @@ def test_who_asked_for_anothers_erasure_leaves_no_name_in_it_when_erased(make_ho
     assert (waiting["user"], waiting["status"]) == ("letitia", "pending")
     assert waiting["requested_by"].startswith("erased-")
     assert home.owner.post("/v1/audit/erase", wish).status_code == 200
+
+
+def test_it_is_not_finished_while_the_file_of_memberships_may_name_the_person(lived: "Home") -> None:
+    file = lived.folder / "data" / "memberships.csv"
+    assert USER in file.read_text()
+    file.rename(file.with_name("kept"))
+    file.mkdir()
+    assert erase(lived).status_code == 503
+    file.rmdir()
+    file.with_name("kept").rename(file)
+    done = erase(lived)
+    assert (done.status_code, done.json()["resumed"]) == (200, True)
+    assert holders(lived, USER) == []

@@ -78,3 +78,14 @@ def test_where_it_cannot_be_written_rights_are_taken_away_all_the_same(home: "Ho
     memberships(home).mkdir()
     assert home.owner.post("/v1/plugins/notes/revoke", {"reason": "test"}).status_code == 200
     assert home.state("notes") == "revoked"
+    assert {path.name for path in memberships(home).parent.glob(".*.new")} == set()
+
+
+def test_what_could_not_be_written_is_written_with_the_next_set(home: "Home") -> None:
+    home.install("notes", wants=("vault_read notes",))
+    memberships(home).unlink()
+    memberships(home).mkdir()
+    home.person("erin", "evaluate")
+    memberships(home).rmdir()
+    home.rules("p, more, user:zoe, vault, read, a, -, allow, more\n")
+    assert "g, user:erin, group:users\n" in memberships(home).read_text()

@@ -729,3 +729,27 @@ def test_an_async_def_without_async_support_is_not_taken(home: "Home") -> None:
     answer = reload(home)
     assert answer.status_code == 409
     assert answer.json()["problems"][0]["file"] == "main.py"
+
+
+def test_code_and_grants_that_move_its_tier_come_into_force_in_one_turn(home: "Home") -> None:
+    home.install("teller", tells("old"), wants=("vault_read notes",))
+    home.write_plugin("teller", tells("new"), **wants("vault_write a", "network_read example.com", "core_read b"))
+    reload(home)
+    seen: set[tuple[bool, bool, tuple[str, ...]]] = set()
+
+    async def watch() -> None:
+        while True:
+            policy, plugin = home.parts.policy.get(), home.parts.registry.plugins.get("teller")
+            assert policy is not None
+            assert plugin is not None
+            rules = {f"{rule.kind}_{rule.level}" for rule in policy.rules_of("plugin:teller")}
+            seen.add(
+                ("core_read" in rules, plugin.generation > plugin.registration, policy.memberships["plugin:teller"])
+            )
+            await asyncio.sleep(0)
+
+    watching = home.start(watch())
+    assert approve(home, pending(home)[0]["id"]).status_code == 200
+    watching.cancel()
+    assert len({tier for _, _, tier in seen}) == 2
+    assert {(granted, switched) for granted, switched, _ in seen} == {(False, False), (True, True)}
