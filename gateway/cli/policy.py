@@ -9,7 +9,7 @@ import typer
 from gateway.cli import policy_compare, policy_write
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_facts, print_table, print_text
-from gateway.cli.policy_folder import checked, known, model_of, read
+from gateway.cli.policy_folder import BY_SHIPPED, checked, known, model_of, read
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ policy_write.add_verbs(app)
 Folder = Annotated[Path | None, typer.Argument(metavar="DIR", help="A policies folder; else the home's.")]
 
 _CASE_FAILED = 4
-_STATUS = columns(in_force="in_force", generation="generation", version="version", rules="rules")
+_STATUS = columns(in_force="in_force", generation="generation", version="version", rules="rules", model="model")
 _MEMBERSHIPS = columns(subject="subject", belongs_to="groups")
 
 
@@ -47,6 +47,8 @@ def check(call: Call, folder: Folder = None) -> None:
 
     def tell() -> None:
         print_text(*problems)
+        if problems and not parsed.model.is_shipped:
+            note(f"the model is the operator's own: of what is said in vain, {BY_SHIPPED}")
         warnings = len(problems) - len(parsed.errors)
         note(f"{len(parsed.rules)} rules: {_count(len(parsed.errors), 'error')}, {_count(warnings, 'warning')}")
 

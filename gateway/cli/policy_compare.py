@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_table, print_text
-from gateway.cli.policy_folder import built, in_force, known, parsed, read, wanted_model
+from gateway.cli.policy_folder import BY_SHIPPED, built, in_force, known, parsed, read, wanted_model
 from gateway.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def diff(call: Call, folder: Other) -> None:
         print_text(*found.tiers)
         for name in found.other_files:
             note(f"{name} says something else")
+        if found.own_model:
+            note(f"the model is the operator's own: {BY_SHIPPED}, `hearthgate policy impact` by yours")
 
     call.show(found.as_json(), tell)
     if not found.same:

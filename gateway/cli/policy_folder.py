@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from gateway.policy.text import PolicyText
     from gateway.registry.glance import Glance
 
+BY_SHIPPED = "this goes by what rules mean under the shipped one"
+
 
 def read(folder: Path) -> "PolicyText":
     """Read a policies folder.

@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.call import Call, verb
 from gateway.cli.output import columns, note, print_block, print_table, print_text
-from gateway.cli.policy_folder import checked, known, read, wanted_model
+from gateway.cli.policy_folder import BY_SHIPPED, checked, known, read, wanted_model
 from gateway.errors import ConflictError, PolicyBrokenError, UsageError
 
 if TYPE_CHECKING:
@@ -144,13 +144,15 @@ def rollback(
     before = _read(folder)
     found = call.ask("GET", f"/v1/policy/generations/{generation}")
     after = PolicyText({path: text.encode(errors="surrogateescape") for path, text in found["files"].items()})
-    body: dict[str, Any] = {name: found[name] for name in ("difference", "newly_allows", "tiers")}
+    body: dict[str, Any] = {name: found[name] for name in ("difference", "newly_allows", "tiers", "own_model")}
     body |= {"restored": generation, "written": not dry_run and before.version != after.version}
 
     def tell() -> None:
         _tell(body["difference"])
         print_table(_NEWLY, body["newly_allows"], empty="it allows nothing that is denied now")
         print_text(*(f"{each['subject']}: tier {each['from']} -> {each['to']}" for each in body["tiers"]))
+        if body["own_model"]:
+            note(f"the model is the operator's own: {BY_SHIPPED}")
 
     if not call.as_json:
         tell()

@@ -75,6 +75,7 @@ async def look_back(parts: Parts, reader: LogReader, generation: int) -> dict[st
         "difference": difference(here, restored),
         "newly_allows": [each.as_json() for each in found.differences if each.widens],
         "tiers": [each.as_json() for each in found.tiers],
+        "own_model": found.own_model,
     }
 
 

@@ -157,6 +157,8 @@ async def activate(
     await asyncio.gather(parts.log.append(record, *further, sign=True), asyncio.to_thread(_keep, parts, policy))
     if policy.fallback_reason is not None:
         _log.warning("stock casbin answers every request, slowly: %s", policy.fallback_reason)
+    if not policy.parsed.model.is_shipped:
+        _log.warning("model.conf is the operator's own: rules mean what it says")
     parts.policy.swap(policy)
     parts.meter.reloaded("policy", "activated")
     _log.info("generation %d is in force: %d rules, %s (%s)", policy.generation, len(policy.rules), policy.version, why)

@@ -10,8 +10,11 @@ from gateway.policy.anchors import Known
 from gateway.policy.compiled import Closure, Compiled, compile_rows
 from gateway.policy.expression import Unproven
 from gateway.policy.fixed_roles import FixedRoles
+from gateway.policy.functions import RuleText
 from gateway.policy.matcher import Lookup, Matcher, Words, take_apart
 from gateway.policy.pauses import Pause, never
+
+_TEXTS = {str, RuleText}  # which mean what they say
 
 
 def compile_enforcer(enforcer: Any, known: Mapping[str, Known], pause: Pause = never) -> Compiled:  # noqa: ANN401 (casbin is not typed)
@@ -98,7 +101,7 @@ def _rows(assertion: Any, matcher: Matcher, asked: int) -> Sequence[tuple[str, .
         raise Unproven("a rule has more or less values than the model names")
     for place, values in enumerate(zip(*rows, strict=True)):
         held = set(map(type, values))
-        if not (held <= {str} or (place not in texts and all(issubclass(kind, str) for kind in held))):
+        if not (held <= _TEXTS or (place not in texts and all(issubclass(kind, str) for kind in held))):
             raise Unproven("a rule holds a value that is no text")
     return rows
 

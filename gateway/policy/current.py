@@ -70,6 +70,7 @@ class CurrentPolicy:
             "version": None if active is None else active.version,
             "generation": 0 if active is None else active.generation,
             "rules": 0 if active is None else len(active.rules),
+            "model": None if active is None else "shipped" if active.parsed.model.is_shipped else "own",
             "memberships": {} if active is None else {who: list(what) for who, what in active.memberships.items()},
             "problems": [problem.as_json() for problem in self._problems],  # type: ignore[misc] # its members are Json
             "warnings": [problem.as_json() for problem in warnings],  # type: ignore[misc] # same

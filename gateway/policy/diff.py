@@ -19,7 +19,7 @@ from gateway.policy.plugin_risk import TierChange, plugin_risks, tier_change
 from gateway.policy.roles import Roles, build_roles
 from gateway.policy.rule import EVERY, Rule, kind_matches, level_matches
 from gateway.policy.scope_classes import FRESH, SHOWN, covering, representatives, shown
-from gateway.policy.text import APPROVAL, ENTITIES, RISK
+from gateway.policy.text import APPROVAL, ENTITIES, MODEL, RISK
 
 _ARROW = " -> "
 _TIERS = tuple(f"tier:{tier.value}" for tier in Tier)
@@ -65,6 +65,7 @@ class Diff:
     differences: tuple[Difference, ...]
     tiers: tuple[TierChange, ...]
     other_files: tuple[str, ...]
+    own_model: bool  # one of them is the operator's own, and what it means is not told by its rules
 
     @property
     def same(self) -> bool:
@@ -78,6 +79,7 @@ class Diff:
             "differences": [each.as_json() for each in self.differences],
             "tiers": [each.as_json() for each in self.tiers],
             "other_files": [*self.other_files],
+            "own_model": self.own_model,
         }
 
 
@@ -112,6 +114,7 @@ def compare(before: ParsedPolicy, after: ParsedPolicy, *, active: Iterable[Plugi
         differences=tuple(sorted(differences, key=lambda each: (each.subjects, each.kind, each.scope, each.level))),
         tiers=tiers,
         other_files=tuple(_other_files(before, after)),
+        own_model=not (before.model.is_shipped and after.model.is_shipped),
     )
 
 
@@ -122,6 +125,8 @@ def _tier_changes(before: ParsedPolicy, after: ParsedPolicy, active: Iterable[Pl
 
 
 def _other_files(before: ParsedPolicy, after: ParsedPolicy) -> Iterator[str]:
+    if not after.model.is_spelt(before.model.text.encode()):
+        yield MODEL
     if before.risk != after.risk:
         yield RISK
     if before.approval != after.approval:

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.domain.condition import Hours
 from gateway.domain.decision import Effect, Reason, Verdict
 from gateway.domain.names import split_subject
+from gateway.domain.permission import Kind
 from gateway.domain.request import AccessRequest, Facts, Json
 from gateway.domain.risk import Risk, Tier
 from gateway.domain.scope import covers, is_canonical
@@ -109,7 +110,7 @@ class PolicySet:
     @property
     def fallback_reason(self) -> str | None:
         """Why each request is answered slowly, rule by rule; None if the rules are compiled."""
-        return self.enforcer.fallback_reason if self._own is None else "the model is the operator's own"
+        return self.enforcer.fallback_reason
 
     def with_memberships(self, memberships: Mapping[str, tuple[str, ...]], generation: int) -> "PolicySet":
         """Give the same rules with other memberships; what the rules were compiled to is shared."""
@@ -193,9 +194,9 @@ class PolicySet:
         # SECURITY: whatever goes wrong while deciding is a deny.
         try:
             covering = self._covering((request.subject, request.kind, request.level, request.scope))
-            if self._own is not None:
+            if self._own is not None and request.kind != Kind.GATEWAY:
                 return self._own.decide(request, facts, covering)
-            if self._compiled is None:
+            if self._compiled is None and self._own is None:
                 return self._decide_beside_stock(request, facts, covering)
             return covering.judge(facts)
         except MalformedError:
@@ -222,18 +223,22 @@ class PolicySet:
         if not is_canonical(kind, scope):
             raise MalformedError("a request for a scope that is not canonical")
         compiled, numbered = self._compiled, self.numbered
-        if self._own is not None:
+        # SECURITY: what people may do to the gateway itself goes by the shipped model, whatever an own one says.
+        if self._own is not None and kind != Kind.GATEWAY:
             return Covering(self._own.covering(question))
-        if compiled is None:
-            return Covering(self._scan(question))
-        # WHY: None stands for the facts, which no lasting test of the shipped matcher reads.
-        encoded = encode_field(subject)
-        numbers = compiled.matching((encoded, kind, level, scope, None))
         covering = NOBODY_COVERS
-        if numbers:
-            covering = Covering([rule for number in numbers if (rule := numbered[number]) is not None])
+        if compiled is None:
+            covering = Covering(self._scan(question))
+            is_known = bool(covering.rules)
+        else:
+            # WHY: None stands for the facts, which no lasting test of the shipped matcher reads.
+            encoded = encode_field(subject)
+            numbers = compiled.matching((encoded, kind, level, scope, None))
+            if numbers:
+                covering = Covering([rule for number in numbers if (rule := numbered[number]) is not None])
+            is_known = compiled.knows(encoded)
         # SECURITY: nothing is kept of strangers, and of nobody more than a little.
-        if len(scope) <= _LONGEST_KEPT and compiled.knows(encoded):
+        if len(scope) <= _LONGEST_KEPT and is_known:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
             self._kept[question] = covering
@@ -280,8 +285,7 @@ def build_policy_set(
     roles = build_roles(parsed.memberships, memberships)
     rows = [row_of(rule) for rule in paced(parsed.rules, pause)]
     enforcer = build_enforcer(rows, roles, parsed.calendars, parsed.model)
-    if parsed.model.is_shipped:
-        enforcer.compiled(pause)
+    enforcer.compiled(pause)
     return PolicySet(parsed=parsed, roles=roles, generation=generation, enforcer=enforcer, numbered=parsed.rules)
 
 

@@ -110,6 +110,8 @@ class Replay:
         self._waiting: list[tuple[_Asker, Recorded]] = []
         self._same_risk = now.risk_table == edited.risk_table
         self._same_entities = now.entities == edited.entities
+        # WHY: under another model the order of rules may decide, or what else their lines say.
+        self._is_shipped = now.parsed.model.is_shipped and edited.parsed.model.is_shipped
 
     def add(self, decisions: Iterable[Recorded]) -> None:
         """Take decisions; what is found of them is certain after `finish`."""
@@ -195,7 +197,8 @@ class Replay:
     def _alike(self, before: Asked, after: Asked, risk: int | None) -> bool:
         terms = [term for rule in before.rules for _, term in rule.condition.terms]
         return (
-            {_said(rule) for rule in before.rules} == {_said(rule) for rule in after.rules}
+            self._is_shipped
+            and {_said(rule) for rule in before.rules} == {_said(rule) for rule in after.rules}
             and (self._same_entities or not any(isinstance(term, Compare) for term in terms))
             and (risk is None or not any(isinstance(term, RiskAtMost) for term in terms))
         )

@@ -3,15 +3,15 @@
 Casbin decides, and what is told of its answer is found by the same matcher with every condition taken to hold.
 """
 
-import ast
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from casbin.util import escape_assertion
+from casbin.effect import AllowOverrideEffector, PriorityEffector
+from casbin.util import escape_assertion, has_eval
 from msgspec.structs import replace
 
-from gateway.domain.decision import Effect, Reason, Verdict
+from gateway.domain.decision import Effect, Verdict
 from gateway.domain.request import AccessRequest, Facts
 from gateway.errors import MalformedError
 from gateway.policy.encode import encode_field
@@ -20,6 +20,7 @@ from gateway.policy.expression import Evaluator, Unproven, evaluator
 from gateway.policy.functions import KNOWN_FUNCTIONS
 from gateway.policy.matcher import parse_matcher
 from gateway.policy.model import SHIPPED, Model, lines_of
+from gateway.policy.own_words import check_words
 from gateway.policy.roles import Roles
 from gateway.policy.rule import Rule
 from gateway.policy.stock import QuietFacts, asked_values, row_of
@@ -38,6 +39,9 @@ def own_matcher(text: str, linked: Callable[[str, str], bool]) -> Evaluator:
     """
     if len(text) > _MAX_MATCHER_CHARS or "#" in text:
         raise MalformedError(f"at most {_MAX_MATCHER_CHARS} characters, without `#`")
+    # SECURITY: Casbin looks for it in quotes, too, and would read there as a program what a rule says.
+    if has_eval(text):
+        raise MalformedError("`eval(`: rules are no programs")
     definitions = [line.decode().partition("=")[2] for _, line in lines_of(SHIPPED.encode())]
     asked, ruled = ([each.strip() for each in definitions[at].split(",")] for at in (1, 3))
     names = [*(f"r_{each}" for each in asked), *(f"p_{each}" for each in ruled)]
@@ -45,7 +49,7 @@ def own_matcher(text: str, linked: Callable[[str, str], bool]) -> Evaluator:
     functions |= {"g": linked, "cond": lambda *_condition: True}
     try:
         parsed = parse_matcher(escape_assertion(text))
-        _refuse_facts(parsed)
+        check_words(parsed, names)
         return evaluator(parsed, {name: place for place, name in enumerate(names)}, functions)
     except Unproven as error:
         raise MalformedError(
@@ -55,22 +59,14 @@ def own_matcher(text: str, linked: Callable[[str, str], bool]) -> Evaluator:
         raise MalformedError("it is no expression") from None
 
 
-def _refuse_facts(parsed: ast.expr) -> None:
-    """Let the facts of a request be read by the condition alone, to which every rule is held."""
-    told = [each for each in ast.walk(parsed) if isinstance(each, ast.Name) and each.id == "r_ctx"]
-    joined = parsed.values if isinstance(parsed, ast.BoolOp) and isinstance(parsed.op, ast.And) else []
-    # SECURITY: a rule that is not held to its condition gives what nobody meant to give.
-    if len(told) != 1 or "cond(p_cond, p_eft, r_ctx)" not in map(ast.unparse, joined):
-        raise MalformedError("`... && cond(p.cond, p.eft, r.ctx)` stands in it, and `r.ctx` nowhere else")
-
-
 class OwnModel:
     """Answers by an operator's model."""
 
-    __slots__ = ("_covers", "_enforcer", "_rows", "_rules")
+    __slots__ = ("_compiled", "_covers", "_enforcer", "_rows", "_rules")
 
     def __init__(self, model: Model, enforcer: GateEnforcer, rules: Sequence[Rule], roles: Roles) -> None:
         self._enforcer = enforcer
+        self._compiled = enforcer.compiled()
         self._rules = tuple(rules)
         self._rows = [tuple(row_of(rule)) for rule in rules]
         definition = next(line for _, line in lines_of(model.text.encode()) if re.match(rb"m\s*=", line))
@@ -80,8 +76,10 @@ class OwnModel:
 
     def covering(self, question: Question) -> tuple[Rule, ...]:
         """Give the rules that speak on a question if their conditions hold, in their order."""
-        asked = (encode_field(question[_SUBJECT]), *question[_KIND:], None)
-        return tuple(rule for rule, row in zip(self._rules, self._rows, strict=True) if self._covers(asked + row))
+        asked = (encode_field(question[_SUBJECT]), str(question[_KIND]), *question[_LEVEL:], None)
+        # WHY: what is looked up leaves few of many rules to try.
+        found = range(len(self._rules)) if self._compiled is None else self._compiled.matching(asked)
+        return tuple(self._rules[number] for number in found if self._covers(asked + self._rows[number]))
 
     def decide(self, request: AccessRequest, facts: Facts, covering: Covering) -> Verdict:
         """Give Casbin's answer, explained."""
@@ -93,15 +91,27 @@ class OwnModel:
             attributes=facts.attributes,
         )  # fmt: skip
         allowed, row = self._enforcer.enforce_ex(*asked_values(request, quiet))
-        rule = next((each for each in covering.rules if row and each.id == row[0]), None)
-        if allowed is True and rule is not None and rule.effect is Effect.ALLOW:
+        decided = next((at for at, each in enumerate(covering.rules) if row and each.id == row[0]), None)
+        if allowed is not True:
+            return replace(self._denied(covering, decided, quiet, told), charge=None, counters=counted)
+        rule = None if decided is None else covering.rules[decided]
+        if rule is not None and rule.effect is Effect.ALLOW:
             # INVARIANT: one rule speaks, so that where it is held nothing else is left that would allow.
-            alone = Covering([rule]).judge(facts)
+            alone = Covering([rule]).judge(quiet)
             return replace(alone, near_misses=told.near_misses, counters=counted)
-        if allowed is not (told.effect is Effect.ALLOW) and allowed is True:
+        if told.effect is not Effect.ALLOW:
             raise RuntimeError("an allow that no rule explains")
-        if allowed is (told.effect is Effect.ALLOW):
-            return told
-        ref = None if rule is None else rule.ref
-        reason = Reason.NO_RULE if ref is None else Reason.RULE
-        return replace(told, effect=Effect.DENY, reason=reason, rule=ref, charge=None)
+        return told
+
+    def _denied(self, covering: Covering, decided: int | None, facts: Facts, told: Verdict) -> Verdict:
+        """Explain a deny by the rules that this model's effect would have let decide before it."""
+        before = told
+        if isinstance(self._enforcer.eft, AllowOverrideEffector):
+            before = Covering([rule for rule in covering.rules if rule.effect is Effect.ALLOW]).judge(facts)
+        elif isinstance(self._enforcer.eft, PriorityEffector):
+            before = Covering(covering.rules[:decided]).judge(facts)
+            if decided is not None and not before.near_misses:
+                before = Covering([covering.rules[decided]]).judge(facts)
+        if before.effect is Effect.ALLOW:
+            raise RuntimeError("a deny that no rule explains")
+        return before

@@ -3,9 +3,8 @@
 What is asked, the columns of the rules, and roles stay as they are; matcher and effect are the operator's.
 """
 
-import re
-
 import casbin
+from casbin.util import escape_assertion
 
 from gateway.errors import MalformedError
 from gateway.policy.model import SHIPPED, Model, lines_of
@@ -35,7 +34,7 @@ def read_own_model(file: str, data: bytes, problems: Problems) -> Model:
     if "matchers" in said:
         _check_matcher(file, *said["matchers"], own)
     if not own.sorted():
-        _check_with_casbin(file, model, own)
+        _check_with_casbin(file, model, said, own)
     problems.extend(own.sorted())
     return model
 
@@ -63,12 +62,12 @@ def _check_fixed(file: str, said: Said, problems: Problems) -> None:
     shipped = _sections(file, SHIPPED.encode(), Problems())
     for name, letter in _FIXED.items():
         number, meaning = said.get(name, (0, shipped[name][1]))
-        if _tidy(meaning) != _tidy(shipped[name][1]):
+        if _names(meaning) != _names(shipped[name][1]):
             problems.error(file, f"only effect and matcher may differ: `{letter} = {shipped[name][1]}`", number)
 
 
 def _check_effect(file: str, number: int, effect: str, problems: Problems) -> None:
-    if _tidy(effect) not in map(_tidy, _EFFECTS):
+    if effect not in _EFFECTS:
         known = ", ".join(f"`e = {each}`" for each in _EFFECTS)
         problems.error(file, f"`{effect[:80]}`: one of {known}", number)
 
@@ -80,12 +79,20 @@ def _check_matcher(file: str, number: int, matcher: str, problems: Problems) -> 
         problems.error(file, f"the matcher: {error.message}", number)
 
 
-def _check_with_casbin(file: str, model: Model, problems: Problems) -> None:
+def _check_with_casbin(file: str, model: Model, said: Said, problems: Problems) -> None:
+    """Check that Casbin reads in the file what was read here: the same definitions, and no others."""
     try:
-        casbin.Enforcer(casbin.Enforcer.new_model(text=model.text))
+        read = casbin.Enforcer(casbin.Enforcer.new_model(text=model.text)).model
     except Exception as error:  # noqa: BLE001 (whatever Casbin does not like)
         problems.error(file, f"Casbin cannot read it: {type(error).__name__}", 1)
+        return
+    for name, letter in _LETTERS.items():
+        number, meaning = said[name]
+        found = read[letter] if letter in read.keys() else {}  # noqa: SIM118 (it is no mapping, and ends never)
+        told = found[letter].value if [*found] == [letter] else None
+        if told != (meaning if name in _FIXED else escape_assertion(meaning)):
+            problems.error(file, f"Casbin reads [{name}] otherwise: write it as the shipped model does", number)
 
 
-def _tidy(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+def _names(meaning: str) -> list[str]:
+    return [each.strip() for each in meaning.split(",")]

@@ -88,7 +88,8 @@ def _fill(enforcer: Any, rows: list[Any], calendars: Mapping[str, Hours]) -> Non
 
 def asked_values(request: AccessRequest, facts: Facts) -> tuple[Any, ...]:
     """Give a request as Casbin is asked it."""
-    return encode_field(request.subject), request.kind, request.level, request.scope, facts
+    # WHY: a kind may be a word of ours, and what is compiled looks up plain texts alone.
+    return encode_field(request.subject), str(request.kind), request.level, request.scope, facts
 
 
 def stock_allows(enforcer: GateEnforcer, request: AccessRequest, facts: Facts) -> bool:

@@ -30,8 +30,10 @@ class Edit:
         self._rules: dict[str, dict[str, dict[str, list[Rule]]]] = {}  # subject -> kind -> scope
         for rule in _changed(now, edited):
             self._rules.setdefault(rule.subject, {}).setdefault(rule.kind, {}).setdefault(rule.scope, []).append(rule)
-        # SECURITY: rules that only stock Casbin understands may say more than can be seen here.
-        self._opaque = now.fallback_reason is not None or edited.fallback_reason is not None
+        # SECURITY: rules that only stock Casbin understands, or another model, may say more than can be seen here.
+        self._opaque = any(
+            each.fallback_reason is not None or not each.parsed.model.is_shipped for each in (now, edited)
+        )
 
     def tier_change(self, subject: str) -> TierChange | None:
         """Tell how the edit moves an active plugin, None if it stays in its tier."""

@@ -98,3 +98,48 @@ def test_under_it_a_folder_is_shown_to_no_cell(home: "Home", tmp_path: Path) -> 
     told = home.owner.post("/v1/plugins/reader/execute", payload).json()
     assert told["success"] is False
     assert "operator's own" in str(told["sandbox_result"]["files"]["left_out"])
+
+
+PRIORITY = "e = priority(p.eft) || deny"
+RULES = """\
+p, looked-at, plugin:puppet, vault, write, notes/*, approval; rate(1/60s), allow, each write is looked at
+p, no-more, plugin:puppet, vault, write, *, -, deny, nothing else
+p, may-ask, user:alice, gateway, execute, decisions/plugin:puppet, -, allow, alice's agent host asks
+"""
+
+
+def test_a_call_that_its_effect_would_allow_once_approved_can_be_approved(home: "Home") -> None:
+    home.install("puppet")
+    home.write_rules(RULES, "00-first.csv")
+    allow_own(home)
+    both = "e = some(where (p.eft == allow)) && !some(where (p.eft == deny))"
+    model(home).write_text(model(home).read_text().replace(both, PRIORITY))
+    home.reopen()
+    assert home.owner.get("/v1/policy").json()["model"] == "own"
+    asker = home.person("alice", "execute", "evaluate")
+    write = ["vault.write", "notes/a", "hello"]
+    assert asker.run("puppet", write)[0]["denied"] == "approval_required"
+    (waits,) = home.owner.get("/v1/call-approvals", status="pending").json()["approvals"]
+    assert waits["rule"] == "looked-at"
+    approver = home.person("bob", "approve")
+    assert approver.post(f"/v1/call-approvals/{waits['id']}/approve", {"reason": "seen"}).status_code == 200
+    assert asker.run("puppet", write, write)[0] is None
+    assert home.decided(permission="vault_write")[-1]["reason"] in {"rate_limited", "approval_required"}
+    assert asker.run("puppet", ["vault.write", "other", ""])[0]["denied"] == "rule"
+
+
+def test_its_owner_can_stop_all_whatever_it_says(home: "Home") -> None:
+    home.install("notes", wants=("vault_read notes",))
+    for cases in (home.folder / "policies" / "tests").glob("*.toml"):
+        cases.unlink()
+    allow_own(home)
+    write_own(home, 'm = r.kind in ("vault", "plugin") && ')
+    home.reopen()
+    assert home.owner.get("/v1/policy").json()["model"] == "own"
+    assert decided(home, "read")["effect"] == "allow"
+    revoked = home.owner.post("/v1/plugins/notes/permissions/revoke", {"permission": "vault_read", "reason": "test"})
+    assert revoked.status_code == 200, revoked.text
+    assert decided(home, "read")["effect"] == "deny"
+    assert home.owner.post("/v1/plugins/notes/suspend", {"reason": "test"}).status_code == 200
+    assert home.owner.get("/v1/audit").status_code == 200
+    assert home.owner.post("/v1/lockdown", {"scope": "all", "reason": "test"}).status_code == 201

@@ -1,14 +1,23 @@
 """A model that the operator wrote: what it may say, and that it means what it means to stock Casbin."""
 
+from datetime import UTC, datetime
+
 import pytest
+from casbin.core_enforcer import CoreEnforcer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.decision import Effect, Reason
+from gateway.domain.names import Subject
+from gateway.domain.permission import Kind
 from gateway.domain.request import AccessRequest, Facts
+from gateway.policy.diff import compare
 from gateway.policy.engine import PolicySet, build_policy_set
+from gateway.policy.impact import Replay
 from gateway.policy.model import SHIPPED
 from gateway.policy.parse import parse_policy
+from gateway.policy.replay import KeptFacts, Recorded
+from gateway.policy.selfcheck import differences
 from gateway.policy.text import PolicyText
 from tests.policy.conftest import Ask, WithEdits
 from tests.policy.test_stock_casbin import MEMBERS, ROLES, facts, requests, rule_lines, stock_answer, stock_enforcer
@@ -90,6 +99,19 @@ WRONG = {
     "words that run together": (spelt(matcher=f"r.sub == p.sub&&{COND}"), 10, "the matcher"),
     "a line that goes on": (spelt(matcher=f"r.sub == p.sub && {COND} \\"), 10, "the matcher"),
     "a remark within": (spelt(matcher=f"r.sub == p.sub && {COND} # always"), 10, "without `#`"),
+    "a section that only we would find": (SHIPPED.replace("[matchers]", "[ matchers ]"), 10, "Casbin reads [matchers]"),
+    "a name that only we would find": (SHIPPED.replace("r = sub,", "r = s ub,"), 2, "only effect and matcher"),
+    "an effect that only we would know": (spelt(ALLOW.replace(" ", "")), 8, "one of"),
+    "too few values": (spelt(matcher=f"level(r.level, p.level) && {COND}"), 10, "`level` takes 4 texts"),
+    "too many values": (spelt(matcher=f"g(r.sub, p.sub, p.why) && {COND}"), 10, "`g` takes 2 texts"),
+    "a condition twice": (spelt(matcher=f'cond(p.why, p.eft, "x") && {COND}'), 10, "stands in it once"),
+    "a text for a truth": (spelt(matcher=f"p.why && {COND}"), 10, "`p_why`"),
+    "a truth": (spelt(matcher=f"True && {COND}"), 10, "`True`"),
+    "a number": (spelt(matcher=f"r.level > 3 && {COND}"), 10, "`r_level > 3`"),
+    "what others belong to": (spelt(matcher=f'g(p.sub, "tier:low") && {COND}'), 10, "what `r.sub` belongs to"),
+    "a program in quotes": (spelt(matcher=f'r.scope != " eval(p.why) " && {COND}'), 10, "rules are no programs"),
+    "rights over the gateway": (spelt(matcher=f'r.kind != "gateway" && {COND}'), 10, "goes by the shipped model"),
+    "depth": (spelt(matcher=f"{'!' * 60}(r.sub == p.sub) && {COND}"), 10, "nested deeper"),
     "no text": ("\x00\xff", 1, "is missing"),
 }
 
@@ -107,6 +129,91 @@ def test_the_shipped_model_is_as_fast_where_an_own_one_is_allowed(edited: WithEd
     parsed = parse_policy(edited({"model.conf": f"# as it was\n\n{SHIPPED}"}), model=None)
     assert parsed.errors == ()
     assert build_policy_set(parsed, memberships={}, generation=1).fallback_reason is None
+
+
+@pytest.mark.parametrize("matcher", [SHIPPED_MATCHER, f'(p.cond == "-" || r.level != "admin") && {SHIPPED_MATCHER}'])
+def test_stock_casbin_need_not_try_each_rule(
+    starter_text: PolicyText, noon: Facts, monkeypatch: pytest.MonkeyPatch, matcher: str
+) -> None:
+    rules = ["plugin:notes, vault, read, diary, -, allow", "plugin:notes, vault, read, mail, rate(3/60s), allow"]
+    _, policy = build_own(starter_text, spelt(ALLOW, matcher), rules)
+    monkeypatch.delattr(CoreEnforcer, "enforce_ex")
+    # As the gateway asks for a plugin: the kind is a word of its own, no plain text.
+    request = AccessRequest(subject=Subject("plugin:notes"), user=None, kind=Kind.VAULT, level="read", scope="mail")
+    assert policy.decide(request, noon).effect is Effect.ALLOW
+
+
+HIDES = f'(p.kind == "*" || r.kind == p.kind) && r.level != "read" && scope(r.scope, p.scope) && {COND}'
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("matcher", [SHIPPED_MATCHER, HIDES])
+def test_what_people_may_do_to_the_gateway_goes_by_the_shipped_model(
+    starter_text: PolicyText, ask: Ask, noon: Facts, effect: str, matcher: str
+) -> None:
+    lines = [
+        "user:alice, *, admin, *, -, allow",
+        "user:bob, gateway, admin, *, -, allow",
+        "user:bob, gateway, write, audit, -, deny",
+    ]
+    _, policy = build_own(starter_text, spelt(effect, matcher), lines)
+    asked = [(who, level, scope) for who in ("alice", "bob", "carol") for level, scope in LEVELS]
+    answers = {each: policy.decide(ask(f"user:{each[0]}", "gateway", *each[1:]), noon).effect.value for each in asked}
+    assert [each for each, effect in answers.items() if effect == "allow"] == [
+        ("bob", "read", "plugins/notes"),
+        ("bob", "admin", "plugins/notes"),
+        ("bob", "read", "audit"),
+    ]
+    requests = [ask(f"user:{who}", "gateway", level, scope) for who, level, scope in asked]
+    assert list(differences(policy, requests, noon)) == []
+
+
+LEVELS = [("read", "plugins/notes"), ("admin", "plugins/notes"), ("read", "audit"), ("admin", "audit")]
+WAITS = "plugin:notes, vault, read, diary, {}, allow"
+DENIES = "plugin:notes, vault, read, *, -, deny"
+# Under an effect, by the rules in their order: the reason and the rule that are told of a deny.
+TOLD = [
+    (ALLOW, [DENIES, WAITS.format("approval")], Reason.APPROVAL_REQUIRED, "r1"),
+    (ALLOW, [DENIES], Reason.NO_RULE, None),
+    (EFFECTS[2], [WAITS.format("consent"), DENIES], Reason.CONSENT_REQUIRED, "r0"),
+    (EFFECTS[2], [WAITS.format("rate(1/60s)"), DENIES], Reason.RATE_LIMITED, "r0"),
+    (EFFECTS[2], [DENIES, WAITS.format("consent")], Reason.RULE, "r0"),
+    (BOTH, [WAITS.format("consent"), DENIES], Reason.RULE, "r1"),
+]
+
+
+@pytest.mark.parametrize(("effect", "lines", "reason", "rule"), TOLD)
+def test_a_deny_names_what_would_have_to_come_true(
+    starter_text: PolicyText, ask: Ask, effect: str, lines: list[str], reason: Reason, rule: str | None
+) -> None:
+    matcher = f'r.kind != "core" && {SHIPPED_MATCHER}'
+    _, policy = build_own(starter_text, spelt(effect, matcher), lines)
+    given_facts = Facts(at=datetime(2026, 11, 23, 11, tzinfo=UTC), used=lambda _rule_id, _rate: 1)
+    verdict = policy.decide(ask("plugin:notes", "vault", "read", "diary"), given_facts)
+    assert (verdict.effect, verdict.reason) == (Effect.DENY, reason)
+    assert (verdict.rule and verdict.rule.id) == rule
+
+
+def test_a_replay_sees_an_edit_of_the_order_where_it_decides(starter_text: PolicyText, ask: Ask, noon: Facts) -> None:
+    first, second = "plugin:notes, vault, read, diary, -, allow", DENIES
+    _, now = build_own(starter_text, spelt(EFFECTS[2]), [first, second])
+    text = now.parsed.text.files["rules/90-here.csv"].decode().splitlines()
+    edited = parse_policy(now.parsed.text.with_file("rules/90-here.csv", "\n".join(text[::-1]).encode()), model=None)
+    request = ask("plugin:notes", "vault", "read", "diary")
+    recorded = Recorded(
+        decision_id="d", subject=request.subject, user=None, kind=request.kind, level=request.level,
+        scope=request.scope, allowed=True, reason=Reason.RULE, facts=KeptFacts(at=noon.at), policy_version=now.version,
+    )  # fmt: skip
+    replay = Replay(now, build_policy_set(edited, memberships=MEMBERS, generation=0))
+    replay.add([recorded])
+    assert [(flip.before, flip.after) for flip in replay.finish().flips] == [(Effect.ALLOW, Effect.DENY)]
+
+
+def test_a_comparison_tells_that_the_models_differ(starter_text: PolicyText) -> None:
+    rules = ["plugin:notes, vault, read, diary, -, allow"]
+    (_, one), (_, other) = (build_own(starter_text, spelt(effect), rules) for effect in (BOTH, ALLOW))
+    found = compare(one.parsed, other.parsed)
+    assert (found.same, found.other_files, found.own_model) == (False, ("model.conf",), True)
 
 
 def test_nobody_prints_who_asks_for_what(
