@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from gateway.audit.query import LogReader
 from gateway.audit.report.gather import Asked, gather
@@ -119,6 +119,9 @@ def _difference(parts: Parts, details: Row) -> str | None:
     return None if old is None or new is None else difference(old, new)
 
 
+_Untold = Literal["not_kept", "own_model"]  # why it is not told what a policy allowed
+
+
 @dataclass(slots=True)
 class _Interval:
     """A right, and the times at which it was there."""
@@ -137,15 +140,15 @@ class _Interval:
 def _could(parts: Parts, generations: list[_Generation], since: datetime, until: datetime) -> dict[str, Json]:
     """Give who could read people's data by the policies of a period, from when until when, and under which terms."""
     found: dict[tuple[object, ...], _Interval] = {}
-    unknown: list[Json] = []
-    known: dict[str, list[Difference] | None] = {}
+    untold: dict[_Untold, list[Json]] = {"not_kept": [], "own_model": []}
+    known: dict[str, list[Difference] | _Untold] = {}
     for generation in generations:
         version = generation.row["details"]["policy_version"]
         if version not in known:
             known[version] = _rights(parts, version)
         rights = known[version]
-        if rights is None:
-            unknown.append(version)
+        if not isinstance(rights, list):
+            untold[rights].append(version)
             continue
         for each in rights:
             key = (each.subjects, each.kind, each.level, each.scope, str(each.after), each.rules_after)
@@ -155,7 +158,7 @@ def _could(parts: Parts, generations: list[_Generation], since: datetime, until:
         {**each.body, "times": [[begin, end or timestamp(until)] for begin, end in each.times]}
         for each in found.values()
     ]
-    return {"count": len(rows), "rows": rows, "not_kept": unknown}
+    return {"count": len(rows), "rows": rows, "not_kept": untold["not_kept"], "own_model": untold["own_model"]}
 
 
 def _right(each: Difference) -> dict[str, Json]:
@@ -168,12 +171,14 @@ def _right(each: Difference) -> dict[str, Json]:
     }
 
 
-def _rights(parts: Parts, version: str) -> list[Difference] | None:
+def _rights(parts: Parts, version: str) -> list[Difference] | _Untold:
     """Give what a kept policy allows of people's data: all that differs from a policy that allows nothing."""
     text = parts.registry.sets.read(version)
     if text is None:
-        return None
+        return "not_kept"
     parsed = parse_policy(text, model=None)
+    if not parsed.model.is_shipped:
+        return "own_model"  # WHY: what its rules allow is not told by the rules alone
     rules = tuple(rule for rule in parsed.rules if rule.kind in (*_DATA_KINDS, EVERY))
     about: ParsedPolicy = replace(parsed, rules=rules)
     found = compare(replace(about, rules=()), about).differences

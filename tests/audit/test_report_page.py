@@ -110,7 +110,8 @@ def report(rows: list[dict[str, Any]], text: str = "alice") -> dict[str, Any]:
     return {
         "made_at": timestamp(UNTIL), "made_by": text, "person": text,
         "period": {"since": timestamp(SINCE), "until": timestamp(UNTIL)}, **tally.as_json(),
-        "policy": {"count": 1, "rows": [generation]}, "could_read": {"count": 1, "rows": [right], "not_kept": [text]},
+        "policy": {"count": 1, "rows": [generation]},
+        "could_read": {"count": 1, "rows": [right], "not_kept": [text], "own_model": [text]},
         "integrity": {
             "ok": False, "wrong": 1, "findings": [text], "first_seq": 1, "last_seq": 9, "checkpoints": 1, "key": text,
             "signatures": 1, "root": text, "newest": {"size": 9, "note": text},

@@ -1,6 +1,7 @@
 """The verbs that write policy files, as people run them."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_diff_is_empty_for_the_same_and_exits_4_for_another(hearthgate: Run, hom
     left = hearthgate("policy", "diff", other / "policies", "--home", home, "--json")
     assert left.returncode == 4
     assert {each["scope"] for each in json.loads(left.stdout)["differences"]} == {"notes", "notes/…"}
+
+
+def test_diff_says_that_it_does_not_go_by_a_model_of_ones_own(hearthgate: Run, home: Path, tmp_path: Path) -> None:
+    (home / "hearthgate.toml").write_text("[policy]\ncustom_model = true\n")
+    other = tmp_path / "other"
+    shutil.copytree(home / "policies", other)
+    model = (other / "model.conf").read_text()
+    (other / "model.conf").write_text(model.replace("m = ", 'm = r.kind != "core" && '))
+    left = hearthgate("policy", "diff", other, "--home", home)
+    assert left.returncode == 4
+    assert "model.conf says something else" in left.stderr
+    assert "by what rules mean under the shipped one" in left.stderr
 
 
 def test_explain_takes_a_decision_or_a_question(hearthgate: Run, home: Path) -> None:

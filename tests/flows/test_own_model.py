@@ -143,3 +143,14 @@ def test_its_owner_can_stop_all_whatever_it_says(home: "Home") -> None:
     assert home.owner.post("/v1/plugins/notes/suspend", {"reason": "test"}).status_code == 200
     assert home.owner.get("/v1/audit").status_code == 200
     assert home.owner.post("/v1/lockdown", {"scope": "all", "reason": "test"}).status_code == 201
+
+
+def test_a_report_does_not_tell_by_the_rules_alone_what_it_allows(home: "Home") -> None:
+    allow_own(home)
+    write_own(home)
+    home.reopen()
+    period = {"since": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+    told = home.owner.get("/v1/audit/report", format="json", **period).json()["could_read"]
+    assert told["own_model"] == [home.owner.get("/v1/policy").json()["version"]]
+    page = home.owner.get("/v1/audit/report", format="html", **period).text
+    assert "1 policies of the period have a model that the operator wrote" in page

@@ -73,6 +73,51 @@ def test_every_answer_is_that_of_stock_casbin_under_the_same_model(
             assert spoke <= {rule.id for rule in policy.candidates(request)}
 
 
+NAMES = ["r.sub", "r.kind", "r.level", "r.scope", *(f"p.{name}" for name in ("id", "sub", "scope", "cond", "why"))]
+LITERALS = ['"vault"', "'read'", '"notes/diary"', '"*"', '"a!=b"', '"x && y"', '"r.sub"']
+TEXTS = st.sampled_from(NAMES + LITERALS)
+WRITTEN = [
+    "g(r.sub, p.sub)",
+    "kind(r.kind, p.kind)",
+    "scope(r.scope, p.scope)",
+    "level(r.kind, r.level, p.level, p.eft)",
+]
+ATOMS = st.one_of(
+    st.sampled_from(WRITTEN),
+    st.builds("g(r.sub, {})".format, TEXTS),
+    st.builds("{}({}, {})".format, st.sampled_from(["kind", "scope"]), TEXTS, TEXTS),
+    st.builds("{} {} {}".format, TEXTS, st.sampled_from(["==", "!=", "<=", ">", "in", "not in"]), TEXTS),
+    st.builds("{} in ({}, {})".format, TEXTS, st.sampled_from(LITERALS), st.sampled_from(LITERALS)),
+)
+
+
+def joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(st.builds("({} && {})".format, parts, parts), st.builds("({} || {})".format, parts, parts),
+                     st.builds("!({})".format, parts))  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    effect=st.sampled_from(EFFECTS),
+    said=st.lists(st.recursive(ATOMS, joined, max_leaves=6), min_size=1, max_size=4),
+    lines=st.lists(rule_lines(), min_size=1, max_size=8, unique=True),
+    asked=st.lists(st.tuples(requests(), facts()), min_size=2, max_size=4),
+)
+def test_whatever_a_matcher_may_say_no_answer_fails_or_differs(
+    starter_text: PolicyText, effect: str, said: list[str], lines: list[str], asked: list[tuple[AccessRequest, Facts]]
+) -> None:
+    matcher = " && ".join([*said, COND])
+    if parse_policy(starter_text.with_file("model.conf", spelt(effect, matcher).encode()), model=None).errors:
+        return
+    text, policy = build_own(starter_text, spelt(effect, matcher), lines)
+    assert policy.fallback_reason is None
+    enforcer = stock_enforcer(text, policy.parsed, MEMBERS)
+    for request, given_facts in asked:
+        verdict = policy.decide(request, given_facts)
+        assert verdict.reason is not Reason.ERROR
+        assert (verdict.effect is Effect.ALLOW) is stock_answer(enforcer, request, given_facts)
+
+
 def test_what_keeps_a_rule_from_speaking_is_told(starter_text: PolicyText, ask: Ask, noon: Facts) -> None:
     lines = ["plugin:notes, vault, read, diary, consent, allow", "plugin:notes, vault, read, mail, -, allow"]
     _, policy = build_own(starter_text, spelt(matcher=f'r.scope != "mail" && {SHIPPED_MATCHER}'), lines)

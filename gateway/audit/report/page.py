@@ -140,6 +140,10 @@ def _data(report: Report) -> Iterator[str]:
     if could["not_kept"]:
         missing = len(could["not_kept"])
         yield f'<p class="bad">{missing} policies of the period are not kept: what they allowed is not told.</p>\n'
+    if could["own_model"]:
+        own = len(could["own_model"])
+        why = "have a model that the operator wrote"
+        yield f'<p class="bad">{own} policies of the period {why}: what they allowed is not told.</p>\n'
     yield from _table("Who could, by the policies in force", _COULD, could)
     yield from _table("Who did: allowed accesses, the most frequent first", _USES, uses)
     if uses["not_listed"]:
