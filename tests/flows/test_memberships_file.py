@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import casbin
 from casbin.persist.adapters import FileAdapter
 
-from gateway.domain.request import Facts
+from gateway.domain.names import Subject
+from gateway.domain.request import AccessRequest, Facts
+from gateway.flows.decide import decide
 from gateway.policy.encode import encode_field
 from gateway.policy.functions import build_functions
 
@@ -50,6 +52,18 @@ def test_stock_casbin_answers_over_the_homes_files_as_the_gateway_does(home: "Ho
         answers.append((ours["effect"] == "allow", theirs))
     assert all(ours is theirs for ours, theirs in answers)
     assert {ours for ours, _ in answers} == {True, False}
+
+
+def test_so_it_does_of_people_who_hold_keys(home: "Home", tmp_path: Path) -> None:
+    home.rules("p, lists, group:users, todo, read, *, -, allow, whoever holds a key\n")
+    home.person("alice", "evaluate")
+    home.person("a+b.c_d@example.org", "evaluate")
+    enforcer = stock(home, tmp_path / "policy.csv")
+    facts = Facts(at=home.parts.now())
+    for who in ("alice", "a+b.c_d@example.org", "nobody"):
+        request = AccessRequest(subject=Subject(f"user:{who}"), user=None, kind="todo", level="read", scope="1")
+        theirs = enforcer.enforce(encode_field(request.subject), "todo", "read", "1", facts)
+        assert decide(home.parts, request).allowed is theirs is (who != "nobody")
 
 
 def test_it_follows_what_the_registry_says_and_outlives_nobody(home: "Home") -> None:
