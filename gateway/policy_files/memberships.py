@@ -33,8 +33,10 @@ class MembershipsFile:
         lines = (f"g, {encode_field(who)}, {whole}\n" for who in sorted(memberships) for whole in memberships[who])
         fresh = self._folder / f".{MEMBERSHIPS}.new"
         try:
+            # SECURITY: a link, a pipe or an open mode that lies there is no file of ours.
+            fresh.unlink(missing_ok=True)
             # WHY: not synced: what is lost in a power cut is written anew by the next start.
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write((_HEAD + "".join(lines)).encode())
             fresh.replace(self._folder / MEMBERSHIPS)

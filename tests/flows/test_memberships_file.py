@@ -1,9 +1,11 @@
 """data/memberships.csv: with it stock Casbin answers over a home's own files what the gateway answers."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import casbin
+import pytest
 from casbin.persist.adapters import FileAdapter
 
 from gateway.domain.names import Subject
@@ -103,3 +105,19 @@ def test_what_could_not_be_written_is_written_with_the_next_set(home: "Home") ->
     memberships(home).rmdir()
     home.rules("p, more, user:zoe, vault, read, a, -, allow, more\n")
     assert "g, user:erin, group:users\n" in memberships(home).read_text()
+
+
+@pytest.mark.parametrize("lies", ["link", "pipe", "open"])
+def test_what_lies_in_its_way_is_neither_followed_nor_waited_for(home: "Home", tmp_path: Path, lies: str) -> None:
+    fresh, other = memberships(home).with_name(".memberships.csv.new"), tmp_path / "other"
+    other.write_text("mine")
+    if lies == "link":
+        fresh.symlink_to(other)
+    elif lies == "pipe":
+        os.mkfifo(fresh)
+    else:
+        fresh.touch()
+        fresh.chmod(0o666)
+    home.install("notes", wants=("vault_read notes",))
+    assert "g, plugin:notes, group:plugins\n" in memberships(home).read_text()
+    assert (memberships(home).stat().st_mode & 0o777, other.read_text()) == (0o600, "mine")
