@@ -160,16 +160,20 @@ def test_a_link_that_is_put_there_later_leads_nowhere(tmp_path: Path) -> None:
 def test_a_day_of_edits_leaves_no_thread_behind(home: "Home") -> None:
     import threading
 
+    def lasting() -> int:
+        # The loop keeps what threads it once needed for its work, few as they are.
+        return sum(not each.name.startswith("asyncio_") for each in threading.enumerate())
+
     install(home)
     write_words(home, "0")
     home.until(lambda: said(home) == "0")
-    before = threading.active_count()
+    before = lasting()
     for number in range(1, 6):
         write_words(home, str(number), f"more{number}.py")
         write_words(home, str(number))
         home.until(lambda number=number: said(home) == str(number))
     deadline = time.monotonic() + 20
-    while threading.active_count() > before + 4:
+    while lasting() > before + 4:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
