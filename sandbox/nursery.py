@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sandbox import cell, cgroup, kernel
 from sandbox.backends import outside
 from sandbox.backends.loader import Loader
+from sandbox.controllers import Controllers
 from sandbox.errors import SandboxError
 from sandbox.meter import Meter
 from sandbox.spec import MAX_ORDER_BYTES, NATIVE, Spec, SpecError
@@ -41,7 +42,7 @@ class Running:
 class Nursery:
     """Forks cells as ordered, tells how they fare, and leaves nothing behind."""
 
-    def __init__(self, control: socket.socket, kit: cell.Kit, controllers: cgroup.Controllers) -> None:
+    def __init__(self, control: socket.socket, kit: cell.Kit, controllers: Controllers) -> None:
         self._control = control
         self._kit = kit
         self._controllers = controllers
@@ -118,7 +119,7 @@ class Nursery:
         group = cgroup.make_group(self._controllers, f"cell-{self._count}", outside.room(spec))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid = self._fork()
+            pid = self._fork(group)
             if pid == 0:
                 ends = cell.Ends(channel=channel, output=output, report=theirs.fileno())
                 cell.run(spec, self._kit, group, ends)
@@ -130,12 +131,12 @@ class Nursery:
             theirs.close()
         self._keep(pid, ours, status.dup(), group, spec.limits.timeout_s + spec.lifetime_s)
 
-    def _fork(self) -> int:
+    def _fork(self, group: cgroup.Group) -> int:
         """Fork the first process of a new pid namespace."""
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = -1
         try:
-            pid = os.fork()
+            pid = group.fork()
         finally:
             if pid != 0:
                 self._come_back()

@@ -32,7 +32,7 @@ _INSTEAD = {
     "pids": "a cell is one process",
     "cpu": "a plugin that names a cpu limit is refused",
 }
-_DELEGATE = "run the gateway as root, or as a systemd unit with `Delegate=yes`"
+_DELEGATE = "run the gateway as root, as a systemd unit with `Delegate=yes`, or in a login of systemd's"
 
 
 def probe(launcher: Launcher | None = None, backends: Mapping[str, bool] = _NO_BACKENDS) -> tuple[Guarantee, ...]:

@@ -16,7 +16,7 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sandbox import cell, cgroup, identity, kernel, landlock, libraries, notify, refusals, root, seccomp
+from sandbox import cell, controllers, identity, kernel, landlock, libraries, notify, refusals, root, seccomp
 from sandbox.errors import SandboxError
 from sandbox.nursery import Nursery, tell
 
@@ -28,17 +28,17 @@ def main() -> NoReturn:
     """Start as the launcher's child: settle in, fork the zygote proper, and clean up after it."""
     control = socket.socket(fileno=int(sys.argv[1]))
     sys.path.remove(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    controllers = cgroup.NO_CONTROLLERS
+    offered = controllers.NO_CONTROLLERS
     try:
         _settle()
-        controllers = cgroup.find_controllers()
+        offered = controllers.find_controllers()
         if os.getuid() == 0:
             kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
         else:
             identity.enter_user_namespace(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
         zygote = os.fork()
         if zygote == 0:
-            _run(control, controllers)
+            _run(control, offered)
         control.close()
         os.waitpid(zygote, 0)
     except OSError as error:
@@ -46,7 +46,7 @@ def main() -> NoReturn:
     except SandboxError as error:
         tell(control, {"t": "error", **error.as_json()})
     finally:
-        cgroup.forget_controllers(controllers)
+        controllers.forget_controllers(offered)
         os._exit(0)
 
 
@@ -62,7 +62,7 @@ def _settle() -> None:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
+def _run(control: socket.socket, offered: controllers.Controllers) -> NoReturn:
     try:
         # WHY: a cell outlives neither this process nor, through this, the one that cleans up after it.
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -88,8 +88,8 @@ def _run(control: socket.socket, controllers: cgroup.Controllers) -> NoReturn:
         )
         gc.collect()
         gc.freeze()
-        nursery = Nursery(control, kit, controllers)
-        found = {"landlock_abi": landlock.abi(), "controllers": sorted(controllers.folders), "asks": asks}
+        nursery = Nursery(control, kit, offered)
+        found = {"landlock_abi": landlock.abi(), "controllers": sorted(offered.folders), "asks": asks}
         tell(control, {"t": "ready", **found})
         nursery.serve()
     except SandboxError as error:

@@ -11,7 +11,7 @@ import sys
 LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
 sys.path.insert(0, LIBRARY)
 
-from sandbox import bpf, cgroup, identity, kernel, landlock, notify, refusals, rlimits, root, seccomp, zygote
+from sandbox import bpf, controllers, identity, kernel, landlock, notify, refusals, rlimits, root, seccomp, zygote
 
 NAMESPACES = {
     "pid namespace": kernel.CLONE_NEWPID,
@@ -158,7 +158,7 @@ LAYERS = {
     "refusals": lambda: without_filters(refusals),
     "both filters": lambda: without_filters(seccomp, refusals),
     "landlock": lambda: replace(landlock, "restrict", nothing),
-    "cgroup": lambda: replace(cgroup, "find_controllers", lambda: cgroup.NO_CONTROLLERS),
+    "cgroup": lambda: replace(controllers, "find_controllers", lambda: controllers.NO_CONTROLLERS),
     "rlimits": lambda: replace(rlimits, "limit_process", nothing),
 }
 
