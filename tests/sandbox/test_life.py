@@ -130,7 +130,7 @@ def test_a_launcher_that_closes_leaves_no_process(deeds: Spec) -> None:
         assert not is_there(keeper)
         assert not is_there(zygote)
         assert cell.wait(SOON_S).signal == signal.SIGKILL
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/hearthgate-{keeper}"))
+    assert not groups_of(keeper)
     with pytest.raises(SandboxError, match="closed"):
         launcher.spawn(deeds)
 
@@ -171,6 +171,12 @@ sys.stdin.read()
 """
 
 
+def groups_of(keeper: int) -> list[str]:
+    # WHY: not by a pattern, which fails where the folder of another sandbox goes away meanwhile.
+    folders = (folder for folder, _inside, _files in os.walk("/sys/fs/cgroup"))
+    return [folder for folder in folders if Path(folder).name == f"hearthgate-{keeper}"]
+
+
 def test_a_launcher_killed_without_warning_leaves_nothing(deeds: Spec) -> None:
     name = f"hg-{os.getpid()}-k"
     root = str(Path(frames.__file__).parent.parent)
@@ -184,7 +190,7 @@ def test_a_launcher_killed_without_warning_leaves_nothing(deeds: Spec) -> None:
         process.kill()
     assert until(lambda: named(name) == [])
     assert until(lambda: not is_there(keeper))
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/hearthgate-{keeper}"))
+    assert not groups_of(keeper)
 
 
 def test_the_zygote_is_clean(host: Any) -> None:
