@@ -83,10 +83,11 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        sentence = f"something unforeseen went wrong ({type(error).__name__})"
-        sys.exit(
-            fail(
-                HearthgateError(sentence, way_out=f"run it again with {DEBUG_VARIABLE}=1 to see where"),
-                as_json="--json" in sys.argv,
-            )
-        )
+        sys.exit(fail(_told(error), as_json="--json" in sys.argv))
+
+
+def _told(error: Exception) -> HearthgateError:
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return HearthgateError(f"`{error.filename}` is not for this user", way_out="run it as one who may use that")
+    sentence = f"something unforeseen went wrong ({type(error).__name__})"
+    return HearthgateError(sentence, way_out=f"run it again with {DEBUG_VARIABLE}=1 to see where")

@@ -40,9 +40,16 @@ def bring_home(name: str, home: Path) -> tuple[PluginId, bool]:
 
 
 def _find(name: str, home: Path) -> Path:
+    refused: PermissionError | None = None
     for folder in (Path(name), home / "plugins" / name):
-        if (folder / "manifest.json").is_file():
-            return folder.resolve()
+        try:
+            if (folder / "manifest.json").is_file():
+                return folder.resolve()
+        except PermissionError as error:
+            # WHY: whoever is somebody else for one command stands in a folder that may not be theirs.
+            refused = refused or error
+    if refused is not None and Path(name).is_absolute():
+        raise refused
     raise NotFoundError(
         f"`{name}` is no plugin: it has no manifest.json",
         way_out=f"name a folder that has one, or one in {home}/plugins",

@@ -21,8 +21,11 @@ def find_home(option: Path | None = None) -> Path:
     variable = os.environ.get(HOME_VARIABLE)
     if variable:
         return _checked(Path(variable), f" (named by ${HOME_VARIABLE})")
-    here = Path.cwd()
-    if not _is_home(here):
+    try:
+        here = Path.cwd() if _is_home(Path.cwd()) else None
+    except OSError:
+        here = None  # one that is gone, or not for this user, is no home of theirs
+    if here is None:
         raise NoHomeError("no home is named, and the current folder is not one", way_out=_HOW_TO_MAKE)
     return here
 
