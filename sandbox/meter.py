@@ -35,6 +35,11 @@ class Meter:
         text = self._read("memory").strip() if self._is_reset else ""
         return spent, int(text) if text.isdigit() else None
 
+    def total(self) -> tuple[float, int] | None:
+        """Give seconds of the processor and the peak of memory in bytes in all; None where one is not counted."""
+        cpu_s, peak = self.total_cpu_s(), self._read("memory").strip()
+        return None if cpu_s is None or not peak.isdigit() else (cpu_s, int(peak))
+
     def total_cpu_s(self) -> float | None:
         """Give the seconds of the processor that were used in all."""
         text = self._read("cpu")

@@ -23,41 +23,74 @@ def unblock(cell: Cell) -> Cell:
     return cell
 
 
-async def run_once(cell: Cell, conversation: Conversation) -> RunResult:
-    """Give the result of the call; no process of the cell is left when this returns."""
-    started = time.monotonic()
-    printed = Printed(cell.output)
-    told = Told(cell, conversation.tell_refused)
-    try:
-        said = await conversation.run()
-        wall_s = time.monotonic() - started
-        left = said.outcome is Outcome.UNKNOWN
-        if not left:
-            cell.kill()
-        await conversation.end_relay()
-        told.close()
-        ending = await _reap(cell, left=left)
-        told.take()
-        await conversation.end_telling()
-        stdout = printed.take()
-    finally:
-        # INVARIANT: a call that is given up leaves nothing running.
-        cell.kill()
-        told.close()
-        printed.close()
-        await conversation.end_relay()
-    outcome, error = said.outcome, said.error
-    if outcome is Outcome.UNKNOWN:
-        outcome, error = how_it_died(ending)
-    if conversation.kill_reason is not None and outcome is not Outcome.RETURNED:
-        outcome, error = Outcome.KILLED, conversation.kill_reason
-    usage = Usage(
-        wall_s=wall_s,
-        cpu_s=ending.cpu_s,
-        memory_peak_bytes=ending.memory_peak_bytes,
-        disk_bytes=cell.disk.used_bytes(),
-    )
-    return result_of(Said(outcome, said.output, error), conversation, usage, stdout)
+class Once:
+    """One call in a cell that serves no other."""
+
+    def __init__(self, cell: Cell, conversation: Conversation) -> None:
+        self._cell = cell
+        self._conversation = conversation
+        self._printed = Printed(cell.output)
+        self._told = Told(cell, conversation.tell_refused)
+        self.is_going = False  # it was answered, and something of its cell may be left: `until_gone` waits for that
+
+    async def run(self, *, waits: bool = True) -> RunResult:
+        """Give the result of the call; every process of the cell is killed when this returns.
+
+        Nothing of them is left either, if this `waits`, and wherever the result depends on their end.
+        """
+        started = time.monotonic()
+        try:
+            said = await self._conversation.run()
+            wall_s = time.monotonic() - started
+            used = None if waits or not self._is_answered(said) else self._cell.meter.total()
+            if said.outcome is not Outcome.UNKNOWN:
+                self._cell.kill()
+            if used is not None:
+                self.is_going = True
+                return self._result(said, wall_s, used)
+            return await self._ended(said, wall_s)
+        finally:
+            # INVARIANT: a call that is given up leaves nothing running.
+            self._cell.kill()
+            if not self.is_going:
+                self._let_go()
+                await self._conversation.end_relay()
+
+    async def until_gone(self) -> None:
+        """Wait until nothing of a call's cell is left, and all that was told of it is recorded."""
+        try:
+            self._told.close()
+            await _reap(self._cell, left=False)
+            self._told.take()
+            await self._conversation.end_telling()
+        finally:
+            self._let_go()
+
+    def _is_answered(self, said: Said) -> bool:
+        return said.outcome in {Outcome.RETURNED, Outcome.FAILED} and self._conversation.kill_reason is None
+
+    async def _ended(self, said: Said, wall_s: float) -> RunResult:
+        await self._conversation.end_relay()
+        self._told.close()
+        ending = await _reap(self._cell, left=said.outcome is Outcome.UNKNOWN)
+        self._told.take()
+        await self._conversation.end_telling()
+        if said.outcome is Outcome.UNKNOWN:
+            outcome, error = how_it_died(ending)
+            said = Said(outcome, said.output, error)
+        if self._conversation.kill_reason is not None and said.outcome is not Outcome.RETURNED:
+            said = Said(Outcome.KILLED, said.output, self._conversation.kill_reason)
+        return self._result(said, wall_s, (ending.cpu_s, ending.memory_peak_bytes))
+
+    def _result(self, said: Said, wall_s: float, used: tuple[float, int | None]) -> RunResult:
+        cpu_s, memory_peak_bytes = used
+        disk_bytes = self._cell.disk.used_bytes()
+        usage = Usage(wall_s=wall_s, cpu_s=cpu_s, memory_peak_bytes=memory_peak_bytes, disk_bytes=disk_bytes)
+        return result_of(said, self._conversation, usage, self._printed.take())
+
+    def _let_go(self) -> None:
+        self._told.close()
+        self._printed.close()
 
 
 def result_of(said: Said, conversation: Conversation, usage: Usage, stdout: str) -> RunResult:

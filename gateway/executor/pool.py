@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -12,7 +12,7 @@ from gateway.errors import HostCannotKeepError, OverloadedError, UnavailableErro
 from gateway.executor.broker import Ask, Conversation, Job, WayOut
 from gateway.executor.egress import Passing
 from gateway.executor.heat import Heat
-from gateway.executor.once import run_once
+from gateway.executor.once import Once
 from gateway.executor.resident import Resident
 from gateway.executor.resting import LIFETIME_S, Bounds, Key, Resting
 from gateway.executor.spawn import Spawner
@@ -55,6 +55,7 @@ class Pool:
         self._heat = Heat()
         self._making: dict[Key, Job] = {}
         self._makers: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()  # of cells whose call was answered
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._epoch = 0
         self._least: dict[str, int] = {}  # of each plugin that was reloaded, the generation in force
@@ -121,21 +122,30 @@ class Pool:
 
     async def _run_pristine(self, work: "_Work", slots: asyncio.Semaphore) -> RunResult:
         job, spec = replace(work.job, isolation=Isolation.PRISTINE), work.spec
-        async with self._turn(slots):
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._turn(slots))
             if (why := self._doomed.get(job.execution_id)) is not None:
                 return _never_began(job, why)
             key = Key(spec, job.generation, self._epoch, Isolation.PRISTINE, None)
             ready = self._resting.find(key)
             cell = await self._make(spec) if ready is None else ready.hand_over()
+            # SECURITY: a program runs from the start, and so would see what is shown to it though nobody had called it.
+            if spec.program is None and self._heat.warms(spec):
+                held.callback(self._make_next, key, job)
+            held.callback(cell.close)
             way_out = None if cell.door is None or work.passing is None else WayOut(cell.door, work.passing)
             conversation = Conversation(cell.channel, job, work.ask, cell.kill, way_out)
+            once = Once(cell, conversation)
             self._begin(job, conversation)
             try:
-                return await work.finished(await run_once(cell, conversation), cell.disk)
+                # SECURITY: what is killed and not yet gone may reach nothing that is kept, and nobody outside.
+                waits = bool(spec.mounts) or spec.program is not None or cell.door is not None
+                return await work.finished(await once.run(waits=waits), cell.disk)
             finally:
-                cell.close()
                 self._conversations.pop(job.execution_id, None)
-                self._make_next(key, job)
+                if once.is_going:
+                    self._endings.add(ending := asyncio.create_task(_end(once, held.pop_all())))
+                    ending.add_done_callback(self._endings.discard)
 
     async def _run_resident(self, work: "_Work", slots: asyncio.Semaphore, depth: int) -> RunResult:
         await self._ready()
@@ -203,10 +213,7 @@ class Pool:
 
     def _make_next(self, key: Key, job: Job) -> None:
         """Have a cell ready for the next call of a plugin that is called often, when nothing else is to be done."""
-        if key.spec.program is not None:
-            # SECURITY: it runs from the start, and so would see what is shown to it though nobody had called it.
-            return
-        if not self._heat.warms(key.spec) or self._conversations or self._closing or not self._resting.enabled:
+        if self._conversations or self._closing or not self._resting.enabled:
             return
         if key.epoch == self._epoch and key not in self._making and not self._is_old(job):
             self._making[key] = job
@@ -259,6 +266,7 @@ class Pool:
         self._closing = True
         self.kill(lambda _job: True, "the gateway is shutting down")
         await self._idle.wait()
+        await asyncio.gather(*self._endings, return_exceptions=True)
         await asyncio.gather(*self._makers)
         await self._resting.close()
         await asyncio.to_thread(self._launcher.close)
@@ -276,6 +284,12 @@ class _Work:
 
     async def finished(self, result: RunResult, disk: Disk) -> RunResult:
         return result if self.finish is None else await self.finish(result, disk)
+
+
+async def _end(once: Once, held: AsyncExitStack) -> None:
+    """See a cell off whose call was answered, and give back what it held."""
+    async with held:
+        await once.until_gone()
 
 
 def _may_keep_files(spec: Spec) -> bool:

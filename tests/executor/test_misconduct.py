@@ -12,7 +12,7 @@ import pytest
 from gateway.domain.outcome import Outcome, RunResult
 from gateway.domain.request import Json
 from gateway.executor.broker import Answer, Conversation, Job
-from gateway.executor.once import run_once, unblock
+from gateway.executor.once import Once, unblock
 from sandbox.launcher import Launcher
 from sandbox.spec import Limits, Spec
 
@@ -235,7 +235,7 @@ class Talk:
 
     async def _talk(self, job: Job, spec: Spec) -> RunResult:
         with unblock(self.launcher.spawn(spec)) as cell:
-            return await run_once(cell, Conversation(cell.channel, job, self.answer, cell.kill))
+            return await Once(cell, Conversation(cell.channel, job, self.answer, cell.kill)).run()
 
     async def answer(self, op: str, _arguments: Mapping[str, Json], _blob: bytes) -> Answer:
         self.asked.append(op)
