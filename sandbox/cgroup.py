@@ -64,6 +64,20 @@ class Group:
             except OSError as error:
                 raise SandboxError.from_os("cgroup", error) from None
 
+    def bound(self, limits: Limits) -> None:
+        """Put the limits in force, but for the share of the processor, which `bound_cpu` does."""
+        # WHY: in force from the start, it would stretch the raising of the barriers, which is the sandbox's own work.
+        self.cpu = _settings("cpu", limits, unified=self.unified) if "cpu" in self.folders else {}
+        try:
+            for controller, folder in self.folders.items():
+                if controller in {"cpu", COUNTING}:
+                    continue
+                for file, value in _settings(controller, limits, unified=self.unified).items():
+                    write(os.path.join(folder, file), value)
+            _bound_swap(self, limits)
+        except OSError as error:
+            raise SandboxError.from_os("cgroup", error) from None
+
     def bound_cpu(self) -> None:
         """Put the share of the processor in force."""
         try:
@@ -94,28 +108,13 @@ class Group:
         return not self.left
 
 
-def make_group(controllers: Controllers, name: str, limits: Limits) -> Group:
-    """Make a cell's groups with their limits set; what the host does not offer is left out.
-
-    The share of the processor is set by `bound_cpu`.
-    """
-    folders = {
-        controller: os.path.join(folder, name)
-        for controller, folder in controllers.folders.items()
-        if controller != "cpu" or controllers.unified or limits.cpu_percent is not None
-    }
-    # WHY: in force from the start, it would stretch the raising of the barriers, which is the sandbox's own work.
-    cpu = _settings("cpu", limits, unified=controllers.unified) if "cpu" in folders else {}
-    group = Group(folders=folders, unified=controllers.unified, cpu=cpu)
+def make_group(controllers: Controllers, name: str) -> Group:
+    """Make a cell's groups, without limits; what the host does not offer is left out."""
+    folders = {controller: os.path.join(folder, name) for controller, folder in controllers.folders.items()}
+    group = Group(folders=folders, unified=controllers.unified)
     try:
         for folder in set(folders.values()):
             os.mkdir(folder)
-        for controller, folder in folders.items():
-            if controller in {"cpu", COUNTING}:
-                continue
-            for file, value in _settings(controller, limits, unified=controllers.unified).items():
-                write(os.path.join(folder, file), value)
-        _bound_swap(group, limits)
     except OSError as error:
         group.remove()
         raise SandboxError.from_os("cgroup", error) from None

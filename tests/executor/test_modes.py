@@ -88,8 +88,17 @@ DEEDS = {
 
 
 def cells(home: "Home") -> list[psutil.Process]:
+    """Give the first process of every cell, but for the one that nobody ordered yet, which has all it was born with."""
     pid = home.parts.pool._launcher.zygote_pid
-    return [] if pid is None else [cell for zygote in psutil.Process(pid).children() for cell in zygote.children()]
+    born = [] if pid is None else [each for zygote in psutil.Process(pid).children() for each in zygote.children()]
+    return [each for each in born if not is_spare(each)]
+
+
+def is_spare(process: psutil.Process) -> bool:
+    try:
+        return "NoNewPrivs:\t0" in Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def call(person: "Person", plugin_id: str = "counter", timeout_s: float = 20, **payload: object) -> dict[str, Any]:
@@ -335,17 +344,17 @@ def test_many_calls_leave_nothing_behind(home: "Home", tmp_path: Path) -> None:
 
     def left() -> tuple[int, int, int, int]:
         home.start(_end(home)).result(20)
-        home.until(lambda: not cells(home))
         zygote = psutil.Process(home.parts.pool._launcher.zygote_pid).children()[0]
+        home.until(lambda: not cells(home) and len(zygote.children()) == 1)
         groups = Path("/sys/fs/cgroup").glob(f"*/**/hearthgate-{home.parts.pool._launcher.zygote_pid}/cell-*")
-        mounts = len(Path(f"/proc/{zygote.pid}/mountinfo").read_text().splitlines()) + len(zygote.children())
-        return psutil.Process().num_fds(), zygote.num_fds(), len(list(groups)), mounts
+        mounts = len(Path(f"/proc/{zygote.pid}/mountinfo").read_text().splitlines())
+        return psutil.Process().num_fds(), zygote.num_fds(), len({each.name for each in groups}), mounts
 
     some(36)  # enough that readers of the log have left the few descriptors that SQLite keeps for the next ones
-    home.until(lambda: left()[2] == 0)
+    home.until(lambda: left()[2] <= 1)
     before, memory = left(), _zygote_memory(home)
     some(many)
-    home.until(lambda: left()[2] == 0)
+    home.until(lambda: left()[2] <= 1)
     after = left()
     assert after[0] <= before[0] + 8
     assert after[1:] == before[1:]

@@ -16,9 +16,17 @@ SMALL = "[sandbox]\nmax_cells = 1\nmax_waiting = 1\n"
 
 
 def cells(home: "Home") -> list[psutil.Process]:
-    """Give every process of a cell."""
+    """Give the first process of every cell, but for the one that nobody ordered yet, which has all it was born with."""
     pid = home.parts.pool._launcher.zygote_pid
-    return [] if pid is None else [cell for zygote in psutil.Process(pid).children() for cell in zygote.children()]
+    born = [] if pid is None else [each for zygote in psutil.Process(pid).children() for each in zygote.children()]
+    return [each for each in born if not is_spare(each)]
+
+
+def is_spare(process: psutil.Process) -> bool:
+    try:
+        return "NoNewPrivs:\t0" in Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def test_calls_beyond_the_cells_wait_and_calls_beyond_the_queue_are_refused(make_home: "MakeHome") -> None:

@@ -223,8 +223,10 @@ def test_many_calls_leave_no_descriptor_process_or_group(launcher: Launcher, dee
     for _ in range(25):
         one()
     assert until(lambda: all(now <= then for now, then in zip(held(), before, strict=True))), (before, held())
-    assert Path(f"/proc/{zygote}/task/{zygote}/children").read_text() == ""
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/hearthgate-{launcher.zygote_pid}/cell-*"))
+    # One cell that nobody ordered yet may be there.
+    assert len(Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()) <= 1
+    groups = Path("/sys/fs/cgroup").glob(f"**/hearthgate-{launcher.zygote_pid}/cell-*")
+    assert len({each.name for each in groups}) <= 1
 
 
 def test_threads_may_spawn_at_once(launcher: Launcher, deeds: Spec) -> None:

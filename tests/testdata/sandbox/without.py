@@ -117,6 +117,16 @@ def without_root() -> None:
     replace(root, "enter_root", enter_hosts_root)
 
 
+def without_root_for_all() -> None:
+    """Exchange the root of the cell's init alone."""
+
+    def exchange_own(new: str) -> None:
+        os.chroot(new)
+        os.chdir("/")
+
+    replace(root, "_swap_roots", exchange_own)
+
+
 def without_capability_drop() -> None:
     """Keep every capability, for the plugin in its own namespace of users."""
 
@@ -152,6 +162,7 @@ LAYERS = {
     **{name: lambda flag=flag: without_namespace(flag) for name, flag in NAMESPACES.items()},
     "user namespace": without_user_namespace,
     "root": without_root,
+    "root for all": without_root_for_all,
     "capabilities": without_capability_drop,
     "no new privileges": without_new_privileges_barred,
     "seccomp list": lambda: without_filters(seccomp),
