@@ -49,19 +49,32 @@ def enter_user_namespace(flags: int = 0, *, known_as: tuple[int, int] | None = N
         raise SandboxError.from_os("user namespace", error, fix=_USERNS_FIX) from None
 
 
-def drop_privileges(last: int, uid: int | None = None) -> None:
-    """Give up every capability, in every set, and the ways to gain one; with `uid` turn into that user on the way."""
+def bar_gains(last: int) -> None:
+    """Give up every way to gain a capability; those that this process holds it keeps."""
     try:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         kernel.prctl(kernel.PR_SET_SECUREBITS, _NO_ROOT_LOCKED)
         for capability in range(last + 1):
             kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
         kernel.prctl(kernel.PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
+    except OSError as error:
+        raise SandboxError.from_os("capabilities", error) from None
+
+
+def drop_capabilities(uid: int | None = None) -> None:
+    """Give up every capability, in every set; with `uid` turn into that user before."""
+    try:
         if uid is not None:
             become(uid)
         kernel.clear_capabilities()
     except OSError as error:
         raise SandboxError.from_os("capabilities", error) from None
+
+
+def drop_privileges(last: int, uid: int | None = None) -> None:
+    """Give up every capability, in every set, and the ways to gain one; with `uid` turn into that user on the way."""
+    bar_gains(last)
+    drop_capabilities(uid)
 
 
 def _write(path: str, text: str) -> None:

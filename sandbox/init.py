@@ -34,6 +34,8 @@ def run(kit: Kit, group: cgroup.Group, report: int) -> NoReturn:
     try:
         _keep_only(report)
         _enter_namespaces(group)
+        root.begin_root(kit.template)
+        identity.bar_gains(kit.last_capability)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         plugin = os.fork()
         if plugin == 0:
@@ -112,7 +114,7 @@ def _be_init(kit: Kit, plugin: int, line: socket.socket) -> int:
         relay.hand_over(relay.open_door(), CHANNEL)
     uid = spec.uid if os.getuid() == 0 else os.getuid()
     disk.hand_over(root.enter_root(kit.template, spec, uid), CHANNEL)
-    identity.drop_privileges(kit.last_capability, spec.uid)
+    identity.drop_capabilities(spec.uid)
     # SECURITY: what is the same user inside must not look into the trusted init.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     # INVARIANT: last of all, so that the plugin's process holds the channel only when nothing else comes through it.
@@ -136,7 +138,7 @@ def _be_plugin(kit: Kit, group: cgroup.Group, line: socket.socket) -> int:
         os.dup2(source, number, inheritable=False)
     for descriptor in handed:
         os.close(descriptor)
-    identity.drop_privileges(kit.last_capability, spec.uid)
+    identity.drop_capabilities(spec.uid)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     source_code = b"" if spec.program is not None else cell.read_code(spec)
     server = cell.become_plugin(spec, kit, memory_is_bounded=group.bounds_memory, asking=line)

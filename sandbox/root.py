@@ -73,8 +73,22 @@ def prepare_template(place: str) -> Template:
     return template
 
 
+def begin_root(template: Template, backend: str = NATIVE) -> None:
+    """Put on the template's `new` what cells have alike; `build_root` adds what is a cell's own."""
+    new = template.new
+    try:
+        kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
+        loader = () if backend == NATIVE else (LOADER,)
+        for folder in (*template.libraries, *loader, "/dev"):
+            # WHY: each by itself, so that beside it there is room for what the plugin was granted.
+            os.makedirs(new + folder)
+            kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
+    except OSError as error:
+        raise SandboxError.from_os(_BARRIER, error) from None
+
+
 def enter_root(template: Template, spec: Spec, uid: int) -> int:
-    """Build this cell's root and move into it; afterwards the host's files have no name here.
+    """Finish this cell's root and move into it; afterwards the host's files have no name here.
 
     Gives what `build_root` gives.
     """
@@ -89,25 +103,20 @@ def enter_root(template: Template, spec: Spec, uid: int) -> int:
 
 
 def build_root(template: Template, spec: Spec, uid: int) -> int:
-    """Build this cell's root on the template's `new`, all but its processes.
+    """Build this cell's root on what `begin_root` began, all but its processes.
 
     Gives a descriptor of the disk that holds all that the cell can write: its folder `scratch`, and for each
     writable mount a folder `changed-<n>` of what differs from its source.
     """
     try:
-        # SECURITY: opened before anything is mounted, so no path is looked up where a mount could hide it.
+        # SECURITY: opened before anything of the cell's own is mounted, so no path is looked up where a mount could
+        # hide it; what is there already lies in the template, where nothing of a specification can.
         code = _open_source(spec.code)
         trusted = None if spec.certificates is None else _open_source(spec.certificates)
         packages = None if spec.packages is None else _open_source(spec.packages)
         program = _open_program(spec, template)
         sources = [(each, shown.open_source(each)) for each in spec.mounts]
         new = template.new
-        kernel.mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4k")
-        loader = () if spec.backend == NATIVE else (LOADER,)
-        for folder in (*template.libraries, *loader, "/dev"):
-            # WHY: each by itself, so that beside it there is room for what the plugin was granted.
-            os.makedirs(new + folder)
-            kernel.mount(template.tree + folder, new + folder, None, MS_BIND | MS_REC)
         disk = _own_folders(new, spec, uid)
         _bind_open(code, new + "/plugin", MS_RDONLY | MS_NOSUID | MS_NODEV)
         if trusted is not None:

@@ -101,6 +101,7 @@ def build(spec: Spec, template: root.Template, group: Group, *, channel: int, la
         kernel.unshare(kernel.CLONE_NEWNS | (runsc.NAMESPACES if spec.backend == RUNSC else 0))
     except OSError as error:
         raise SandboxError.from_os("namespaces", error) from None
+    root.begin_root(template, spec.backend)
     made = root.build_root(template, spec, uid)
     known = {"spec": _seen(spec).to_json(), "memory_is_bounded": group.bounds_memory, "last": last_capability}
     command = loader.command(template, json.dumps(known))

@@ -80,10 +80,10 @@ def _without_processes_of_its_own() -> None:
 
 def without_user_namespace() -> None:
     """Stay in the namespace of users that the zygote is in."""
-    enter, drop = identity.enter_user_namespace, identity.drop_privileges
+    enter = identity.enter_user_namespace
     replace(identity, "enter_user_namespace", lambda flags=0: enter(flags) if flags else None)
-    # What was given up before the fork cannot be given up again.
-    replace(identity, "drop_privileges", lambda last, uid=None: drop(last, uid) if uid is not None else None)
+    # What was given up before cannot be given up again.
+    replace(identity, "drop_privileges", nothing)
 
 
 def without_root() -> None:
@@ -130,13 +130,13 @@ def without_root_for_all() -> None:
 def without_capability_drop() -> None:
     """Keep every capability, for the plugin in its own namespace of users."""
 
-    def keep(_last: int, uid: int | None = None) -> None:
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    def keep(uid: int) -> None:
         kernel.prctl(KEEP_CAPABILITIES, 1)
-        if uid is not None:
-            identity.become(uid)
+        identity.become(uid)
 
-    replace(identity, "drop_privileges", keep)
+    replace(identity, "bar_gains", lambda _last: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
+    replace(identity, "drop_capabilities", keep)
+    replace(identity, "drop_privileges", nothing)
 
 
 def without_new_privileges_barred() -> None:
