@@ -1,7 +1,7 @@
 """What a cell costs, and other sandboxes beside it: `make bench-sandbox`.
 
-One interpreter, in turns: A B C A B C, so that what else the machine does falls on all of them. What is compared is
-what is installed; what is not is told.
+One interpreter, in turns: A B C A B C, so that what else the machine does falls on all of them: one at a time, and
+some in a row. What is compared is what is installed; what is not is told.
 """
 
 import argparse
@@ -28,7 +28,9 @@ from sandbox.spec import Limits, Spec
 Once = Callable[[], float]
 PLUGIN = "def execute(ctx, payload):\n    return payload\n"
 RESIDENTS = 100
+IN_A_ROW = 25
 _PATIENCE_S = 5.0
+_REST_S = 0.03  # what a call leaves to be done after it is done by then
 _WAITING = Bounds(cells=RESIDENTS, idle_s=600, memory_bytes=64 << 20)
 
 
@@ -83,6 +85,10 @@ class Executor:
         if not result.success or result.isolation is not isolation:
             raise SystemExit(f"a call did not end as it should: {result}")
 
+    def rest(self) -> None:
+        """Let what earlier calls left to be done be done."""
+        self._runner.run(asyncio.sleep(_REST_S))
+
     def residents(self) -> tuple[int, float]:
         """Keep many plugins loaded; gives how many cells there are, and what one takes: proportional bytes."""
         for number in range(RESIDENTS):
@@ -127,8 +133,7 @@ def _proportional(pid: int) -> int:
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=4)
-    options.add_argument("--each", type=int, default=25)
+    options.add_argument("--times", type=int, default=100)
     options.add_argument("--without-http", action="store_true")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -137,7 +142,7 @@ def main() -> None:
         (folder / "main.py").write_text(PLUGIN)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, Launcher() as launcher:
             executor = Executor(runner, launcher, folder)
-            compare(executor, chosen.rounds, chosen.each)
+            compare(executor, chosen.times)
             print(f"a pristine cell takes {statistics.median(executor.cpu_s) * 1000:.1f} ms of processor time")
             cells, taken = executor.residents()
             print(f"{cells} resident plugins: {taken / (1 << 20):.1f} MiB proportional memory each, both processes")
@@ -146,33 +151,49 @@ def main() -> None:
         tell_http()
 
 
-def compare(executor: Executor, rounds: int, each: int) -> None:
-    """Time everything in turns, and print medians and tails."""
+def compare(executor: Executor, times: int) -> None:
+    """Time what a call costs that comes to a machine at rest, in turns, and then what those cost that come in a row."""
     others, missing = peers()
     spec = executor.spec()
-    cases: dict[str, Once] = {
+    whole = {"pristine, whole call": executor.call(None, spec)}
+    beside = {name: others[name] for name in (BWRAP,) if name in others}
+    at_rest: dict[str, Once] = {
         "pristine, spawn alone": executor.spawn,
-        "pristine, whole call": executor.call(None, spec),
+        **whole,
         "pristine, whole call, cpu 50%": executor.call(None, replace(spec, limits=Limits(cpu_percent=50))),
         "pristine, whole call, cpu 5%": executor.call(None, replace(spec, limits=Limits(cpu_percent=5))),
+        **others,
+    }
+    in_a_row: dict[str, Once] = {
+        **whole,
         "pristine, next cell ready": executor.call(Isolation.PRISTINE, spec),
         "fork": executor.call(Isolation.FORK, spec),
         "shared": executor.call(Isolation.SHARED, spec),
-        **others,
+        **beside,
     }
-    took: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, once in cases.items():
-            took[name] += [once() * 1000 for _ in range(each)]
-    for name, values in took.items():
-        values.sort()
-        told = f"p50 {values[len(values) // 2]:7.2f} ms  p99 {values[len(values) * 99 // 100]:7.2f} ms"
-        beside = ""
-        if BWRAP in took:
-            beside = f"  {values[len(values) // 2] / sorted(took[BWRAP])[len(took[BWRAP]) // 2]:.2f} of bwrap's p50"
-        print(f"{name:34} n={len(values)}  {told}{beside}")
+    print("to a machine at rest, in turns:")
+    _tell(_timed(executor, at_rest, times, 1))
     for each_missing in missing:
         print(each_missing)
+    print(f"{IN_A_ROW} in a row, in turns:")
+    _tell(_timed(executor, in_a_row, max(1, times // IN_A_ROW), IN_A_ROW))
+
+
+def _timed(executor: Executor, cases: Mapping[str, Once], turns: int, each: int) -> dict[str, list[float]]:
+    took: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(turns):
+        for name, once in cases.items():
+            executor.rest()
+            took[name] += [once() * 1000 for _ in range(each)]
+    return took
+
+
+def _tell(took: Mapping[str, list[float]]) -> None:
+    middle = {name: statistics.median(values) for name, values in took.items()}
+    for name, values in took.items():
+        told = f"p50 {middle[name]:7.2f} ms  p99 {sorted(values)[len(values) * 99 // 100]:7.2f} ms"
+        beside = f"  {middle[name] / middle[BWRAP]:.2f} of bwrap's p50" if BWRAP in middle else ""
+        print(f"{name:34} n={len(values)}  {told}{beside}")
 
 
 if __name__ == "__main__":
