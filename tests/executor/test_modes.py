@@ -88,7 +88,7 @@ DEEDS = {
 
 
 def cells(home: "Home") -> list[psutil.Process]:
-    """Give the first process of every cell, but for the one that nobody ordered yet, which has all it was born with."""
+    """Give the first process of every cell, but for the one that nobody ordered yet, which can still do all."""
     pid = home.parts.pool._launcher.zygote_pid
     born = [] if pid is None else [each for zygote in psutil.Process(pid).children() for each in zygote.children()]
     return [each for each in born if not is_spare(each)]
@@ -96,7 +96,7 @@ def cells(home: "Home") -> list[psutil.Process]:
 
 def is_spare(process: psutil.Process) -> bool:
     try:
-        return "NoNewPrivs:\t0" in Path(f"/proc/{process.pid}/status").read_text()
+        return "CapEff:\t0000000000000000" not in Path(f"/proc/{process.pid}/status").read_text()
     except OSError:
         return True
 
