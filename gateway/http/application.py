@@ -1,5 +1,8 @@
 """The ASGI application: every route with its door, its identity and its problems."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from litestar import Litestar, Request
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig
@@ -40,6 +43,7 @@ from gateway.http.openapi import DocumentPlugin
 from gateway.http.problems import HANDLERS
 from gateway.http.protected_resource import ProtectedResource
 from gateway.http.public_url import PublicUrl
+from gateway.http.queries import check_query, with_queries
 from gateway.http.straight import PLAIN, StraightWay
 from gateway.http.tokens import Tokens
 from gateway.http.traced import Traced
@@ -47,6 +51,7 @@ from gateway.traffic.query import TrafficReader
 from gateway.traffic.store import FILE as TRAFFIC_FILE
 
 MAX_BODY_BYTES = 64 << 10
+_FROM_QUERY: Mapping[str, Callable[..., Any]] = {"wanted": audit.wanted, "traffic_wanted": traffic.traffic_wanted}
 ROUTES = [
     *health.ROUTES,
     *decisions.ROUTES,
@@ -109,17 +114,17 @@ def build_application(parts: Parts, door: Door, public_url: PublicUrl, mcp: McpD
         return once
 
     return Litestar(
-        route_handlers=[*documented(ROUTES), mcp.route],
+        route_handlers=[*with_queries(documented(ROUTES), _FROM_QUERY), mcp.route],
+        guards=[check_query],
         dependencies={
             "parts": Provide(lambda: parts, sync_to_thread=False),
             "caller": Provide(caller, sync_to_thread=False),
             "reader": Provide(lambda: reader, sync_to_thread=False),
             # WHY: no name of a body's member, whose mistakes would pass for our own and be answered with 500.
             "answered": Provide(answered, sync_to_thread=False),
-            "wanted": Provide(audit.wanted, sync_to_thread=False),
             "traffic": Provide(lambda: transfers, sync_to_thread=False),
             "public_url": Provide(lambda: public_url, sync_to_thread=False),
-            "traffic_wanted": Provide(traffic.traffic_wanted, sync_to_thread=False),
+            **{name: Provide(take, sync_to_thread=False) for name, take in _FROM_QUERY.items()},
         },
         middleware=[door],
         request_class=StrictRequest,

@@ -72,7 +72,7 @@ class StraightWay:
 
     def known(self, scope: HTTPScope) -> Caller | None:
         """Give who sends a question whose head is as it should be; None for whatever is the framework's to answer."""
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or scope["query_string"]:
             return None
         headers = first_headers(scope)
         try:

@@ -170,7 +170,9 @@ TOKEN = "binding_token"  # noqa: S105 (a member's name)
     [
         lambda body: body["denial"].update(binding_token="x" * 80),
         lambda body: body["denial"].update(binding_token=body["denial"][TOKEN][:-4]),
-        lambda body: body["denial"].update(binding_token="A" + body["denial"][TOKEN][1:]),
+        lambda body: body["denial"].update(
+            binding_token=("B" if body["denial"][TOKEN][0] == "A" else "A") + body["denial"][TOKEN][1:]
+        ),
         lambda body: body["resource"].update(id="q3-plan"),
         lambda body: body["context"].update(place="train"),
         lambda body: body["context"].clear(),
