@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from sandbox import cell, cgroup, disk, identity, kernel, notify, pause, relay, root
@@ -20,13 +21,15 @@ from sandbox.backends import outside
 from sandbox.cell import CHANNEL, REPORT, Kit
 from sandbox.errors import SandboxError
 from sandbox.spec import MAX_ORDER_BYTES, Spec
+from sandbox.witness import Tell
 
 _FIRST_SPARE = 64
 _PIPE_BYTES = 4096
 _HOST_NAME = "cell"
 _OUTPUT = 1
 _LIKE_AN_ORDER = Spec(plugin_id="none", code="/none", uid=1).to_json()
-_HANDED = 2  # with an order: the channel, and where the plugin prints
+_TO_PLUGIN = 2  # descriptors: the channel, and where it prints
+_TO_INIT = 3  # and where it tells what is refused
 
 
 def run(kit: Kit, group: cgroup.Group, report: int) -> NoReturn:
@@ -107,9 +110,10 @@ def _be_init(kit: Kit, plugin: int, line: socket.socket) -> int:
             poller.register(each, select.POLLIN)
         if any(number == line.fileno() for number, _events in poller.poll()):
             return 0  # WHY: the plugin's process is gone, and without it there is nothing to order
-        order, handed = _receive(orders)
+        order, handed = _receive(orders, _TO_INIT)
     if not order:
         return 0
+    status = socket.socket(fileno=handed.pop())
     spec = Spec.from_json(order)
     os.dup2(handed[0], CHANNEL, inheritable=False)
     if spec.relay:
@@ -123,7 +127,7 @@ def _be_init(kit: Kit, plugin: int, line: socket.socket) -> int:
     socket.send_fds(line, [_place(), order], handed)
     for descriptor in handed:
         os.close(descriptor)
-    _watch(plugin, spec, kit, line)
+    _watch(plugin, spec, kit, line, status)
     return 0
 
 
@@ -131,7 +135,7 @@ def _be_plugin(kit: Kit, group: cgroup.Group, line: socket.socket) -> int:
     """Wait for the cell to be made, raise the barriers that are left, and take calls; gives the exit status."""
     # WHY: what is done once before the order takes its own copies of memory then, and not when somebody waits.
     Spec.from_json(_LIKE_AN_ORDER)
-    told, handed = _receive(line)
+    told, handed = _receive(line, _TO_PLUGIN)
     if not told:
         return 0
     if not told.startswith(place := _place()):
@@ -151,11 +155,11 @@ def _be_plugin(kit: Kit, group: cgroup.Group, line: socket.socket) -> int:
     return cell.serve(spec, source_code, server)
 
 
-def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
+def _receive(line: socket.socket, count: int) -> tuple[bytes, list[int]]:
     """Wait for an order; nothing, if whoever could send one is gone."""
     with suppress(ConnectionError):
-        told, handed, flags, _address = socket.recv_fds(line, MAX_ORDER_BYTES + _PIPE_BYTES, _HANDED)
-        if told and (len(handed) != _HANDED or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)):
+        told, handed, flags, _address = socket.recv_fds(line, MAX_ORDER_BYTES + _PIPE_BYTES, count)
+        if told and (len(handed) != count or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)):
             raise SandboxError("cell", "an order that was cut off")
         return told, handed
     return b"", []
@@ -167,7 +171,7 @@ def _place() -> bytes:
     return b"%d %d\n" % (found.st_dev, found.st_ino)
 
 
-def _watch(plugin: int, spec: Spec, kit: Kit, line: socket.socket) -> None:
+def _watch(plugin: int, spec: Spec, kit: Kit, line: socket.socket, status: socket.socket) -> None:
     """Reap whatever ends in the cell until the plugin does; the kernel then ends the rest.
 
     Meanwhile the kernel's questions are answered.
@@ -179,12 +183,12 @@ def _watch(plugin: int, spec: Spec, kit: Kit, line: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_ended: None)
     if spec.program is not None:
         pause.obey()
-    listener = _listener(spec, kit, line)
+    listener = _listener(spec, kit, line, partial(_tell_refused, status))
     poller = select.poll()
     poller.register(waking, select.POLLIN)
     if listener is not None:
         poller.register(listener.descriptor, select.POLLIN)
-    while (status := _reap(plugin)) is None:
+    while (ended := _reap(plugin)) is None:
         for descriptor, events in poller.poll():
             if descriptor == waking:
                 os.read(waking, _PIPE_BYTES)
@@ -192,21 +196,28 @@ def _watch(plugin: int, spec: Spec, kit: Kit, line: socket.socket) -> None:
                 listener.answer()
             else:
                 poller.unregister(descriptor)
-    code = os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(ended)
     _report({"t": "end", "exit": code if code >= 0 else None, "signal": -code if code < 0 else None})
 
 
-def _listener(spec: Spec, kit: Kit, line: socket.socket) -> notify.Listener | None:
+def _listener(spec: Spec, kit: Kit, line: socket.socket, tell: Tell) -> notify.Listener | None:
     """Take the end at which the kernel asks, from a plugin's process that has raised all its barriers."""
     with line:
         _data, descriptors, _flags, _address = socket.recv_fds(line, 1, 1)
     if not descriptors:
         return None
-    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=_report_refused, program=spec.program)
+    return notify.Listener(descriptors[0], kit.asked, relay=spec.relay, tell=tell, program=spec.program)
 
 
-def _report_refused(told: Mapping[str, object]) -> bool:
-    _report(dict(told))
+def _tell_refused(status: socket.socket, told: Mapping[str, object]) -> bool:
+    """Tell whoever holds the cell; False if they hear nothing now."""
+    # WHY: straight to them and before the kernel is answered, so that it is there when the plugin answers its call.
+    try:
+        status.send(json.dumps(told).encode() + b"\n", socket.MSG_DONTWAIT)  # whole or not at all, as short as it is
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # nobody is left who would hear it
     return True
 
 

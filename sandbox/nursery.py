@@ -133,7 +133,7 @@ class Nursery:
         try:
             born.group.bound(outside.room(spec))
             if spec.backend == NATIVE:
-                socket.send_fds(born.report, [order], [channel, output])
+                socket.send_fds(born.report, [order], [channel, output, status.fileno()])
         except (OSError, SandboxError) as error:
             _kill(born)
             raise error if isinstance(error, SandboxError) else SandboxError.from_os("cell", error) from None
@@ -217,8 +217,6 @@ class Nursery:
             case "error":
                 tell(running.status, {"t": "error", **message})
                 _kill(running.born)
-            case "refused":
-                tell(running.status, {"t": "refused", **message})
             case _:
                 running.ending = message
         return True

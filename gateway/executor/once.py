@@ -45,7 +45,10 @@ class Once:
             used = None if waits or not self._is_answered(said) else self._cell.meter.total()
             if said.outcome is not Outcome.UNKNOWN:
                 self._cell.kill()
+            # INVARIANT: what it tried is on record before it is answered, not only when its cell is gone.
+            self._told.hear()
             if used is not None:
+                await self._conversation.end_telling()
                 self.is_going = True
                 return self._result(said, wall_s, used)
             return await self._ended(said, wall_s)

@@ -36,6 +36,7 @@ class Resident:
         self._printed = Printed(cell.output)
         self._reaping: asyncio.Task[None] | None = None
         self._told: Told | None = None
+        self._last: Conversation | None = None
         self._is_watched = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -54,12 +55,13 @@ class Resident:
         self.is_busy = True
         self._quiet.clear()
         started = time.monotonic()
+        self._end_telling()
         channel = self._channel()
         if self._pauses:
             self.cell.resume()
         self.cell.meter.begin()
         conversation = Conversation(channel, job, ask, self.end)
-        self._told = Told(self.cell, conversation.tell_refused)
+        self._told, self._last = Told(self.cell, conversation.tell_refused), conversation
         begun(conversation)
         try:
             said = await self._talk(conversation)
@@ -67,13 +69,15 @@ class Resident:
             self.is_busy = False
             if self._pauses:
                 self.cell.pause()
-            self._told.close()
+            # INVARIANT: heard before the next call begins, which would be told to have tried it.
+            self._told.hear()
             self._quiet.set()
             if channel is not self.cell.channel:
                 channel.close()
         wall_s = time.monotonic() - started
         cpu_s, memory_peak_bytes = self.cell.meter.end()
         if not said.is_sound:
+            self._told.close()
             said = await self._finish(said)
             self._told.take()
         await conversation.end_telling()
@@ -90,8 +94,7 @@ class Resident:
         if self.is_alive:
             self.is_alive = False
             self._unwatch()
-            if self._told is not None:
-                self._told.close()
+            self._end_telling()
             self.cell.kill()
             self._reaping = asyncio.get_running_loop().create_task(self._reap())
             self._gone(self)
@@ -168,10 +171,19 @@ class Resident:
             self._is_watched = False
             asyncio.get_running_loop().remove_reader(self.cell.channel)
 
+    def _end_telling(self) -> None:
+        """Hear what the call before tried up to now, also behind its answer, and no more of it."""
+        if self._told is not None:
+            self._told.hear()
+            self._told.close()
+
     async def _reap(self) -> None:
         try:
             with contextlib.suppress(TimeoutError):
                 await until_gone(self.cell, _REAP_S)
+            if self._told is not None and self._last is not None:
+                self._told.take()
+                await self._last.end_telling()
             # WHY: a socket that is closed while somebody waits for it never wakes them.
             await self._quiet.wait()
         finally:

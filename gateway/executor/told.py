@@ -18,11 +18,18 @@ class Told:
         self._is_open = False
         self._open()
 
+    def hear(self) -> None:
+        """Take what is told already: all that a call tried before it answered."""
+        while self._is_open and (data := self._receive()) is not None:
+            # WHY: not watched meanwhile, for with the cell's end its status is closed.
+            self._unwatch()
+            self._cell.hear(data)
+            self.take()
+            self._open()
+
     def close(self) -> None:
         """Hear no more, and take what was heard."""
-        if self._is_open:
-            self._is_open = False
-            asyncio.get_running_loop().remove_reader(self._cell.status)
+        self._unwatch()
         self.take()
 
     def take(self) -> None:
@@ -30,19 +37,21 @@ class Told:
         for each in self._cell.take_refused():
             self._take(each)
 
+    def _receive(self) -> bytes | None:
+        """Give what is there, nothing at the end; None if there is only to wait."""
+        try:
+            return self._cell.status.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return b""
+
     def _open(self) -> None:
         if self._cell.ending is None:
             self._is_open = True
-            asyncio.get_running_loop().add_reader(self._cell.status, self._read)
+            asyncio.get_running_loop().add_reader(self._cell.status, self.hear)
 
-    def _read(self) -> None:
-        # WHY: not watched meanwhile, for with the cell's end its status is closed.
-        self.close()
-        try:
-            self._cell.hear(self._cell.status.recv(_READ_BYTES))
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self._cell.hear(b"")
-        self.take()
-        self._open()
+    def _unwatch(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            asyncio.get_running_loop().remove_reader(self._cell.status)

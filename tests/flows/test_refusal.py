@@ -182,6 +182,41 @@ def test_a_raw_socket_without_a_host_is_told_too(home: "Home") -> None:
     assert (row["details"]["permission"], row["details"]["scope"]) == ("network_read", "socket(2, 1)")
 
 
+LATER = (
+    RAW.replace("def execute", "def attempt")
+    + """
+
+def execute(ctx, payload):
+    import threading
+    import time
+
+    def behind():
+        time.sleep(payload["after_s"])
+        attempt(ctx, payload)
+
+    threading.Thread(target=behind).start()
+"""
+)
+
+
+def test_what_a_call_tries_behind_its_answer_is_laid_to_it(home: "Home") -> None:
+    home.install("raw", LATER, isolation="shared")
+    alice = home.person("alice", "execute")
+
+    def begin(path: str, after_s: float) -> str:
+        payload = {"do": [["openat", -100, path, 0]], "after_s": after_s}
+        answer = alice.post("/v1/plugins/raw/execute", {"payload": payload}).json()
+        assert (answer["success"], answer["sandbox_result"]["isolation"]) == (True, "shared"), answer
+        return str(answer["execution_id"])
+
+    first = begin("/opt/first", 0.3)
+    home.until(lambda: violations(home), wait_s=10)
+    second = begin("/opt/second", 0)
+    home.until(lambda: len(violations(home)) > 1, wait_s=10)
+    found = {each["execution_id"]: each["scope"] for each in violations(home)}
+    assert found == {first: "/opt/first", second: "/opt/second"}
+
+
 def test_what_the_systems_own_libraries_look_for_is_no_try(home: "Home") -> None:
     home.install("trier", TRIER)
     assert call(home, "time.localtime().tm_year > 2000", "__import__('locale').setlocale(0, '')")["success"]
