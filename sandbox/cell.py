@@ -58,6 +58,7 @@ def restrain(
         with asking:
             if kit.asking:
                 _ask(kit.asking[spec.relay], asking)
+    rlimits.limit_files(spec.limits)
     server = None if spec.program is None else stdio.start(spec.program, lambda: _filter(spec, kit, starts=True))
     _filter(spec, kit)
     return server

@@ -14,7 +14,7 @@ _LOOSE_BYTES = 1 << 30
 
 
 def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float = 0.0, reserves: bool = False) -> None:
-    """Bound this process and those that come from it; each may only be lowered from here on.
+    """Bound all but the open files of this process and those that come from it; each may only be lowered from here on.
 
     `memory_is_bounded`: a cgroup counts the memory of the whole tree, so the process limit is a loose backstop.
     `reserves`: a program may reserve more addresses than it uses memory, as those do that compile while they run.
@@ -27,7 +27,6 @@ def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float 
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NICE: 0,
         resource.RLIMIT_RTPRIO: 0,
-        resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_SIGPENDING: PENDING_EACH * limits.processes,
     }
@@ -38,6 +37,13 @@ def limit_process(limits: Limits, *, memory_is_bounded: bool, lifetime_s: float 
         wanted[resource.RLIMIT_AS] = loose if memory_is_bounded else tight
     for which, value in wanted.items():
         _lower(which, value)
+
+
+def limit_files(limits: Limits) -> None:
+    """Bound what this process, and each that comes from it, holds open."""
+    # WHY: by itself and last, for it bounds the descriptors that all processes of this user have under way to others,
+    # too: a plugin that floods its sockets with them would let no cell of the same user come up.
+    _lower(resource.RLIMIT_NOFILE, limits.open_files)
 
 
 def _lower(which: int, value: int) -> None:

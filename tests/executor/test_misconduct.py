@@ -289,6 +289,37 @@ def test_many_descriptors_sent_along_fill_nothing(talk: Talk) -> None:
     assert psutil.Process().num_fds() == before
 
 
+FLOOD = """\
+    left, right = socket.socketpair()
+    held = [os.open('/dev/null', 0) for _ in range(40)]
+    left.setblocking(False)
+    sent = 0
+    try:
+        while True:
+            socket.send_fds(left, [b'x'], held)
+            sent += 1
+    except OSError as error:
+        send({'t': 'ask', 'id': 1, 'op': 'vault.read', 'args': {}})
+        os.read(3, 9999)
+        return f'{sent} {os.strerror(error.errno)}'
+"""
+
+
+def test_descriptors_under_way_to_nobody_keep_no_cell_of_the_same_user_from_coming_up(talk: Talk) -> None:
+    others: list[RunResult] = []
+    another = Talk(talk.launcher, talk.folder.parent / "another")
+    another.folder.mkdir()
+
+    async def answer(op: str, arguments: Mapping[str, Json], blob: bytes) -> Answer:
+        others.append(await asyncio.to_thread(another, "def f(ctx): return 'well'"))
+        return await Talk.answer(talk, op, arguments, blob)
+
+    talk.answer = answer  # type: ignore[method-assign]
+    result = talk(f"{SEND}{FLOOD}")
+    assert (result.outcome, result.output) == (Outcome.RETURNED, "2 Too many references: cannot splice")
+    assert [each.output for each in others] == ["well"]
+
+
 def test_a_length_is_judged_before_anything_is_kept(talk: Talk) -> None:
     process = psutil.Process()
     before = process.memory_info().rss

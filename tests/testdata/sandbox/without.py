@@ -158,6 +158,11 @@ def nothing(*_arguments: object, **_named: object) -> None:
     """Stand in for a barrier."""
 
 
+def without_rlimits() -> None:
+    replace(rlimits, "limit_process", nothing)
+    replace(rlimits, "limit_files", nothing)
+
+
 LAYERS = {
     **{name: lambda flag=flag: without_namespace(flag) for name, flag in NAMESPACES.items()},
     "user namespace": without_user_namespace,
@@ -170,7 +175,7 @@ LAYERS = {
     "both filters": lambda: without_filters(seccomp, refusals),
     "landlock": lambda: replace(landlock, "restrict", nothing),
     "cgroup": lambda: replace(controllers, "find_controllers", lambda: controllers.NO_CONTROLLERS),
-    "rlimits": lambda: replace(rlimits, "limit_process", nothing),
+    "rlimits": without_rlimits,
 }
 
 if __name__ == "__main__":
