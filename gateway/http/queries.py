@@ -32,7 +32,7 @@ def with_queries(
     return found
 
 
-def check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Check that a query says what its route understands, each thing once.
 
     Raises:
